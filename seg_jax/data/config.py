@@ -1,0 +1,62 @@
+"""What an experiment says about its data; the pipeline is built from it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from seg_jax import checks
+from seg_jax.data.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training image, in the order scale, elastic, crop, flip.
+
+    Attributes:
+      crop: (height, width) of the crop in pixels; smaller images are padded, the image with the
+        mean colour, the label with IGNORE.
+      scale: range the image's scale is drawn from.
+      scale_step: 0: uniform in the range; else the scales are lo, lo + step, ..., hi.
+      flip: probability of a mirror image.
+      elastic_px: standard deviation, in pixels, of U-Net's elastic deformation; 0: none.
+    """
+
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    scale_step: float = 0.0
+    flip: float = 0.5
+    elastic_px: float = 0.0
+
+    def __post_init__(self):
+        checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
+        checks.fraction(flip=self.flip)
+        checks.non_negative(
+            scale_range=self.scale[1] - self.scale[0],
+            scale_step=self.scale_step,
+            elastic_px=self.elastic_px,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and what happens to them before they reach the device.
+
+    Attributes:
+      dataset: reader, one of `seg_jax.data.READERS`.
+      augmentation: of the training images.
+      preprocessing: channel normalisation; runs on the device.
+      root: the data set's folder; None: $SEG_JAX_DATA/<dataset>, else data/<dataset>.
+      train_split: list of training images.
+      val_split: list of validation images.
+      weight_map: per-pixel loss weight that is computed with each label.
+      workers: processes that decode and augment; 0: in the training process.
+    """
+
+    dataset: str
+    augmentation: Augmentation
+    preprocessing: Preprocessing
+    root: Path | None = None
+    train_split: str = "train"
+    val_split: str = "val"
+    weight_map: Literal["none", "unet_border"] = "none"
+    workers: int = 0

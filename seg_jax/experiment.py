@@ -1,0 +1,164 @@
+"""What an experiment is, and the registry that maps a name to one."""
+
+import dataclasses
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Literal
+
+from seg_jax import checks, config, losses, optim, published
+from seg_jax.data.config import DataConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long, how large and how exact.
+
+    Attributes:
+      steps: optimiser updates.
+      batch_size: images in one update over all devices and hosts; the recipes assume this number.
+      accumulate: micro-batches that one update is summed from; divides batch_size.
+      precision: of the forward and backward pass; parameters, loss and statistics stay float32.
+      seed: of initialisation, dropout, shuffling and augmentation.
+      init: name or run folder of the experiment whose weights this one starts from; layers that
+        it does not have keep their own initialisation. Empty: from scratch.
+      log_every: steps between two lines of metrics.jsonl.
+      evaluate_every: steps between two evaluations on the validation split; 0: only after the end.
+      checkpoint_every: steps between two checkpoints.
+      keep: checkpoints that are kept.
+    """
+
+    steps: int
+    batch_size: int
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    init: str = ""
+    log_every: int = 20
+    evaluate_every: int = 0
+    checkpoint_every: int = 1000
+    keep: int = 2
+
+    def __post_init__(self):
+        checks.positive(
+            steps=self.steps, batch_size=self.batch_size, accumulate=self.accumulate,
+            log_every=self.log_every, checkpoint_every=self.checkpoint_every, keep=self.keep,
+        )  # fmt: skip
+        checks.non_negative(evaluate_every=self.evaluate_every)
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """The evaluation protocol, as the record quotes it.
+
+    Attributes:
+      protocol: "whole": one forward pass of the whole image; "tile": U-Net's overlap-tile.
+      canvas: (height, width) every image is padded to (bottom and right, mean colour), or None.
+      bucket: without a canvas, sides are padded to the next multiple of this, so that images of
+        hundreds of sizes mean a handful of compilations.
+      batch_size: images in one forward pass.
+      trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
+    """
+
+    protocol: Literal["whole", "tile"] = "whole"
+    canvas: tuple[int, int] | None = None
+    bucket: int = 64
+    batch_size: int = 4
+    trimap_px: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 40)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One row of the table: a model, its data, its recipe and its evaluation protocol.
+
+    Attributes:
+      family: the architecture's name as its paper writes it.
+      paper: authors, venue and year, arXiv number.
+      model: the Linen module; building it allocates nothing.
+    """
+
+    family: str
+    paper: str
+    model: Any
+    data: DataConfig
+    optim: optim.OptimConfig
+    train: TrainConfig
+    loss: losses.LossConfig = losses.LossConfig()
+    evaluation: EvalConfig = EvalConfig()
+    name: str = ""
+
+    @property
+    def published(self) -> tuple[published.Figure, ...]:
+        """The figures the paper and its authors report for this experiment."""
+        return published.figures(self.name)
+
+
+Builder = Callable[[], Experiment]
+_BUILDERS: dict[str, Builder] = {}
+_SUITES: dict[str, list[str]] = {}
+
+
+def register(name: str, *, suites: tuple[str, ...] = ()) -> Callable[[Builder], Builder]:
+    """Register a zero-argument builder of a fresh Experiment under `name`, as a decorator.
+
+    Builders, not values: an unbound Linen module can be changed in place, a value would be shared.
+
+    Args:
+      name: `<architecture>_<backbone>_<data set>[_<variant>]`.
+      suites: names under which `reproduce` runs it, in order of registration.
+    """
+
+    def add(builder: Builder) -> Builder:
+        if name in _BUILDERS:
+            raise ValueError(f"experiment {name!r} is registered twice")
+        _BUILDERS[name] = builder
+        for suite in suites:
+            _SUITES.setdefault(suite, []).append(name)
+        return builder
+
+    return add
+
+
+def discover() -> None:
+    """Import every module of `experiments`, and of the packages that the environment variable
+    SEG_JAX_EXPERIMENTS names (separated by commas), so that they register what they have.
+    """
+    extra = os.environ.get("SEG_JAX_EXPERIMENTS", "")
+    for package_name in ["experiments", *filter(None, extra.split(","))]:
+        package = importlib.import_module(package_name)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package_name}.{module.name}")
+
+
+def names() -> tuple[str, ...]:
+    """Return every registered name, sorted."""
+    discover()
+    return tuple(sorted(_BUILDERS))
+
+
+def get(name: str) -> Experiment:
+    """Return a fresh Experiment; an unknown name is a UserError that names the closest ones."""
+    discover()
+    if name not in _BUILDERS:
+        raise checks.UserError(f"experiment: {checks.unknown(name, _BUILDERS)}")
+    return dataclasses.replace(_BUILDERS[name](), name=name)
+
+
+def suite(name: str) -> tuple[str, ...]:
+    """Return the names of a suite's experiments, in the order in which they are to run."""
+    discover()
+    if name not in _SUITES:
+        raise checks.UserError(f"suite: {checks.unknown(name, _SUITES)}")
+    return tuple(_SUITES[name])
+
+
+def shrink(model: Any, *, width: float = 1 / 16) -> Any:
+    """Return the model with every `width` field set: the same network with fewer channels."""
+    return config.replace_everywhere(
+        model, lambda node: {"width": width} if "width" in config.fields(node) else {}
+    )

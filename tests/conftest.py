@@ -1,0 +1,33 @@
+"""Strict JAX for every test: four CPU devices, no silent promotion of dtype or rank."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    ).strip()
+
+from pathlib import Path  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A NumPy generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images and weights; a test that needs it skips where it is absent."""
+    folder = os.environ.get("SEG_JAX_TEST_DATA")
+    if not folder:
+        pytest.skip("SEG_JAX_TEST_DATA is not set: no real images here")
+    return Path(folder)
