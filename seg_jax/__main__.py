@@ -1,0 +1,356 @@
+"""The command line: parsing only; every verb is one call into the package."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from seg_jax import __version__, checks
+
+USAGE = """\
+usage: python -m seg_jax VERB ...
+
+  list                        every experiment: parameters, published figure, state of evidence
+  show NAME                   the resolved configuration, and the network layer by layer
+  train NAME [--field VALUE]  train into a run folder; the same command resumes a run
+  evaluate RUN                score a run on its validation split, write RUN/result.json
+  predict RUN IMAGE...        label maps and overlays of your pictures
+  table [RUN...]              the table, from records
+  reproduce SUITE             train, evaluate and tabulate every experiment of a suite
+  sweep NAME --space M:S      search hyperparameters
+  data check ROOT             read a data set whole and report every problem in it
+  data synthesize ROOT        write the embedded data set
+
+`python -m seg_jax VERB --help` tells each verb's options. --debug, with any verb, shows the
+traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 1 anything else.
+"""
+_IDENTITY = ("family", "paper", "name")  # what an experiment is; all its other fields can be set
+
+
+def _parse(function: Callable, args: Sequence[str], verb: str) -> Any:
+    return tyro.cli(function, args=args, prog=f"python -m seg_jax {verb}")
+
+
+def _parse_experiment(
+    args: Sequence[str], verb: str, options: Sequence[tuple[str, Any, Any]] = ()
+) -> tuple[Any, Any]:
+    """Parse `NAME --dotted.field value ...` and the verb's own options (name, type, default).
+
+    Returns the experiment with the overrides applied, and the parsed options as attributes.
+    """
+    from seg_jax import experiment
+
+    name = next((arg for arg in args if not arg.startswith("-")), None)
+    if name is None or args[0] != name:
+        print(f"usage: python -m seg_jax {verb} NAME [--help] [--field VALUE ...]")
+        print("names: " + " ".join(experiment.names()))
+        raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
+    default = experiment.get(name)
+    body = [field for field in dataclasses.fields(default) if field.name not in _IDENTITY]
+    kind = dataclasses.make_dataclass(
+        "Options",
+        [(field.name, field.type, dataclasses.field(default=None)) for field in body]
+        + [(option, kind, dataclasses.field(default=value)) for option, kind, value in options],
+        frozen=True,
+    )
+    kind.__doc__ = f"{default.family}: {default.paper}"
+    try:
+        parsed = tyro.cli(
+            kind,
+            args=args[1:],
+            default=kind(**{field.name: getattr(default, field.name) for field in body}),
+            prog=f"python -m seg_jax {verb} {name}",
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+    except ValueError as error:  # a configuration that refuses its own values
+        raise checks.UserError(str(error)) from error
+    changes = {field.name: getattr(parsed, field.name) for field in body}
+    return dataclasses.replace(default, **changes), parsed
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def list_verb(args: Sequence[str]) -> None:
+    """Print every experiment."""
+
+    def parse(*, json: bool = False) -> bool:
+        """Every experiment: parameters at 21 classes, published figure, state of evidence.
+
+        Args:
+          json: print one object an experiment.
+        """
+        return json
+
+    as_json = _parse(parse, args, "list")
+    from seg_jax import analysis, experiment
+
+    summaries = [analysis.summary(experiment.get(name)) for name in experiment.names()]
+    _print_json(summaries) if as_json else print(analysis.listing(summaries))
+
+
+def show_verb(args: Sequence[str]) -> None:
+    """Print one experiment."""
+    found, options = _parse_experiment(args, "show", [("json", bool, False)])
+    from seg_jax import analysis, config
+
+    details = analysis.analyse_experiment(found)
+    if options.json:
+        _print_json(
+            analysis.summary(found) | {"config": config.to_dict(found), **details.to_dict()}
+        )
+    else:
+        print(analysis.as_text(details, found))
+
+
+def train_verb(args: Sequence[str]) -> None:
+    """Train one experiment."""
+    found, options = _parse_experiment(
+        args,
+        "train",
+        [
+            ("workdir", Path | None, None),
+            ("parallel", Literal["shard_map", "pmap"], "shard_map"),
+            ("distributed", bool, False),
+        ],
+    )
+    from seg_jax import evaluate, parallel, train
+
+    if options.distributed:
+        parallel.initialize_distributed()
+    train.fit(
+        found,
+        options.workdir or Path("runs") / found.name,
+        parallel=options.parallel,
+        evaluate=evaluate.intermediate,
+        command=_command("train", args),
+    )
+
+
+def evaluate_verb(args: Sequence[str]) -> None:
+    """Evaluate one run."""
+
+    def parse(
+        run: tyro.conf.Positional[Path],
+        *,
+        split: str = "",
+        root: Path | None = None,
+        json: bool = False,
+    ) -> tuple:
+        """Score a run at the images' original size and write RUN/result.json.
+
+        Args:
+          run: the run folder.
+          split: evaluate another split than the experiment's val_split.
+          root: the data set's folder, if it is not where training found it.
+          json: print the record.
+        """
+        return run, split, root, json
+
+    run, split, root, as_json = _parse(parse, args, "evaluate")
+    from seg_jax import evaluate, results
+
+    record = evaluate.evaluate_run(
+        run, split=split or None, root=root, command=_command("evaluate", args)
+    )
+    _print_json(record) if as_json else print(results.as_text(record))
+
+
+def predict_verb(args: Sequence[str]) -> int:
+    """Predict label maps of pictures."""
+
+    def parse(
+        run: tyro.conf.Positional[Path],
+        images: tyro.conf.Positional[tuple[Path, ...]],
+        *,
+        out: Path,
+    ) -> tuple:
+        """Write a label map (palette PNG) and an overlay of every picture.
+
+        Args:
+          run: the run folder.
+          images: image files or folders of them.
+          out: folder that receives NAME.png and NAME_overlay.png.
+        """
+        return run, images, out
+
+    run, images, out = _parse(parse, args, "predict")
+    from seg_jax import predict
+
+    failures = predict.predict_run(run, images, out)
+    for path, reason in failures:
+        print(f"{path}: {reason}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def table_verb(args: Sequence[str]) -> None:
+    """Print the table."""
+
+    def parse(runs: tyro.conf.Positional[tuple[Path, ...]] = (), *, json: bool = False) -> tuple:
+        """The table, from records: of the whole line, or of the given runs.
+
+        Args:
+          runs: run folders or records; none: the committed records, beside the published figures.
+          json: print JSON.
+        """
+        return runs, json
+
+    runs, as_json = _parse(parse, args, "table")
+    from seg_jax.report import table
+
+    _print_json(table.as_json(runs)) if as_json else print(table.as_markdown(runs))
+
+
+def reproduce_verb(args: Sequence[str]) -> None:
+    """Run a suite."""
+
+    def parse(suite: tyro.conf.Positional[str], *, workdir: Path | None = None) -> tuple:
+        """Train, evaluate and tabulate every experiment of a suite; what is done is reused.
+
+        Args:
+          suite: the suite's name.
+          workdir: folder of the runs, table.md and report.html; default runs/SUITE.
+        """
+        return suite, workdir
+
+    suite, workdir = _parse(parse, args, "reproduce")
+    from seg_jax import reproduce
+
+    reproduce.reproduce(suite, workdir or Path("runs") / suite)
+
+
+def sweep_verb(args: Sequence[str]) -> None:
+    """Search hyperparameters."""
+    found, options = _parse_experiment(
+        args,
+        "sweep",
+        [
+            ("space", str, ""),
+            ("trials", int, 12),
+            ("sampler", Literal["tpe", "random", "grid"], "tpe"),
+            ("workdir", Path | None, None),
+            ("sweep_seed", int, 0),
+        ],
+    )
+    from seg_jax import reproduce
+
+    reproduce.run_sweep(
+        found,
+        options.space,
+        options.workdir or Path("runs") / "sweeps" / found.name,
+        trials=options.trials,
+        sampler=options.sampler,
+        seed=options.sweep_seed,
+    )
+
+
+def data_verb(args: Sequence[str]) -> int:
+    """Check or write a data set."""
+    if not args or args[0] not in DATA_VERBS:
+        print(f"usage: python -m seg_jax data {{{','.join(DATA_VERBS)}}} ROOT")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    return DATA_VERBS[args[0]](args[1:])
+
+
+def data_check(args: Sequence[str]) -> int:
+    """Lint a data set."""
+
+    def parse(
+        root: tyro.conf.Positional[Path],
+        *,
+        dataset: str = "",
+        split: tuple[str, ...] = (),
+        json: bool = False,
+    ) -> tuple:
+        """Read every image and label and report every problem, class frequencies and weights.
+
+        Args:
+          root: the data set's folder.
+          dataset: reader; default: recognised by the folder's layout.
+          split: lists to read; default: all that are there.
+          json: print the report as JSON.
+        """
+        return root, dataset, split, json
+
+    root, dataset, splits, as_json = _parse(parse, args, "data check")
+    from seg_jax.data import lint
+
+    report = lint.check(dataset or lint.recognise(root), root, splits=splits or None)
+    _print_json(report.to_dict()) if as_json else print(report.as_text())
+    return 2 if report.problems else 0
+
+
+def data_synthesize(args: Sequence[str]) -> int:
+    """Write the embedded data set."""
+
+    def parse(root: tyro.conf.Positional[Path], *, seed: int = 0) -> tuple:
+        """Write synthetic_voc in VOCdevkit layout.
+
+        Args:
+          root: folder that receives VOC2012/; must not hold one already.
+          seed: of the pictures; the embedded data set is seed 0.
+        """
+        return root, seed
+
+    root, seed = _parse(parse, args, "data synthesize")
+    from seg_jax.data import synthetic
+
+    print(f"wrote {synthetic.write(root, seed=seed)}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "list": list_verb,
+    "show": show_verb,
+    "train": train_verb,
+    "evaluate": evaluate_verb,
+    "predict": predict_verb,
+    "table": table_verb,
+    "reproduce": reproduce_verb,
+    "sweep": sweep_verb,
+    "data": data_verb,
+}
+DATA_VERBS = {"check": data_check, "synthesize": data_synthesize}
+
+
+def _command(verb: str, args: Sequence[str]) -> str:
+    """Return the command as a user would type it again: records carry it."""
+    import shlex
+
+    return shlex.join(["python", "-m", "seg_jax", verb, *args])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(__version__)
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's chatter; set it to 0 to see it
+    try:
+        if args[0] not in VERBS:
+            raise checks.UserError(f"verb: {checks.unknown(args[0], VERBS)}")
+        return VERBS[args[0]](args[1:]) or 0
+    except (checks.UserError, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            print("\ninterrupted", file=sys.stderr)
+            return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
