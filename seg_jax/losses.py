@@ -1,7 +1,14 @@
 """Losses as sums and counts: divided once, after the sums over all devices are known."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from seg_jax import checks
+from seg_jax.types import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,9 +20,117 @@ class LossConfig:
         loss, for which its 1e-10 learning rates are meant).
       heads: (name, weight) of every model output that is trained.
       class_weights: weight of each class; empty: all 1. The mean divides by the number of valid
-        pixels, not by the sum of weights (Caffe's rule, recipes 3).
+        pixels, not by the sum of weights (the rule of Caffe's softmax loss, which SegNet's
+        weights are meant for; PyTorch divides by the sum of weights).
     """
 
     reduction: Literal["mean", "sum"] = "mean"
     heads: tuple[tuple[str, float], ...] = (("out", 1.0),)
     class_weights: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        checks.one_of(("mean", "sum"), reduction=self.reduction)
+        if not self.heads:
+            raise ValueError('heads is empty: name at least one output, e.g. (("out", 1.0),)')
+
+
+def cross_entropy_sums(
+    logits: jax.Array,
+    label: jax.Array,
+    *,
+    class_weights: Sequence[float] = (),
+    pixel_weights: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Sum -log softmax(logits)[label] over the valid pixels, and count them.
+
+    A pixel is valid unless its label is IGNORE; an ignored one adds nothing to sum, count or
+    gradient. A label that is neither a class nor IGNORE makes the sum NaN, so that the run stops:
+    clipping it to the nearest class would train on a wrong truth in silence.
+
+    Args:
+      logits: float32 [n h w k].
+      label: integer [n h w], class id in [0, k) or IGNORE.
+      class_weights: k factors, one a class; empty: all 1.
+      pixel_weights: float32 [n h w] factors, or None: all 1.
+
+    Returns:
+      The weighted sum, float32 [], and the number of valid pixels, int32 []: weights count in the
+      sum alone.
+    """
+    checks.logits_shape(logits, label)
+    num_classes = logits.shape[-1]
+    if logits.dtype != jnp.float32:
+        raise ValueError(f"logits must be float32, got {logits.dtype}: cast them in the model")
+    if len(class_weights) not in (0, num_classes):
+        raise ValueError(
+            f"class_weights has {len(class_weights)} entries, the logits {num_classes} classes"
+        )
+    label = label.astype(jnp.int32)
+    valid = label != IGNORE
+    # A comparison, where a gather would do: the gradient of a gather is a scatter.
+    truth = label[..., None] == jnp.arange(num_classes)[None, None, None]
+    picked = jnp.sum(jnp.where(truth, logits, 0.0), axis=-1)
+    loss = jax.nn.logsumexp(logits, axis=-1) - picked
+    if class_weights:
+        weights = jnp.asarray(class_weights, jnp.float32)[None, None, None]
+        loss = loss * jnp.sum(jnp.where(truth, weights, 0.0), axis=-1)
+    if pixel_weights is not None:
+        loss = loss * pixel_weights
+    loss = jnp.where((label >= 0) & (label < num_classes), loss, jnp.nan)
+    return jnp.sum(jnp.where(valid, loss, 0.0)), jnp.sum(valid, dtype=jnp.int32)
+
+
+def crop_border(label: jax.Array, margin: int) -> jax.Array:
+    """Cut `margin` pixels off every side of [n h w]: a valid network does not predict them."""
+    height, width = label.shape[1:]
+    if margin < 0 or 2 * margin >= min(height, width):
+        raise ValueError(f"margin {margin} px does not fit into a label of {height} x {width}")
+    return label[:, margin : height - margin, margin : width - margin]
+
+
+def loss_sums(
+    outputs: Mapping[str, jax.Array],
+    label: jax.Array,
+    config: LossConfig,
+    *,
+    pixel_weights: jax.Array | None = None,
+    margin: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted sum of the heads' cross-entropy, float32 [], and the valid pixels, int32 [].
+
+    Args:
+      outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
+      label: integer [n h w].
+      config: which heads count, and how much.
+      pixel_weights: float32 [n h w], or None.
+      margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
+    """
+    label = crop_border(label, margin)
+    if pixel_weights is not None:
+        pixel_weights = crop_border(pixel_weights, margin)
+    total = jnp.float32(0.0)
+    count = jnp.sum(label != IGNORE, dtype=jnp.int32)
+    for name, weight in config.heads:
+        if name not in outputs:
+            raise ValueError(f"loss.heads: {checks.unknown(name, outputs)}")
+        head, _ = cross_entropy_sums(
+            outputs[name], label, class_weights=config.class_weights, pixel_weights=pixel_weights
+        )
+        total = total + weight * head
+    return total, count
+
+
+def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
+    """What a sum over `count` valid pixels is divided by, float32 []; 1 where nothing is valid."""
+    if config.reduction == "sum":
+        return jnp.float32(1.0)
+    return jnp.maximum(count, 1).astype(jnp.float32)
+
+
+def correct_pixels(
+    outputs: Mapping[str, Any], label: jax.Array, *, head: str = "out", margin: int = 0
+) -> jax.Array:
+    """Count the valid pixels whose largest logit is the label's, int32 []."""
+    label = crop_border(label.astype(jnp.int32), margin)
+    prediction = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32)
+    return jnp.sum((prediction == label) & (label != IGNORE), dtype=jnp.int32)
