@@ -1,7 +1,14 @@
 """Optimisers with learning-rate and decay multipliers by regular expression over names."""
 
 import dataclasses
-from typing import Literal
+import re
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seg_jax import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +24,13 @@ class Rule:
     pattern: str
     lr: float = 1.0
     decay: float = 1.0
+
+    def __post_init__(self):
+        checks.non_negative(lr=self.lr, decay=self.decay)
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r}: {error}") from error
 
 
 # Caffe's habit in this line: biases learn twice as fast and do not decay; nor does a norm's affine.
@@ -36,7 +50,7 @@ class Schedule:
       power: of "poly".
       every: steps between two drops of "step".
       factor: of a drop.
-      warmup: steps over which the rate first rises linearly from 0.
+      warmup: steps over which the rate first rises linearly from 0 to what the schedule says.
     """
 
     kind: Literal["fixed", "poly", "step"] = "fixed"
@@ -44,6 +58,11 @@ class Schedule:
     every: int = 2000
     factor: float = 0.1
     warmup: int = 0
+
+    def __post_init__(self):
+        checks.one_of(("fixed", "poly", "step"), kind=self.kind)
+        checks.positive(power=self.power, every=self.every, factor=self.factor)
+        checks.non_negative(warmup=self.warmup)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +72,14 @@ class OptimConfig:
     Attributes:
       base_lr: learning rate before schedule and multipliers.
       optimizer: "sgd" is Caffe's: the learning rate multiplies the gradient before it enters the
-        momentum buffer (recipes 1.4); "sgd_torch" multiplies after; "adamw".
+        momentum buffer; "sgd_torch" multiplies after; "adamw".
       momentum: of SGD; beta1 of AdamW.
       weight_decay: L2 penalty added to the gradient (SGD), decoupled decay (AdamW).
       schedule: of the learning rate.
       rules: the first that matches a parameter's name counts; a parameter that none matches is
         an error.
-      clip_norm: largest global norm of the gradient; 0: not clipped.
+      clip_norm: largest global norm of the gradient, frozen parameters left out and weight decay
+        not yet added; 0: not clipped.
     """
 
     base_lr: float
@@ -69,3 +89,103 @@ class OptimConfig:
     schedule: Schedule = Schedule()
     rules: tuple[Rule, ...] = CAFFE_RULES
     clip_norm: float = 0.0
+
+    def __post_init__(self):
+        checks.one_of(("sgd", "sgd_torch", "adamw"), optimizer=self.optimizer)
+        checks.positive(base_lr=self.base_lr)
+        checks.fraction(momentum=self.momentum)
+        checks.non_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm)
+
+
+def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
+    """Return the learning rate of update number `step` (from 0) of `steps`, float32 [].
+
+    "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
+    """
+    schedule = config.schedule
+    step = jnp.asarray(step, jnp.int32)
+    now = step.astype(jnp.float32)
+    rate = jnp.float32(config.base_lr)
+    if schedule.kind == "poly":
+        rate = rate * jnp.maximum(1.0 - now / steps, 0.0) ** schedule.power
+    elif schedule.kind == "step":
+        rate = rate * schedule.factor ** (step // schedule.every).astype(jnp.float32)
+    if schedule.warmup:
+        rate = rate * jnp.minimum(now / schedule.warmup, 1.0)
+    return rate
+
+
+def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, float]]:
+    """Return (learning-rate, decay) multipliers of every parameter by its "/"-joined name.
+
+    Args:
+      config: its rules are tried in order, the first that matches a name in full counts.
+      params: nested dictionary of arrays or shapes.
+
+    Raises:
+      ValueError: some parameters match no rule; all of them are listed.
+    """
+    found = {}
+    for path, _ in jax.tree.leaves_with_path(params):
+        name = _name(path)
+        rule = next((r for r in config.rules if re.fullmatch(r.pattern, name)), None)
+        found[name] = rule and (rule.lr, rule.decay)
+    unmatched = [name for name, pair in found.items() if pair is None]
+    if unmatched:
+        raise ValueError(
+            f"optim.rules {[rule.pattern for rule in config.rules]} match none of these "
+            f"parameters: {', '.join(unmatched)}; add a rule, Rule('.*') at the end matches all"
+        )
+    return found
+
+
+def make_optimizer(config: OptimConfig, params: Any, *, steps: int) -> optax.GradientTransformation:
+    """Build the optimiser; `update` needs the parameters, and returns what to add to them.
+
+    With g the gradient after clipping, d and r the parameter's multipliers:
+
+        sgd        v = momentum v + lr r (g + weight_decay d w);  w = w - v         (Caffe)
+        sgd_torch  v = momentum v + (g + weight_decay d w);       w = w - lr r v    (PyTorch)
+        adamw      w = w - lr r (adam(g) + weight_decay d w)      (arXiv 1711.05101, Algorithm 2)
+
+    The two SGDs are equal as long as lr is constant, and differ under every other schedule.
+
+    Args:
+      config: optimiser, schedule and rules.
+      params: nested dictionary of arrays or shapes; its names decide the multipliers.
+      steps: length of the schedule.
+
+    Raises:
+      ValueError: a parameter that no rule matches.
+    """
+    pairs = multipliers(config, params)
+    labels = jax.tree.map_with_path(lambda path, _: _group(pairs[_name(path)]), params)
+    frozen = jax.tree.map_with_path(lambda path, _: pairs[_name(path)][0] == 0, params)
+    groups = {_group(pair): _update(config, steps, *pair) for pair in sorted(set(pairs.values()))}
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    # Frozen gradients go first: they must not use up the norm that clipping allows.
+    return optax.chain(
+        optax.masked(optax.set_to_zero(), frozen), clip, optax.partition(groups, labels)
+    )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _group(pair: tuple[float, float]) -> str:
+    return "frozen" if pair[0] == 0 else f"lr_{pair[0]}_decay_{pair[1]}"
+
+
+def _update(config: OptimConfig, steps: int, lr: float, decay: float):
+    """The chain for the parameters of one pair of multipliers."""
+    if lr == 0:
+        return optax.set_to_zero()
+    weight_decay = optax.add_decayed_weights(config.weight_decay * decay)
+    rate = optax.scale_by_schedule(lambda step: -lr * learning_rate(config, steps, step))
+    momentum = optax.trace(config.momentum)
+    if config.optimizer == "sgd":
+        return optax.chain(weight_decay, rate, momentum)
+    if config.optimizer == "sgd_torch":
+        return optax.chain(weight_decay, momentum, rate)
+    return optax.chain(optax.scale_by_adam(b1=config.momentum), weight_decay, rate)
