@@ -1,0 +1,108 @@
+"""Batch normalisation as the papers used it: synchronised, per device, or frozen."""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from seg_jax import checks
+from seg_jax.types import DATA_AXIS
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """How a model normalises; a field of every model that has batch normalisation.
+
+    Attributes:
+      momentum: of the running averages: new = momentum * old + (1 - momentum) * batch. TensorFlow's
+        "decay" and Caffe's moving average fraction; PyTorch's momentum is 1 - this.
+      epsilon: added to the variance.
+      statistics: in training, "sync" normalises by the whole batch over all devices, "per_device"
+        by each device's own part; "frozen" by the running averages, with scale and bias constant.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    statistics: Literal["sync", "per_device", "frozen"] = "sync"
+
+    def __post_init__(self):
+        checks.fraction(momentum=self.momentum)
+        checks.positive(epsilon=self.epsilon)
+        checks.one_of(("sync", "per_device", "frozen"), statistics=self.statistics)
+
+
+class BatchNorm(nn.Module):
+    """y = scale (x - mean) / sqrt(var + epsilon) + bias, over n, h, w (Ioffe and Szegedy 2015).
+
+    Parameters "scale" and "bias" [c]; running "mean" and "var" [c], float32, in "batch_stats".
+    Statistics are float32 whatever the dtype of x, which the result keeps. Both the normalising and
+    the running variance are biased (divided by n h w), as in TensorFlow; PyTorch's running variance
+    is unbiased, larger by n h w / (n h w - 1).
+
+    "sync" averages over the mapped axis `types.DATA_AXIS`; outside of a mapped function the batch
+    at hand is the whole batch. With "per_device" the running averages differ between devices: the
+    training step averages them.
+    """
+
+    norm: Norm = Norm()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Return the normalised x [n h w c]; `train` updates "batch_stats" unless frozen."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if self.norm.statistics == "frozen":
+            scale, bias = lax.stop_gradient((scale, bias))
+        if train and self.norm.statistics != "frozen":
+            mean, var = batch_statistics(x, _axis(self.norm))
+            if not self.is_initializing():
+                momentum = self.norm.momentum
+                running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+                running_var.value = momentum * running_var.value + (1 - momentum) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        return _normalise(x, mean, var, scale, bias, self.norm.epsilon)
+
+
+def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array]:
+    """Return mean and biased variance [c] of x [n h w c] in float32, over a mapped axis if named.
+
+    The variance is the mean squared deviation from the (common) mean: the shorter
+    E[x^2] - E[x]^2 loses all digits once the mean exceeds some thousand deviations.
+    """
+
+    def mean_of(values):
+        local = jnp.mean(values, axis=(0, 1, 2))
+        return lax.pmean(local, axis_name) if axis_name else local
+
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = mean_of(x)
+    return mean, mean_of(jnp.square(x - mean.reshape(1, 1, 1, -1)))
+
+
+def _axis(norm: Norm) -> str | None:
+    """Return the mapped axis to average over: None where there is none."""
+    if norm.statistics != "sync":
+        return None
+    try:
+        lax.axis_index(DATA_AXIS)
+    except NameError:  # jax's word for an axis that is not mapped here
+        return None
+    return DATA_AXIS
+
+
+def _normalise(x, mean, var, scale, bias, epsilon):
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    mean, var, scale, bias = (
+        value.astype(dtype).reshape(1, 1, 1, -1) for value in (mean, var, scale, bias)
+    )
+    y = (x.astype(dtype) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
+    return y.astype(x.dtype)

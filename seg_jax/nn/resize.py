@@ -1,0 +1,148 @@
+"""Bilinear resizing in the two conventions, and bilinear upsampling by transposed convolution.
+
+Interpolation is linear and separable, so each is two products with small constant matrices. Their
+gradient is two products with the transposed matrices: no scatter, the same bits on every run.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from seg_jax import checks
+from seg_jax.nn.conv import transposed_conv
+
+Array = jax.Array
+
+
+def resize_half_pixel(x: Array, size: tuple[int, int]) -> Array:
+    """Resize x [n h w c] bilinearly to [n *size c]; pixel centres lie at i + 1/2.
+
+    Output i reads the input at (i + 1/2) in/out - 1/2, clamped to the image, without antialiasing:
+    PyTorch's align_corners=False.
+    """
+    return _resize(x, size, half_pixel_matrix)
+
+
+def resize_align_corners(x: Array, size: tuple[int, int]) -> Array:
+    """Resize x [n h w c] bilinearly to [n *size c]; corner pixels stay corner pixels.
+
+    Output i reads the input at i (in - 1)/(out - 1): Caffe's Interp layer, TensorFlow's and
+    PyTorch's align_corners=True. Sizes k * stride + 1 keep pixels on pixels. A single output pixel
+    reads input 0.
+    """
+    return _resize(x, size, align_corners_matrix)
+
+
+def _resize(x, size, matrix):
+    if x.ndim != 4:
+        raise ValueError(f"x must be [n h w c], got shape {x.shape}")
+    checks.positive(height=size[0], width=size[1])
+    if x.shape[1:3] == tuple(size):
+        return x
+    return apply_separable(x, matrix(x.shape[1], size[0]), matrix(x.shape[2], size[1]))
+
+
+@functools.cache
+def half_pixel_matrix(size: int, new_size: int) -> np.ndarray:
+    """Return the interpolation matrix [new_size size] of `resize_half_pixel`, float64."""
+    position = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    return _interpolation(np.clip(position, 0, size - 1), size)
+
+
+@functools.cache
+def align_corners_matrix(size: int, new_size: int) -> np.ndarray:
+    """Return the interpolation matrix [new_size size] of `resize_align_corners`, float64."""
+    step = (size - 1) / (new_size - 1) if new_size > 1 else 0.0
+    return _interpolation(np.arange(new_size) * step, size)
+
+
+def _interpolation(position: np.ndarray, size: int) -> np.ndarray:
+    """Row o is the hat function of width 1 around position[o]."""
+    matrix = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))
+    matrix.setflags(write=False)
+    return matrix
+
+
+def apply_separable(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
+    """Return vertical [a h] and horizontal [b w] applied to the rows and columns of x [n h w c].
+
+    Computed in float32 at full precision; the result [n a b c] has the dtype of x.
+    """
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    exact = lax.Precision.HIGHEST  # otherwise TPUs would interpolate with 8 bits
+    y = jnp.einsum("ah,nhwc->nawc", vertical.astype(dtype), x.astype(dtype), precision=exact)
+    y = jnp.einsum("bw,nawc->nabc", horizontal.astype(dtype), y, precision=exact)
+    return y.astype(x.dtype)
+
+
+def _bilinear_profile(size: int) -> np.ndarray:
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    return 1 - np.abs(np.arange(size) - centre) / factor
+
+
+def bilinear_kernel(size: int) -> np.ndarray:
+    """Return FCN's bilinear upsampling filter [size size], float64.
+
+    With f = (size + 1) // 2 and centre c = f - 1 (odd size) or f - 1/2 (even):
+    (1 - |i - c|/f)(1 - |j - c|/f), as in the FCN release's net surgery.
+    """
+    checks.positive(size=size)
+    return np.outer(_bilinear_profile(size), _bilinear_profile(size))
+
+
+def upsample_bilinear_fixed(x: Array, *, kernel_size: int, stride: int) -> Array:
+    """Upsample each channel of x [n h w c] by a transposed convolution with `bilinear_kernel`.
+
+    FCN's fixed "deconvolution": [n (h-1)*stride+kernel_size (w-1)*stride+kernel_size c], to be
+    cropped by the caller; kernel_size is 2 * stride in the release.
+    """
+    checks.positive(kernel_size=kernel_size, stride=stride)
+    return apply_separable(
+        x,
+        _upsampling_matrix(x.shape[1], kernel_size, stride),
+        _upsampling_matrix(x.shape[2], kernel_size, stride),
+    )
+
+
+@functools.cache
+def _upsampling_matrix(size: int, kernel_size: int, stride: int) -> np.ndarray:
+    matrix = np.zeros(((size - 1) * stride + kernel_size, size))
+    for i in range(size):
+        matrix[i * stride : i * stride + kernel_size, i] = _bilinear_profile(kernel_size)
+    matrix.setflags(write=False)
+    return matrix
+
+
+def bilinear_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """Initialise a kernel [k k c c] with the bilinear filter on its diagonal, zero elsewhere."""
+    del key
+    kh, kw, cin, cout = shape
+    if kh != kw or cin != cout:
+        raise ValueError(f"bilinear upsampling needs a kernel [k k c c], got {shape}")
+    return jnp.asarray(bilinear_kernel(kh)[:, :, None, None] * np.eye(cin), dtype)
+
+
+class LearnedUpsample(nn.Module):
+    """Learned upsampling: a dense transposed convolution that starts as bilinear (FCN, 3.3).
+
+    Attributes:
+      features: channels, of the input and of the output.
+      kernel_size: pixels; 2 * stride in the FCN release.
+      stride: upsampling factor.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return [n (h-1)*stride+k (w-1)*stride+k features] for x [n h w features]."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", bilinear_init, shape)
+        return transposed_conv(x, kernel, stride=self.stride)

@@ -1,0 +1,13 @@
+"""Channel counts of networks made narrower or wider."""
+
+from seg_jax import checks
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return `channels * width`, rounded, at least 4: a narrower network keeps a few of each.
+
+    >>> scaled(64, 1.0), scaled(64, 0.125), scaled(16, 0.0625)
+    (64, 8, 4)
+    """
+    checks.positive(width=width)
+    return max(min(4, channels), round(channels * width))
