@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "analysis": set(),
     "experiment": {"losses", "optim", "data"},
 }
-_LATE = {"checkpoint", "train", "evaluate", "predict"}
+_LATE = {"checkpoint", "train", "inference", "evaluate", "predict"}
 _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
@@ -40,7 +40,7 @@ EXPERIMENTS_MAY_IMPORT = {"models", "backbones", "nn", "data", "optim", "losses"
 
 # Parts that run on a bare GPU image.
 BARE = {"nn", "backbones", "models", "kernels", "losses", "metrics", "optim", "parallel", "step"}
-BARE_LIBRARIES = {"jax", "flax", "optax", "numpy"}
+BARE_LIBRARIES = {"jax", "flax", "optax", "numpy", "scipy"}  # jax itself needs scipy
 
 
 def imported_modules(path: Path) -> set[str]:
