@@ -1,0 +1,95 @@
+"""Data sets by name. A reader is a module with two functions:
+
+    splits(root) -> names of the lists that the folder has
+    open_split(root, split) -> Source
+
+A new data set is one such file and one line in READERS.
+"""
+
+import dataclasses
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seg_jax import checks
+
+if TYPE_CHECKING:
+    from seg_jax.data.source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A data set's reader, imported when it is first used: calling it calls `open_split`.
+
+    Attributes:
+      module: the reader's module.
+      get: how a user gets the data, completing "no data at ...: ".
+      makes_itself: whether opening it creates the data where there is none.
+    """
+
+    module: str
+    get: str
+    makes_itself: bool = False
+
+    def __call__(self, root: Path, split: str) -> "Source":
+        """Return the split, unchecked."""
+        return importlib.import_module(self.module).open_split(root, split)
+
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """Return the names of the lists that the folder has."""
+        return importlib.import_module(self.module).splits(root)
+
+
+READERS = {
+    "synthetic_voc": Reader(
+        "seg_jax.data.synthetic",
+        "it is made when it is first used, or with `data synthesize`",
+        makes_itself=True,
+    ),
+    "voc2012": Reader(
+        "seg_jax.data.voc",
+        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
+    ),
+}
+
+
+def default_root(dataset: str) -> Path:
+    """Return $SEG_JAX_DATA/<dataset>, or data/<dataset> where the variable is not set."""
+    return Path(os.environ.get("SEG_JAX_DATA") or "data") / dataset
+
+
+def reader(dataset: str) -> Reader:
+    """Return the reader of that name; an unknown one is a UserError that names the closest."""
+    if dataset not in READERS:
+        raise checks.UserError(f"data set: {checks.unknown(dataset, READERS)}")
+    return READERS[dataset]
+
+
+def find_root(dataset: str, root: Path | None = None) -> Path:
+    """Return the data set's folder, `root` or the default one; a missing one is a UserError that
+    says which folder was looked at and how to get the data.
+    """
+    entry = reader(dataset)
+    folder = Path(root).expanduser() if root else default_root(dataset)
+    if not entry.makes_itself and not folder.is_dir():
+        raise checks.UserError(
+            f"data set {dataset!r}: no folder {folder.absolute()}; {entry.get} there, or name "
+            "its folder with --data.root or $SEG_JAX_DATA"
+        )
+    return folder
+
+
+def open_source(dataset: str, root: Path | None, split: str) -> "Source":
+    """Return the split, its list and the existence of its files checked.
+
+    Args:
+      dataset: a name in READERS.
+      root: the data set's folder; None: `default_root`.
+      split: name of a list, e.g. "train".
+
+    Raises:
+      UserError: for an unknown name or split, missing data, an empty list, duplicated ids and
+        listed files that do not exist.
+    """
+    return reader(dataset)(find_root(dataset, root), split).check_files()

@@ -1,0 +1,150 @@
+"""Training batches: shuffled, repeated, decoded and augmented by Grain, and exactly resumable.
+
+The global order is a function of the seed alone. Batch number b holds draws b * batch_size, ...;
+draw d takes its picture from a permutation of epoch d // len(source) and its randomness from
+(seed, d). So neither the number of workers nor of hosts changes a pixel, a picture is changed
+anew in every epoch, and the state of the iteration is one number.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from seg_jax import checks
+from seg_jax.data import transforms, weight_maps
+from seg_jax.data.config import DataConfig
+from seg_jax.data.source import Source
+from seg_jax.types import Batch
+
+
+def train_dataset(
+    source: Source,
+    config: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> "TrainIterator":
+    """Return an endless iterator of this process's part of every global batch.
+
+    Args:
+      source: the training pictures.
+      config: augmentation, padding, weight maps, worker processes.
+      batch_size: of the global batch; a multiple of process_count.
+      seed: of shuffling and augmentation.
+      process_index: process p takes the p-th of process_count equal runs of rows.
+      process_count: processes that share the global batch.
+    """
+    checks.positive(batch_size=batch_size, process_count=process_count)
+    if batch_size % process_count:
+        raise ValueError(
+            f"batch_size {batch_size} is not a multiple of process_count {process_count}"
+        )
+    if not len(source):
+        raise checks.UserError(f"{source.description}: there is nothing to train on")
+    share = batch_size // process_count
+    make = MakeBatch(
+        source=source,
+        config=config,
+        seed=seed,
+        batch_size=batch_size,
+        rows=slice(process_index * share, (process_index + 1) * share),
+    )
+    # Grain shuffles epoch e with seed + e: spread the seeds, or neighbours share their epochs.
+    (shuffle_seed,) = np.random.SeedSequence(seed).generate_state(1)
+    batches = (
+        grain.MapDataset.range(len(source))
+        .shuffle(seed=int(shuffle_seed))
+        .repeat()
+        .batch(batch_size, drop_remainder=True)
+        .map_with_index(make)
+    )
+    return TrainIterator(batches, config.workers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MakeBatch:
+    """Reads, augments and stacks this process's rows of a global batch."""
+
+    source: Source
+    config: DataConfig
+    seed: int
+    batch_size: int
+    rows: slice
+
+    def __call__(self, batch: int, indices: np.ndarray) -> Batch:
+        """Return rows `self.rows` of batch number `batch`, made of the pictures `indices`."""
+        draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)
+        examples = [
+            self._example(int(index), np.random.default_rng([self.seed, draw]))
+            for draw, index in zip(draws[self.rows], indices[self.rows], strict=True)
+        ]
+        return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def _example(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        record = self.source[index]
+        image, label = transforms.augment(
+            record["image"],
+            record["label"],
+            rng,
+            self.config.augmentation,
+            pad_value=self.config.preprocessing.pad_value,
+        )
+        example = {"image": image, "label": label}
+        if self.config.weight_map == "unet_border":
+            example["weight"] = weight_maps.unet_border(label)
+        return example
+
+
+class TrainIterator(Iterator[Batch]):
+    """Batches from a given one on, prefetched by worker processes or, without any, by threads.
+
+    The state is the number of the next batch: it restores exactly, with any number of workers.
+    """
+
+    def __init__(self, batches: grain.MapDataset, workers: int):
+        self._batches = batches
+        self._workers = workers
+        self._start(0)
+
+    def _start(self, batch: int) -> None:
+        self._next = batch
+        remaining = self._batches.slice(slice(batch, None))
+        if self._workers:
+            # Grain asks absl for flags when it starts a process; this program has none.
+            flags.FLAGS.mark_as_parsed()
+            # One thread in each process; grain deals the batches to the processes in turn.
+            options = grain.MultiprocessingOptions(
+                num_workers=self._workers, per_worker_buffer_size=2
+            )
+            serial = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+            dataset = remaining.to_iter_dataset(serial).mp_prefetch(options)
+        else:
+            threads = min(4, os.cpu_count() or 1)
+            dataset = remaining.to_iter_dataset(
+                grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+            )
+        self._iterator = iter(dataset)
+
+    def __next__(self) -> Batch:
+        batch = next(self._iterator)
+        self._next += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Return the position as JSON data."""
+        return {"next_batch": self._next}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go on at a position that `get_state` returned."""
+        self.close()
+        self._start(state["next_batch"])
+
+    def close(self) -> None:
+        """End the worker processes and threads."""
+        self._iterator.close()

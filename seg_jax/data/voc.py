@@ -1,0 +1,82 @@
+"""PASCAL VOC in its development kit's layout; masks as palette or grey PNG.
+
+    VOC2012/JPEGImages/<id>.jpg
+    VOC2012/SegmentationClass/<id>.png        0..20, 255 = void along the borders
+    VOC2012/SegmentationClassAug/<id>.png     with SBD's labels, for the lists *aug
+    VOC2012/ImageSets/Segmentation/<split>.txt
+
+Data: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
+"""
+
+import hashlib
+from pathlib import Path
+
+from seg_jax.checks import UserError, unknown
+from seg_jax.data.source import Source, read_list
+from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
+
+# Pictures in VOC 2012's lists; the two *aug lists add SBD's training pictures (Hariharan et al.,
+# ICCV 2011) that are not in val.
+COUNTS = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "trainval_aug": 12031}
+# SHA-256 of those lists' ids, sorted, one a line.
+OFFICIAL = {
+    "train": "129f1fe991729b1862115b77738c938c149c1f167baa02b4b3186aea9f0d6a84",
+    "val": "6f8edc37993764f6e212237d39546fb595246244147e8a050813c520aac0ade1",
+    "trainval": "09c882f4c5ae3c692a0fb3bcf6df06c6f3e95ab9e09fb4182cfe28218d9eb22d",
+    "trainaug": "855dff350b7f447bf43cb98ea626a32e0d0b3b7c5786e03b2712a21355b635bf",
+    "trainval_aug": "df102d6b2ca349fa99aadcf3a13209924fb0bf655b1c682c75eb7e51ccbda540",
+}
+
+
+def folder(root: Path) -> Path:
+    """Return the folder that holds JPEGImages, from its own path, VOCdevkit's, or the parent's."""
+    for candidate in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (candidate / "ImageSets" / "Segmentation").is_dir():
+            return candidate
+    raise UserError(
+        f"{root} holds no VOCdevkit: neither it nor VOC2012 or VOCdevkit/VOC2012 in it has "
+        "ImageSets/Segmentation; extract VOCtrainval_11-May-2012.tar there, or name its folder "
+        "with --data.root"
+    )
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """Return the names of the lists in ImageSets/Segmentation."""
+    return tuple(sorted(path.stem for path in _lists(folder(root)).glob("*.txt")))
+
+
+def open_split(root: Path, split: str, *, name: str = "voc2012") -> Source:
+    """Read one list of a VOCdevkit. Under the name "voc2012" only the official list goes by that
+    name; any other is "voc2012-part".
+    """
+    home = folder(root)
+    path = _lists(home) / f"{split}.txt"
+    if not path.is_file():
+        raise UserError(f"split {split!r}: no {path}; {unknown(split, splits(home))}")
+    ids = tuple(line.split()[0] for line in read_list(path))
+    label_folder = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"
+    official = COUNTS.get(split, 0) if name == "voc2012" else 0
+    if name == "voc2012" and not is_official(split, ids):
+        name = "voc2012-part"
+    return Source(
+        name=name,
+        split=split,
+        root=home,
+        ids=ids,
+        image_paths=tuple(f"JPEGImages/{image_id}.jpg" for image_id in ids),
+        label_paths=tuple(f"{label_folder}/{image_id}.png" for image_id in ids),
+        classes=VOC_CLASSES,
+        label_ids={**{value: value for value in range(len(VOC_CLASSES))}, IGNORE: IGNORE},
+        palette=voc_palette(),
+        official=official,
+    )
+
+
+def is_official(split: str, ids: tuple[str, ...]) -> bool:
+    """Tell whether the ids are those of VOC 2012's list of that name, in any order."""
+    digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    return OFFICIAL.get(split) == digest
+
+
+def _lists(home: Path) -> Path:
+    return home / "ImageSets" / "Segmentation"
