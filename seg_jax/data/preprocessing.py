@@ -23,7 +23,8 @@ class Preprocessing:
     def __call__(self, image: Any) -> Any:
         """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... 3]."""
         flip = slice(None, None, -1) if self.order == "bgr" else slice(None)
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        per_channel = (1,) * (image.ndim - 1) + (3,)  # the image's rank: strict JAX asks for it
+        mean, std = (np.float32(value).reshape(per_channel) for value in (self.mean, self.std))
         return ((image.astype(np.float32) - mean) / std)[..., flip]
 
     @property
