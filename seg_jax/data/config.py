@@ -10,7 +10,7 @@ from seg_jax.data.preprocessing import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a training image, in the order scale, elastic, crop, flip.
+    """Random changes of a training image, in the order mirror_px, scale, elastic, crop, flip.
 
     Attributes:
       crop: (height, width) of the crop in pixels; smaller images are padded, the image with the
@@ -19,6 +19,8 @@ class Augmentation:
       scale_step: 0: uniform in the range; else the scales are lo, lo + step, ..., hi.
       flip: probability of a mirror image.
       elastic_px: standard deviation, in pixels, of U-Net's elastic deformation; 0: none.
+      mirror_px: pixels by which the picture is first continued on every side by mirroring, as
+        context for a network with valid convolutions; their label is IGNORE.
     """
 
     crop: tuple[int, int]
@@ -26,6 +28,7 @@ class Augmentation:
     scale_step: float = 0.0
     flip: float = 0.5
     elastic_px: float = 0.0
+    mirror_px: int = 0
 
     def __post_init__(self):
         checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
@@ -34,6 +37,7 @@ class Augmentation:
             scale_range=self.scale[1] - self.scale[0],
             scale_step=self.scale_step,
             elastic_px=self.elastic_px,
+            mirror_px=self.mirror_px,
         )
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+LUMA = np.float32((0.299, 0.587, 0.114))  # ITU-R BT.601, of R, G, B; sums to 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -13,19 +15,27 @@ class Preprocessing:
     Attributes:
       mean: mean of each channel, in 0..255 units, in RGB order.
       std: divisor of each channel, in 0..255 units, in RGB order.
-      order: channel order of the result; Caffe models take "bgr".
+      order: channel order of the result; Caffe models take "bgr". "grey" is one channel, the
+        luma of ITU-R BT.601: of a grey picture, which readers deliver as RGB, its grey.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    order: Literal["rgb", "bgr"] = "rgb"
+    order: Literal["rgb", "bgr", "grey"] = "rgb"
 
     def __call__(self, image: Any) -> Any:
-        """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... 3]."""
-        flip = slice(None, None, -1) if self.order == "bgr" else slice(None)
+        """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... channels]."""
         per_channel = (1,) * (image.ndim - 1) + (3,)  # the image's rank: strict JAX asks for it
         mean, std = (np.float32(value).reshape(per_channel) for value in (self.mean, self.std))
-        return ((image.astype(np.float32) - mean) / std)[..., flip]
+        normal = (image.astype(np.float32) - mean) / std
+        if self.order == "grey":
+            return (normal * LUMA.reshape(per_channel)).sum(axis=-1, keepdims=True)
+        return normal[..., ::-1] if self.order == "bgr" else normal
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result: what the network is initialised for."""
+        return 1 if self.order == "grey" else 3
 
     @property
     def pad_value(self) -> tuple[int, int, int]:
@@ -33,7 +43,7 @@ class Preprocessing:
         return tuple(round(value) for value in self.mean)
 
 
-# recipes.md 1.4: each release's constants, given here in RGB.
+# Each release's constants, given here in RGB.
 FCN_CAFFE = Preprocessing(mean=(122.67892, 116.66877, 104.00699), order="bgr")
 DEEPLAB_CAFFE = Preprocessing(mean=(122.675, 116.669, 104.008), order="bgr")
 PSPNET_CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), order="bgr")

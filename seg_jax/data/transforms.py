@@ -89,8 +89,17 @@ def augment(
     Returns:
       Image, uint8 [*crop 3], and label, uint8 [*crop].
     """
+    if config.mirror_px:
+        image, label = _mirror(image, label, config.mirror_px)
     change = draw(rng, label.shape, config)
     return apply(image, label, change, crop=config.crop, pad_value=pad_value)
+
+
+def _mirror(image, label, mirror_px):
+    """Continue the picture by mirroring; nothing is learnt from what was made up."""
+    sides = (mirror_px, mirror_px)
+    image = np.pad(image, (sides, sides, (0, 0)), mode="reflect")
+    return image, np.pad(label, (sides, sides), constant_values=IGNORE)
 
 
 def apply(
