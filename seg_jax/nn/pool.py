@@ -16,6 +16,7 @@ from jax import numpy as jnp
 from seg_jax import checks
 from seg_jax.nn.conv import Size, pair
 from seg_jax.nn.resize import apply_separable
+from seg_jax.nn.scope import scoped
 
 Array = jax.Array
 Pair = tuple[int, int]
@@ -97,6 +98,7 @@ def pooled_size(size: int, window: int, stride: int, padding: int, rounding: Rou
     return outputs
 
 
+@scoped
 def max_pool(
     x: Array, *, window: Size = 2, stride: Size = 2, padding: Size = 0, rounding: Rounding = "floor"
 ) -> Array:
@@ -116,6 +118,7 @@ def max_pool(
     return _max_pool(x, _windows(x, window, stride, padding, rounding))[0]
 
 
+@scoped
 def max_pool_with_indices(
     x: Array, *, window: Size = 2, stride: Size = 2, padding: Size = 0, rounding: Rounding = "floor"
 ) -> tuple[Array, Array]:
@@ -192,6 +195,7 @@ def _place(image: Array, offset: Pair, size: Pair) -> Array:
     return lax.pad(image, jnp.zeros((), image.dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
 
+@scoped
 def max_unpool(y: Array, indices: Array, size: Pair, *, window: Size | None = 2) -> Array:
     """Put each value of y [n h w c] back at its place in an image of zeros [n *size c] (SegNet).
 
@@ -243,6 +247,7 @@ def _scatter_backward(size, indices, gradient):
 _scatter.defvjp(_scatter_forward, _scatter_backward)
 
 
+@scoped
 def average_pool(
     x: Array,
     *,
@@ -288,12 +293,14 @@ def _counts(windows: _Windows, divisor: str) -> np.ndarray:
     return np.outer(*counts)[None, :, :, None]
 
 
+@scoped
 def global_average_pool(x: Array) -> Array:
     """Return the mean over the image, [n 1 1 c] for x [n h w c]; summed in float32."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return jnp.mean(wide, axis=(1, 2), keepdims=True).astype(x.dtype)
 
 
+@scoped
 def adaptive_average_pool(x: Array, bins: Size) -> Array:
     """Return the means of a grid of bins x bins windows over x [n h w c] (PSPNet's pyramid).
 

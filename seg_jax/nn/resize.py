@@ -14,10 +14,12 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn.conv import transposed_conv
+from seg_jax.nn.scope import scoped
 
 Array = jax.Array
 
 
+@scoped
 def resize_half_pixel(x: Array, size: tuple[int, int]) -> Array:
     """Resize x [n h w c] bilinearly to [n *size c]; pixel centres lie at i + 1/2.
 
@@ -27,6 +29,7 @@ def resize_half_pixel(x: Array, size: tuple[int, int]) -> Array:
     return _resize(x, size, half_pixel_matrix)
 
 
+@scoped
 def resize_align_corners(x: Array, size: tuple[int, int]) -> Array:
     """Resize x [n h w c] bilinearly to [n *size c]; corner pixels stay corner pixels.
 
@@ -95,6 +98,7 @@ def bilinear_kernel(size: int) -> np.ndarray:
     return np.outer(_bilinear_profile(size), _bilinear_profile(size))
 
 
+@scoped
 def upsample_bilinear_fixed(x: Array, *, kernel_size: int, stride: int) -> Array:
     """Upsample each channel of x [n h w c] by a transposed convolution with `bilinear_kernel`.
 
