@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "optim": set(),
     "parallel": set(),
+    "pictures": set(),
     "data": set(),
     "step": {"losses", "optim", "parallel"},
     "analysis": set(),

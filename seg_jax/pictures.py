@@ -1,0 +1,84 @@
+"""Label maps as pictures: palette PNG, colours over the photograph, and the legend below it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from seg_jax.types import IGNORE
+
+OPACITY = 0.55
+_LINE, _SWATCH, _GAP = 20, 12, 14  # of the legend, in pixels
+
+
+def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
+    """Return a label map as VOC stores it: pixel value = class id, colours in the palette.
+
+    Args:
+      label: uint8 [h w].
+      palette: uint8 [256 3].
+    """
+    image = Image.fromarray(label)
+    image.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return image
+
+
+def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Blend the classes' colours into a picture; outlines are solid.
+
+    A class whose colour is black (VOC's background) leaves the picture as it is.
+
+    Args:
+      image: uint8 [h w 3], RGB.
+      label: uint8 [h w].
+      palette: uint8 [256 3].
+
+    Returns:
+      uint8 [h w 3].
+    """
+    colour = np.asarray(palette, np.float32)[label]
+    opacity = np.where(colour.any(-1), OPACITY, 0.0)
+    opacity[_outlines(label) & (opacity > 0)] = 1.0
+    opacity = opacity[..., None]
+    return np.rint(image * (1 - opacity) + colour * opacity).astype(np.uint8)
+
+
+def with_legend(
+    image: np.ndarray, label: np.ndarray, palette: np.ndarray, classes: Sequence[str]
+) -> Image.Image:
+    """Return the picture with the names and colours of the classes in `label` below it."""
+    present = [value for value in np.unique(label).tolist() if value != IGNORE]
+    entries = [(classes[value], tuple(np.asarray(palette)[value].tolist())) for value in present]
+    font = ImageFont.load_default(size=12)
+    height, width = image.shape[:2]
+    places, rows = _flow([_SWATCH + 5 + int(font.getlength(name)) for name, _ in entries], width)
+    canvas = Image.new(
+        "RGB",
+        (max([width, *(left + size for left, _, size in places)]), height + rows * _LINE + 6),
+        "white",
+    )
+    canvas.paste(Image.fromarray(image), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (name, colour), (left, row, _) in zip(entries, places, strict=True):
+        top = height + 6 + row * _LINE
+        draw.rectangle((left, top, left + _SWATCH, top + _SWATCH), fill=colour, outline="#888888")
+        draw.text((left + _SWATCH + 5, top + _SWATCH), name, fill="#222222", font=font, anchor="ls")
+    return canvas
+
+
+def _flow(sizes: Sequence[int], width: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Lay entries of the given widths into rows; return (left, row, size) of each, and the rows."""
+    places, left, row = [], 6, 0
+    for size in sizes:
+        if left > 6 and left + size > width:
+            left, row = 6, row + 1
+        places.append((left, row, size))
+        left += size + _GAP
+    return places, row + 1
+
+
+def _outlines(label: np.ndarray) -> np.ndarray:
+    edge = np.zeros(label.shape, bool)
+    edge[:-1] |= label[1:] != label[:-1]
+    edge[:, :-1] |= label[:, 1:] != label[:, :-1]
+    return edge
