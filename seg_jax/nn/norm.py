@@ -5,6 +5,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
@@ -83,7 +84,7 @@ def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Arr
         local = jnp.mean(values, axis=(0, 1, 2))
         return lax.pmean(local, axis_name) if axis_name else local
 
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(np.promote_types(x.dtype, np.float32))
     mean = mean_of(x)
     return mean, mean_of(jnp.square(x - mean.reshape(1, 1, 1, -1)))
 
@@ -100,7 +101,7 @@ def _axis(norm: Norm) -> str | None:
 
 
 def _normalise(x, mean, var, scale, bias, epsilon):
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = np.promote_types(x.dtype, np.float32)
     mean, var, scale, bias = (
         value.astype(dtype).reshape(1, 1, 1, -1) for value in (mean, var, scale, bias)
     )

@@ -270,7 +270,7 @@ def average_pool(
     """
     checks.one_of(("padded", "valid"), divisor=divisor)
     windows = _windows(x, window, stride, padding, rounding)
-    wide = windows.pad(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0.0)
+    wide = windows.pad(x.astype(np.promote_types(x.dtype, np.float32)), 0.0)
     total = lax.reduce_window(
         wide,
         jnp.zeros((), wide.dtype),
@@ -296,7 +296,7 @@ def _counts(windows: _Windows, divisor: str) -> np.ndarray:
 @scoped
 def global_average_pool(x: Array) -> Array:
     """Return the mean over the image, [n 1 1 c] for x [n h w c]; summed in float32."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
     return jnp.mean(wide, axis=(1, 2), keepdims=True).astype(x.dtype)
 
 

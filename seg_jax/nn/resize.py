@@ -75,7 +75,7 @@ def apply_separable(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> A
 
     Computed in float32 at full precision; the result [n a b c] has the dtype of x.
     """
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = np.promote_types(x.dtype, np.float32)
     exact = lax.Precision.HIGHEST  # otherwise TPUs would interpolate with 8 bits
     y = jnp.einsum("ah,nhwc->nawc", vertical.astype(dtype), x.astype(dtype), precision=exact)
     y = jnp.einsum("bw,nawc->nabc", horizontal.astype(dtype), y, precision=exact)
