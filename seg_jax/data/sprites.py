@@ -6,14 +6,16 @@ thin at every scale.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 Paint = Literal["body", "dark", "light", "accent"]
-PAINTS: tuple[Paint, ...] = ("body", "dark", "light", "accent")
-_SUPERSAMPLE = 4
+PAINTS: tuple[Paint, ...] = get_args(Paint)
+Texture = Literal["plain", "stripes", "bars", "checks", "dots", "patches", "hatch"]
+TEXTURES: tuple[Texture, ...] = get_args(Texture)
+_SUPERSAMPLE = 4  # samples a pixel, along each side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Sprite:
     parts: tuple[Part, ...]
     aspect: float
     colors: tuple[tuple[int, int, int], ...]
-    texture: Literal["plain", "stripes", "bars", "checks", "dots", "patches", "hatch"] = "plain"
+    texture: Texture = "plain"
 
 
 def fill(paint: Paint, *points: tuple[float, float]) -> Part:
@@ -366,19 +368,22 @@ def draw(
         else:
             pen.polygon(flat, fill=index)
 
-    painted = np.asarray(canvas)
     tint = rng.uniform(0.86, 1.14, 3) * rng.uniform(0.85, 1.12)
-    colors = np.vstack([np.zeros(3), np.array(sprite.colors) * tint]).astype(np.float32)
-    blocks = (side, _SUPERSAMPLE, side, _SUPERSAMPLE)
-    coverage = (painted > 0).reshape(blocks).mean((1, 3), dtype=np.float32)
-    color = colors[painted].reshape(*blocks, 3).mean((1, 3))
-    body = (painted == 1).reshape(blocks).mean((1, 3), dtype=np.float32)
-    color /= np.maximum(coverage, 1e-6)[..., None]
+    colors = np.clip(np.array(sprite.colors) * tint, 0, 255).astype(np.uint8)
+    # A pixel is the mean of its samples; samples outside count as black until the division.
+    painted = canvas.copy()
+    painted.putpalette(bytes(3) + colors.tobytes())
+    color = np.asarray(painted.convert("RGB").reduce(_SUPERSAMPLE), np.float32)
+    coverage, body = (
+        np.asarray(canvas.point(table).reduce(_SUPERSAMPLE), np.float32) / 255
+        for table in ([0] + [255] * 255, [0, 255] + [0] * 254)
+    )
+    color = np.minimum(color / np.maximum(coverage, 1 / 255)[..., None], 255)
     pattern = 1 + body * (texture(sprite.texture, side, rng) - 1)
     return color * pattern[..., None], coverage
 
 
-def texture(kind: str, side: int, rng: np.random.Generator) -> np.ndarray:
+def texture(kind: Texture, side: int, rng: np.random.Generator) -> np.ndarray:
     """Return a brightness factor around 1, float32 [side side], with a random phase."""
     y, x = np.mgrid[:side, :side] + rng.uniform(0, 8, (2, 1, 1))
     if kind == "stripes":

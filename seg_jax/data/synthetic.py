@@ -4,7 +4,7 @@ Deterministic from a seed and made in seconds. It is built so that what this lin
 step by step, is visible in the scores:
 
 * thin parts (spokes, legs, masts, poles in front of objects): skips and decoders;
-* object heights from 6 to 72 pixels in pictures of about 110: multi-scale context;
+* object sizes from 6 to 60 pixels, in pictures of about 110: multi-scale context;
 * three pairs of classes drawn with the very same sprite, told apart only by the horizon at the
   top of the picture (town: cat, bus, horse; mountains: dog, train, cow): field of view;
 * textured ground, clutter in muted colours, shadows and occlusion.
@@ -32,7 +32,7 @@ VERSION = 1  # part of every id, and so of the list's checksum: raise it when th
 COUNTS = {"train": 320, "val": 96}
 HORIZONS = ("town", "mountains")
 PAIRS = (("cat", "dog"), ("bus", "train"), ("horse", "cow"))  # (in town, before mountains)
-OBJECT_HEIGHTS_PX = (6.0, 72.0)
+OBJECT_SIZES_PX = (6.0, 60.0)  # geometric mean of width and height
 
 _TWIN_OF = {name: pair for pair in PAIRS for name in pair}
 # What ground, sky and clutter are painted with: no class has these colours.
@@ -117,8 +117,9 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     label = np.zeros((height, width), np.uint8)
     _clutter(rng, picture, horizon)
 
-    low, high = np.log(OBJECT_HEIGHTS_PX)
-    sizes = np.exp(rng.uniform(low, high, rng.integers(3, 7)))
+    low, high = np.log(OBJECT_SIZES_PX)
+    sizes = np.exp(rng.uniform(low, high, rng.integers(4, 8)))
+    sizes[0] = max(sizes[0], rng.uniform(28, 56))  # no picture of crumbs only
     for size in np.sort(sizes):  # far things first: nearer ones cover them
         name = VOC_CLASSES[rng.integers(1, len(VOC_CLASSES))]
         if name in _TWIN_OF:
@@ -184,14 +185,20 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray, horizon: int) -> Non
         turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
         radii = span * rng.uniform(0.35, 0.6, corners)
         points = center + np.stack([radii * np.cos(turns), 0.7 * radii * np.sin(turns)], -1)
-        mask = Image.new("L", (width, height))
-        ImageDraw.Draw(mask).polygon([tuple(point) for point in points], fill=1)
+        left, top = np.maximum(points.min(0).astype(int), (0, horizon))
+        right, bottom = np.minimum(points.max(0).astype(int) + 1, (width, height))
+        if left >= right or top >= bottom:
+            continue
+        mask = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(mask).polygon([tuple(point) for point in points - (left, top)], fill=1)
         inside = np.asarray(mask, bool)
-        grey = rng.uniform(70, 170)
-        color = grey + rng.uniform(-22, 22, 3)
-        kind = rng.choice(["plain", "stripes", "checks", "dots", "hatch"])
-        pattern = sprites.texture(kind, max(height, width), rng)[:height, :width]
-        picture[inside] = (color * pattern[..., None])[inside]
+        color = rng.uniform(70, 170) + rng.uniform(-22, 22, 3)
+        kind = sprites.TEXTURES[rng.integers(len(sprites.TEXTURES))]
+        pattern = sprites.texture(kind, max(inside.shape), rng)[
+            : inside.shape[0], : inside.shape[1]
+        ]
+        patch = picture[top:bottom, left:right]
+        patch[inside] = (color * pattern[..., None])[inside]
 
 
 def _place(
@@ -199,20 +206,22 @@ def _place(
     picture: np.ndarray,
     label: np.ndarray,
     name: str,
-    height_px: float,
+    size_px: float,
     horizon: int,
 ) -> None:
     """Paint one object, its shadow and its void band, standing lower the larger it is."""
     height, width = label.shape
+    sprite = sprites.SPRITES[name]
+    height_px = min(size_px / sprite.aspect**0.5, 0.7 * height)
     color, coverage = sprites.draw(
-        sprites.SPRITES[name],
+        sprite,
         height_px=height_px,
         degrees=rng.uniform(-7, 7),
         mirror=bool(rng.random() < 0.5),
         rng=rng,
     )
     side = len(coverage)
-    nearness = height_px / OBJECT_HEIGHTS_PX[1]
+    nearness = size_px / OBJECT_SIZES_PX[1]
     foot = horizon + (height - horizon) * np.clip(
         0.2 + 0.7 * nearness + rng.normal(0, 0.14), 0.1, 1
     )
