@@ -1,0 +1,191 @@
+"""One optimiser update: a pure function of state, batch and key, written for one device of many."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from seg_jax import losses
+from seg_jax.types import DATA_AXIS
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that an update changes, the same on every device.
+
+    Attributes:
+      step: updates done, int32 [].
+      params: nested dictionary, float32.
+      batch_stats: running averages of the norms, float32; empty without any.
+      opt_state: of the optax transformation.
+      finite: bool []; False once a loss or gradient was not finite. From then on a step changes
+        nothing, so that this is still the last good state when the host reads the bad loss.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    finite: jax.Array
+
+
+def init_variables(model: Any, *, input_shape: tuple[int, ...], seed: int) -> dict[str, Any]:
+    """Initialise a model: {"params": ..., "batch_stats": ...}, the same on every host.
+
+    Args:
+      model: Linen module, called as `model(image, train=False)`.
+      input_shape: (n, h, w, c) of an image it is to take.
+      seed: of the initialisation.
+
+    Raises:
+      ValueError: the model has a collection that the training step would not carry on.
+    """
+    variables = _init(model, input_shape, jax.random.key(seed))
+    unknown = sorted(set(variables) - {"params", "batch_stats"})
+    if unknown:
+        raise ValueError(f"{type(model).__name__} has collections {unknown}: training keeps none")
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init(model, input_shape, key):
+    return model.init(key, jnp.zeros(input_shape, jnp.float32), train=False)
+
+
+def init_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state before the first update."""
+    return TrainState(
+        step=jnp.int32(0),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=jax.jit(optimizer.init)(variables["params"]),
+        finite=jnp.bool_(True),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    *,
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    loss: losses.LossConfig,
+    preprocessing: Callable[[jax.Array], jax.Array],
+    learning_rate: Callable[[jax.Array], jax.Array],
+    precision: Literal["float32", "bfloat16"] = "float32",
+    accumulate: int = 1,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Do one update on this device's part of the batch; runs under the mapped axis DATA_AXIS.
+
+    Args:
+      state: the same on every device.
+      batch: "image" uint8 [n h w 3], "label" uint8 [n h w], perhaps "weight" float32 [n h w].
+      key: of the run; step, device and micro-batch are folded in here.
+      model: Linen module, `model(image, train=True) -> {name: logits}`; an attribute `margin` says
+        how many pixels on every side it does not predict.
+      optimizer: from `optim.make_optimizer`.
+      loss: heads, weights and reduction.
+      preprocessing: uint8 [n h w 3] -> float32 [n h w 3].
+      learning_rate: of a step, for the metrics.
+      precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
+        float32.
+      accumulate: micro-batches the gradient is summed over; divides n.
+
+    Returns:
+      The new state, and over the global batch: "loss", "accuracy" of the valid "pixels",
+      "grad_norm" before clipping, the "learning_rate" of this update, and "finite".
+    """
+    key = jax.random.fold_in(jax.random.fold_in(key, state.step), lax.axis_index(DATA_AXIS))
+    # Without this cast, shard_map's gradient of a replicated parameter is summed over the devices
+    # already, and the psum below would count it once for every device more. pmap never does so;
+    # with the cast both agree.
+    params = lax.pcast(state.params, DATA_AXIS, to="varying")
+
+    def gradient(batch_stats, batch, key):
+        """(sums of gradient, loss, pixels, correct pixels) of one micro-batch, new batch_stats."""
+        (total, (counts, new)), grads = jax.value_and_grad(objective, has_aux=True)(
+            params, batch_stats, batch, key
+        )
+        return (grads, total, *counts), _average_change(batch_stats, new)
+
+    def objective(params, batch_stats, batch, key):
+        variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
+        image = preprocessing(batch["image"]).astype(precision)
+        outputs, changed = model.apply(
+            variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        margin = getattr(model, "margin", 0)
+        total, count = losses.loss_sums(
+            outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
+        )
+        head = loss.heads[0][0]
+        correct = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
+        return total, ((count, correct), changed.get("batch_stats", {}))
+
+    sums, batch_stats = _accumulate(gradient, state.batch_stats, batch, key, accumulate)
+    grads, total, count, correct = lax.psum(sums, DATA_AXIS)
+    divisor = losses.divisor(count, loss)
+    grads = jax.tree.map(lambda leaf: leaf / divisor, grads)
+    metrics = {
+        "loss": total / divisor,
+        "pixels": count,
+        "accuracy": correct.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32),
+        "grad_norm": optax.tree.norm(grads),
+        "learning_rate": learning_rate(state.step),
+    }
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
+    state = _update(state, grads, batch_stats, optimizer, finite)
+    return state, metrics | {"finite": finite}
+
+
+def _update(
+    state: TrainState,
+    grads: Any,
+    batch_stats: Any,
+    optimizer: optax.GradientTransformation,
+    finite: jax.Array,
+) -> TrainState:
+    """Take the optimiser's step if all was finite, else keep the state."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new = TrainState(state.step + 1, params, batch_stats, opt_state, finite)
+    old = dataclasses.replace(state, finite=finite)
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+
+def _accumulate(gradient: Callable, batch_stats: Any, batch: Any, key: jax.Array, parts: int):
+    """Sum `gradient` over `parts` micro-batches; the norms' running averages pass through all."""
+    if parts == 1:
+        return gradient(batch_stats, batch, key)
+    micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), dict(batch))
+    keys = jax.random.split(key, parts)
+    shapes, _ = jax.eval_shape(gradient, batch_stats, *jax.tree.map(lambda x: x[0], (micro, keys)))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    zero = lax.pcast(zero, DATA_AXIS, to="varying")
+
+    def add(carry, part):
+        sums, batch_stats = carry
+        more, batch_stats = gradient(batch_stats, *part)
+        return (jax.tree.map(jnp.add, sums, more), batch_stats), None
+
+    return lax.scan(add, (zero, batch_stats), (micro, keys))[0]
+
+
+def _average_change(old: Any, new: Any) -> Any:
+    """Average over the devices what a micro-batch did to the running averages.
+
+    With per-device norms they differ; synchronised ones are equal already, and what a frozen norm
+    left alone stays so to the bit.
+    """
+    return jax.tree.map(lambda a, b: a + lax.pmean(b - a, DATA_AXIS), old, new)
+
+
+def _cast(params: Any, dtype: str) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)

@@ -1,0 +1,160 @@
+"""One update is the same number on one device and on four, under every implementation.
+
+The oracle is the textbook's: plain `jit` over the global batch, one device, no mapped axis, and
+optax's cross-entropy.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from jax import lax
+
+from seg_jax import checks, optim, parallel
+from seg_jax.losses import LossConfig
+from seg_jax.nn.norm import Norm
+from seg_jax.types import DATA_AXIS, IGNORE
+
+STEPS = 4
+KEY = jax.random.key(0)
+
+
+def batches(count=STEPS):
+    rng = np.random.default_rng(1)
+    return [tiny.make_batch(rng, weight=True) for _ in range(count)]
+
+
+def oracle(state, loss, config):
+    """The same updates by plain jit on the global batch."""
+    model = tiny.Tiny()  # outside of a mapped axis, the batch at hand is the whole batch
+    optimizer = optim.make_optimizer(config, state.params, steps=20)
+
+    def objective(params, batch_stats, batch):
+        variables = {"params": params, "batch_stats": batch_stats}
+        image = tiny.preprocessing(batch["image"])
+        outputs, new = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        label = batch["label"].astype(jnp.int32)
+        valid = label != IGNORE
+        pixel = optax.softmax_cross_entropy_with_integer_labels(
+            outputs["out"], jnp.where(valid, label, 0)
+        )
+        total = jnp.sum(jnp.where(valid, pixel * batch["weight"], 0.0))
+        count = jnp.sum(valid).astype(jnp.float32) if loss.reduction == "mean" else 1.0
+        return total / count, new["batch_stats"]
+
+    @jax.jit
+    def update(params, batch_stats, opt_state, batch):
+        (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(
+            params, batch_stats, batch
+        )
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), batch_stats, opt_state, value
+
+    params, batch_stats, opt_state = state.params, state.batch_stats, state.opt_state
+    values = []
+    for batch in batches():
+        params, batch_stats, opt_state, value = update(params, batch_stats, opt_state, batch)
+        values.append(value)
+    return params, batch_stats, values
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, state, image):
+    """The training forward pass outside of any mapped axis."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    image = tiny.preprocessing(image)
+    return model.apply(variables, image, train=True, mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_every_implementation_equals_plain_jit_on_the_global_batch(reduction):
+    loss = LossConfig(reduction=reduction)
+    # The sum over some 150 pixels wants a rate as much smaller.
+    config = dataclasses.replace(tiny.OPTIM, base_lr=0.1 if reduction == "mean" else 5e-4)
+    state, per_device = tiny.setup(tiny.Tiny(), config=config, loss=loss)
+    params, batch_stats, values = oracle(state, loss, config)
+    assert tiny.largest_difference(params, state.params) > 1e-2  # the updates do something
+    runs = [(4, "shard_map")]
+    if reduction == "mean":
+        runs += [(1, "shard_map"), (4, "pmap")]
+    for devices, implementation in runs:
+        ours, metrics = tiny.run(
+            state, per_device, batches(), devices=devices, implementation=implementation
+        )
+        assert ours.step == STEPS and ours.finite
+        assert tiny.largest_difference(ours.params, params) < 1e-6, (devices, implementation)
+        assert tiny.largest_difference(ours.batch_stats, batch_stats) < 1e-6
+        np.testing.assert_allclose([m["loss"] for m in metrics], values, rtol=1e-5)
+
+
+def test_metrics_are_those_of_the_global_batch():
+    (batch,) = batches(1)
+    state, per_device = tiny.setup(tiny.Tiny())
+    _, (metrics,) = tiny.run(state, per_device, [batch], devices=4)
+    valid = batch["label"] != IGNORE
+    outputs, _ = forward(tiny.Tiny(), state, batch["image"])
+    hit = np.argmax(np.asarray(outputs["out"]), -1)[valid] == batch["label"][valid]
+    assert metrics["pixels"] == valid.sum()
+    np.testing.assert_allclose(metrics["accuracy"], hit.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["learning_rate"], 0.1, rtol=1e-6)
+
+
+def test_per_device_statistics_are_the_mean_over_devices():
+    (batch,) = batches(1)
+    model = tiny.Tiny(norm=Norm(statistics="per_device"))
+    state, per_device = tiny.setup(model)
+    ours, _ = tiny.run(state, per_device, [batch], devices=4)
+    parts = []
+    for device in range(4):
+        _, new = forward(model, state, batch["image"][2 * device : 2 * device + 2])
+        parts.append(new["batch_stats"])
+    expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *parts)
+    assert tiny.largest_difference(parts[0], parts[1]) > 1e-3
+    assert tiny.largest_difference(ours.batch_stats, expected) < 1e-6
+
+
+def test_results_that_differ_between_devices_are_refused():
+    mesh = parallel.make_mesh()
+    leaky = parallel.compile_step(lambda state, batch, key: (state + jnp.sum(batch), key), mesh)
+    with pytest.raises(ValueError, match="out_specs"):
+        leaky(jnp.float32(0), jnp.ones(8), KEY)
+
+
+@pytest.mark.parametrize("implementation", ["shard_map", "pmap"])
+def test_the_state_is_donated(implementation):
+    mesh = parallel.make_mesh()
+    step = lambda state, batch, key: (state + lax.psum(jnp.sum(batch), DATA_AXIS), {})  # noqa: E731
+    compiled = parallel.compile_step(step, mesh, implementation=implementation)
+    state = parallel.replicate(jnp.float32(1), mesh)
+    batch = parallel.shard_batch({"x": np.arange(8, dtype=np.float32)}, mesh)
+    new, _ = compiled(state, batch["x"], KEY)
+    assert state.is_deleted() and new == 29
+
+
+def test_a_batch_is_split_along_its_first_axis():
+    batch = {"image": np.arange(24).reshape(8, 3).astype(np.uint8)}
+    sharded = parallel.shard_batch(batch, parallel.make_mesh())["image"]
+    np.testing.assert_array_equal(sharded, batch["image"])
+    for shard in sharded.addressable_shards:
+        np.testing.assert_array_equal(shard.data, batch["image"][shard.index])
+        assert shard.data.shape == (2, 3)
+
+
+def test_batch_sizes_that_do_not_divide_are_refused_with_legal_ones():
+    mesh = parallel.make_mesh()
+    parallel.check_batch_size(8, mesh, accumulate=2)
+    with pytest.raises(checks.UserError, match=r"12 does not .* 4 device.* use 8 or 16"):
+        parallel.check_batch_size(12, mesh, accumulate=2)
+    with pytest.raises(checks.UserError, match=r"batch_size 1 .* use 4, or show"):
+        parallel.check_batch_size(1, mesh)
+
+
+def test_distributed_without_coordinator_says_how(monkeypatch):
+    monkeypatch.setenv("SEG_JAX_COORDINATOR", "localhost:1")
+    with pytest.raises(checks.UserError, match="SEG_JAX_PROCESSES, SEG_JAX_PROCESS not set"):
+        parallel.initialize_distributed()

@@ -1,0 +1,116 @@
+"""A network, batches and a per-device step small enough for tests of training."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seg_jax import optim, parallel, step
+from seg_jax.losses import LossConfig
+from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.optim import OptimConfig, Rule, Schedule
+from seg_jax.types import IGNORE
+
+CLASSES = 3
+MEAN = LossConfig()
+OPTIM = OptimConfig(
+    0.1,
+    weight_decay=1e-3,
+    schedule=Schedule("poly"),
+    rules=(Rule("score/.*", lr=10.0), *optim.CAFFE_RULES),
+)
+
+
+class Tiny(nn.Module):
+    """conv, norm (optional), dropout, conv; float32 logits."""
+
+    norm: Norm | None = Norm()
+    dropout: float = 0.0
+    num_classes: int = CLASSES
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = nn.Conv(4, (3, 3), name="conv")(image)
+        if self.norm:
+            x = BatchNorm(self.norm, name="norm")(x, train=train)
+        x = nn.relu(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Conv(self.num_classes, (1, 1), name="score")(x)
+        return {"out": x.astype(jnp.float32)}
+
+
+def preprocessing(image):
+    return (image.astype(np.float32) - 127.5) / 64.0
+
+
+def make_batch(rng, n=8, size=6, *, weight=False):
+    """A batch whose void grows from image to image: the devices' valid pixels differ widely."""
+    image = rng.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+    label = (image[..., 0] // 86).astype(np.uint8)
+    label[rng.random(label.shape) < np.linspace(0, 0.9, n)[:, None, None]] = IGNORE
+    batch = {"image": image, "label": label}
+    if weight:
+        batch["weight"] = rng.uniform(0.5, 5, label.shape).astype(np.float32)
+    return batch
+
+
+def per_device(model, optimizer, *, config=OPTIM, loss=MEAN, steps=20, **options):
+    """The step with all but state, batch and key given."""
+    return functools.partial(
+        step.train_step,
+        model=model,
+        optimizer=optimizer,
+        loss=loss,
+        preprocessing=preprocessing,
+        learning_rate=functools.partial(optim.learning_rate, config, steps),
+        **options,
+    )
+
+
+def setup(model, *, config=OPTIM, seed=0, **options):
+    """Return the first state and the per-device step."""
+    variables = step.init_variables(model, input_shape=(1, 6, 6, 3), seed=seed)
+    optimizer = optim.make_optimizer(config, variables["params"], steps=20)
+    state = step.init_state(variables, optimizer)
+    return state, per_device(model, optimizer, config=config, **options)
+
+
+def setup_scalar(model, **options):
+    """The same for a stand-in of a model with one parameter, "w"."""
+    params = {"w": jnp.float32(1)}
+    config = OptimConfig(0.1, rules=(Rule(".*"),))
+    optimizer = optim.make_optimizer(config, params, steps=20)
+    state = step.init_state({"params": params, "batch_stats": {}}, optimizer)
+    return state, per_device(model, optimizer, config=config, **options)
+
+
+def copy(tree):
+    """A copy that donation leaves alone."""
+    return jax.tree.map(np.array, tree)
+
+
+@functools.cache
+def compile_step(per_device, devices, implementation):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    return mesh, parallel.compile_step(per_device, mesh, implementation=implementation)
+
+
+def run(state, per_device, batches, *, devices=1, implementation="shard_map", seed=0):
+    """Run the step over the batches; return the last state, and every step's metrics."""
+    mesh, compiled = compile_step(per_device, devices, implementation)
+    state = parallel.replicate(copy(state), mesh)
+    key = jax.random.key(seed)
+    metrics = []
+    for batch in batches:
+        state, step_metrics = compiled(state, parallel.shard_batch(batch, mesh), key)
+        metrics.append(jax.device_get(step_metrics))
+    return jax.device_get(state), metrics
+
+
+def largest_difference(a, b):
+    """The largest absolute difference between two pytrees of one structure."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in pairs)
