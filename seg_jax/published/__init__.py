@@ -4,6 +4,8 @@ One file a family, each a table of `Figure`s; nothing else in the project writes
 Where sources contradict each other both figures are here, and the `note` says so.
 """
 
+from functools import partial
+
 from seg_jax.published import (
     deeplab_v1,
     deeplab_v2,
@@ -52,24 +54,28 @@ TALK: tuple[Figure, ...] = tuple(figure for figure in FIGURES if figure.talk)
 
 def figures(experiment: str) -> tuple[Figure, ...]:
     """Return the figures published for an experiment's network, in the order of `FIGURES`."""
-    return tuple(figure for figure in FIGURES if experiment and figure.experiment == experiment)
+    return tuple(
+        figure
+        for figure in FIGURES
+        if experiment and experiment in (figure.experiment, figure.variant_experiment)
+    )
 
 
 def headline(experiment: str) -> Figure | None:
     """Return the figure to put beside a reproduction, or None where none was published.
 
     The rule, each step deciding among what the one before left: the experiment's own recipe before
-    others (whoever prints one says so: `Figure.recipe`); the authors before others; a split that
-    can be scored offline before the test server's; then the plainest protocol: no CRF, one scale,
-    no flip, the coarsest output stride (that of training); then the order of `FIGURES`.
+    others (whoever prints one says so: `Figure.same_recipe`); the authors before others; a split
+    that can be scored offline before the test server's; then the plainest protocol: no CRF, one
+    scale, no flip, the coarsest output stride (that of training); then the order of `FIGURES`.
     """
-    return min(figures(experiment), key=_distance, default=None)
+    return min(figures(experiment), key=partial(_distance, experiment), default=None)
 
 
-def _distance(figure: Figure) -> tuple:
+def _distance(experiment: str, figure: Figure) -> tuple:
     protocol = figure.protocol
     return (
-        figure.recipe != "same",
+        not figure.same_recipe(experiment),
         figure.origin == "reimplementation",
         figure.split == "test",
         protocol.crf,
@@ -83,15 +89,21 @@ def _distance(figure: Figure) -> tuple:
 def test_figure(experiment: str) -> Figure | None:
     """Return the figure of VOC 2012 test to quote for an experiment, or None.
 
-    The rule: the talk's where it has one, else the highest of the network's, whatever it was
-    trained on: nobody can measure it offline, so it is there to place the paper, not to be met.
+    The rule: the talk's where there is one, else that of the experiment's own recipe, else the
+    network's highest, of those that used no data in private hands (JFT-300M) if there is any.
+    Nobody can measure it offline: it places the paper.
     """
     test = [
         figure
         for figure in figures(experiment)
         if (figure.dataset, figure.split) == ("VOC 2012", "test") and figure.miou is not None
     ]
-    return max(test, key=lambda figure: (figure.talk, figure.miou), default=None)
+
+    def rank(figure):
+        public = "JFT" not in figure.pretraining
+        return figure.talk, figure.same_recipe(experiment), public, figure.miou
+
+    return max(test, key=rank, default=None)
 
 
 test_figure.__test__ = False  # pytest: not a test
@@ -99,7 +111,8 @@ test_figure.__test__ = False  # pytest: not a test
 
 def experiments() -> tuple[str, ...]:
     """Return the experiments that figures were published for, in the order of the table's rows."""
-    return tuple(dict.fromkeys(figure.experiment for figure in FIGURES if figure.experiment))
+    names = [name for f in FIGURES for name in (f.experiment, f.variant_experiment) if name]
+    return tuple(dict.fromkeys(names))
 
 
 def family_of(experiment: str) -> str:

@@ -4,14 +4,16 @@ from functools import partial
 
 from seg_jax.published.figure import Figure, accuracies
 
-# The CVPR networks: batches of 20, momentum 0.9. The experiments train as the later release does.
+# The CVPR networks: batches of 20, momentum 0.9. fcn8s_vgg16_voc etc. train as the later release.
 _CVPR = partial(
-    Figure, family="FCN", recipe="other", dataset="VOC 2011", trained_on="SBD train",
-    source="CVPR 2015, Table 2", date="2014-11", note="736 images of VOC 2011 val; CVPR recipe",
+    Figure, family="FCN", recipe="other", variant="cvpr", dataset="VOC 2011",
+    trained_on="SBD train", source="CVPR 2015, Table 2", date="2014-11",
+    note="736 images of VOC 2011 val; CVPR recipe",
 )  # fmt: skip
 _TRUNKS = partial(
-    _CVPR, trained_on="VOC 2011 train", source="CVPR 2015, Table 1", note="trunks compared"
-)
+    _CVPR, variant="", trained_on="VOC 2011 train", source="CVPR 2015, Table 1",
+    note="trunks compared",
+)  # fmt: skip
 # "Heavy" learning: one whole image a step, momentum 0.99; the released Caffe models.
 _HEAVY = partial(
     Figure, family="FCN", dataset="VOC 2011", split="seg11valid", trained_on="SBD train",

@@ -56,6 +56,7 @@ class Figure:
       experiment: our experiment that has this network; empty: we register none.
       recipe: "same": it was also trained as that experiment trains; "other": with other data,
         pre-training or settings, as `trained_on`, `pretraining` and `note` say.
+      variant: the other recipe is that of our experiment `<experiment>_<variant>`.
       dataset: on which it was measured.
       split: on which it was measured; the labels of "test" are with the challenge's server only.
       trained_on: list of training images.
@@ -76,6 +77,7 @@ class Figure:
     family: str
     experiment: str = ""
     recipe: Literal["same", "other"] = "same"
+    variant: str = ""
     dataset: str = "VOC 2012"
     split: str = "val"
     trained_on: str = "train_aug"
@@ -92,6 +94,17 @@ class Figure:
     def __post_init__(self):
         if self.miou is not None:
             checks.fraction(miou_over_100=self.miou / 100)
+
+    @property
+    def variant_experiment(self) -> str:
+        """Name of the experiment that trains by this recipe, where `experiment` does not."""
+        return f"{self.experiment}_{self.variant}" if self.experiment and self.variant else ""
+
+    def same_recipe(self, experiment: str) -> bool:
+        """Whether the figure's network was trained as this experiment trains."""
+        if experiment == self.variant_experiment:
+            return True
+        return experiment == self.experiment and self.recipe == "same"
 
 
 def accuracies(pixel: float, mean: float, fw_iou: float | None = None) -> tuple:
