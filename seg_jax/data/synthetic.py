@@ -14,7 +14,6 @@ so that parts one pixel thin are still scored.
 """
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from seg_jax.checks import UserError
 from seg_jax.data import sprites, voc
 from seg_jax.data.source import Source
+from seg_jax.data.sprite_table import SPRITES
 from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
 
 VERSION = 1  # part of every id, and so of the list's checksum: raise it when the pictures change
@@ -41,18 +41,29 @@ _GROUNDS = ((122, 128, 98), (134, 132, 130), (150, 134, 110), (106, 120, 116))
 
 def splits(root: Path) -> tuple[str, ...]:
     """Return the names of the lists."""
-    return (*COUNTS, "trainval")
+    if _is_absent(root):
+        return (*COUNTS, "trainval")
+    names = voc.splits(root)
+    _check_version(voc.open_split(root, names[0]))
+    return names
 
 
 def open_split(root: Path, split: str) -> Source:
     """Return a split; the data set is written first where there is none."""
-    if not root.exists() or not any(root.iterdir()):
+    if _is_absent(root):
         write(root)
-    source = voc.open_split(root, split, name="synthetic_voc")
-    if not source.ids[0].startswith(f"v{VERSION}"):
+    return _check_version(voc.open_split(root, split, name="synthetic_voc"))
+
+
+def _is_absent(root: Path) -> bool:
+    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+
+
+def _check_version(source: Source) -> Source:
+    if not all(name.startswith(f"v{VERSION}s") for name in source.ids[:1]):
         raise UserError(
-            f"{root} was drawn by another version of synthetic_voc (this is version {VERSION}): "
-            "delete the folder, and it is drawn anew"
+            f"{source.root} was not drawn by this version ({VERSION}) of synthetic_voc: name "
+            "another folder with --data.root, or delete this one, and it is drawn anew"
         )
     return source
 
@@ -71,19 +82,20 @@ def write(
       train: pictures to train on.
       val: pictures to evaluate.
     """
-    if root.exists() and any(root.iterdir()):
+    if not _is_absent(root):
         raise UserError(f"{root} exists and is not empty; choose another folder or delete it")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        _write_voc(temporary / "VOC2012", seed, {"train": train, "val": val})
-        os.rename(temporary, root)
-    except OSError:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
+            complete = Path(folder) / root.name
+            _write_voc(complete / "VOC2012", seed, {"train": train, "val": val})
+            os.rename(complete, root)
+    except OSError as error:
         if not (root / "VOC2012").is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"{root}: cannot be written ({error}); choose another folder with --data.root or "
+                "$SEG_JAX_DATA"
+            ) from error
 
 
 def _write_voc(home: Path, seed: int, counts: dict[str, int]) -> None:
@@ -211,7 +223,7 @@ def _place(
 ) -> None:
     """Paint one object, its shadow and its void band, standing lower the larger it is."""
     height, width = label.shape
-    sprite = sprites.SPRITES[name]
+    sprite = SPRITES[name]
     height_px = min(size_px / sprite.aspect**0.5, 0.7 * height)
     color, coverage = sprites.draw(
         sprite,

@@ -1,0 +1,105 @@
+"""What `lint` found: plain values, their JSON form and their text form."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassStatistics:
+    """One class of one split.
+
+    Attributes:
+      name: of the class.
+      pixels: of the class.
+      share: of the pixels that are not void, 0..1.
+      images: that contain it.
+      weight: median-frequency weight; None for a class that does not occur.
+    """
+
+    name: str
+    pixels: int
+    share: float
+    images: int
+    weight: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitReport:
+    """One split.
+
+    Attributes:
+      split: name of the list.
+      description: data set, list and number of images.
+      checksum: SHA-256 of the list of ids.
+      images: in the list.
+      readable: images that were read together with their masks.
+      sizes: smallest and largest (height, width), each side for itself, in pixels; None: nothing
+        could be read.
+      distinct_sizes: number of different (height, width).
+      void_share: of all mask pixels, 0..1.
+      classes: statistics by class id.
+      problems: what is wrong.
+      notes: what is worth knowing.
+    """
+
+    split: str
+    description: str
+    checksum: str
+    images: int
+    readable: int
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None
+    distinct_sizes: int
+    void_share: float
+    classes: tuple[ClassStatistics, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A data set; `problems` are those that concern no single split."""
+
+    dataset: str
+    root: str
+    splits: tuple[SplitReport, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def num_problems(self) -> int:
+        """Number of problems, those of all splits included."""
+        return len(self.problems) + sum(len(split.problems) for split in self.splits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON data."""
+        return {**dataclasses.asdict(self), "num_problems": self.num_problems}
+
+    def text(self, *, limit: int = 20) -> str:
+        """Return the report for a terminal, with at most `limit` problems a split."""
+        lines = [f"{self.dataset} in {self.root}"]
+        lines += [f"  PROBLEM {problem}" for problem in self.problems]
+        for split in self.splits:
+            lines += ["", *_split_text(split, limit)]
+        count = self.num_problems
+        lines += ["", f"{count} problem{'' if count == 1 else 's'} found"]
+        return "\n".join(lines)
+
+
+def _split_text(split: SplitReport, limit: int) -> list[str]:
+    lines = [split.description, f"  list sha256 {split.checksum[:16]}"]
+    if split.sizes:
+        (low_h, low_w), (high_h, high_w) = split.sizes
+        lines.append(
+            f"  heights {low_h} to {high_h}, widths {low_w} to {high_w} px "
+            f"({split.distinct_sizes} different sizes); void {100 * split.void_share:.2f} %"
+        )
+        lines.append(f"  {'class':<16}{'pixels %':>10}{'images':>8}{'median-freq weight':>20}")
+        for entry in split.classes:
+            weight = "-" if entry.weight is None else f"{entry.weight:.4f}"
+            lines.append(
+                f"  {entry.name:<16}{100 * entry.share:>10.3f}{entry.images:>8}{weight:>20}"
+            )
+    lines += [f"  note: {note}" for note in split.notes]
+    lines += [f"  PROBLEM {problem}" for problem in split.problems[:limit]]
+    if len(split.problems) > limit:
+        lines.append(f"  ... and {len(split.problems) - limit} more problems (--json has all)")
+    return lines
