@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-from jax import lax
 from jax import numpy as jnp
 
 from seg_jax import checks
@@ -53,10 +52,14 @@ def _pad_pairs(padding: Padding, kernel_size: Pair, rate: Pair) -> tuple[Pair, P
     return padding
 
 
-def _geometry(kernel: Array, stride: Size, rate: Size, padding: Padding) -> lowering.Geometry:
+def _geometry(
+    x: Array, kernel: Array, stride: Size, rate: Size, padding: Padding
+) -> lowering.Geometry:
     stride, rate = pair(stride), pair(rate)
     checks.positive(stride=min(stride), rate=min(rate))
-    return lowering.Geometry(stride, rate, _pad_pairs(padding, kernel.shape[:2], rate))
+    geometry = lowering.Geometry(stride, rate, _pad_pairs(padding, kernel.shape[:2], rate))
+    geometry.output_size(x.shape[1:3], kernel.shape[:2])  # raises where the kernel does not fit
+    return geometry
 
 
 def conv(
@@ -79,9 +82,9 @@ def conv(
       ValueError: the channels differ, the kernel does not fit, or "same" with an even kernel.
     """
     _check_channels(x, kernel, kernel.shape[2])
-    geometry = _geometry(kernel, stride, rate, padding)
-    geometry.output_size(x.shape[1:3], kernel.shape[:2])
-    return lowering.choose_conv(kernel.shape[:2], geometry)(x, kernel, geometry)
+    geometry = _geometry(x, kernel, stride, rate, padding)
+    run = lowering.choose_conv(x.shape[1:3], kernel.shape[:2], geometry)
+    return run(x, kernel, geometry)
 
 
 def depthwise_conv(
@@ -91,13 +94,12 @@ def depthwise_conv(
 
     Output channel i * m + j reads input channel i. Arguments and errors as in `conv`.
     """
-    if kernel.shape[2] != 1 or kernel.shape[3] % x.shape[3]:
+    if x.ndim != 4 or kernel.shape[2] != 1 or kernel.shape[3] % x.shape[3]:
         raise ValueError(
-            f"a depthwise kernel for {x.shape[3]} channels is [kh kw 1 {x.shape[3]}*m], "
-            f"got {kernel.shape}"
+            f"x {x.shape} does not fit the depthwise kernel {kernel.shape}: "
+            "expected [n h w c] and [kh kw 1 c*m]"
         )
-    geometry = _geometry(kernel, stride, rate, padding)
-    geometry.output_size(x.shape[1:3], kernel.shape[:2])
+    geometry = _geometry(x, kernel, stride, rate, padding)
     return lowering.choose_depthwise()(x, kernel, geometry)
 
 
@@ -106,23 +108,30 @@ def transposed_conv(
 ) -> Array:
     """Scatter x [n h w cin] through kernel [kh kw cin cout] -> [n h' w' cout].
 
-    h' = (h - 1) stride + kh - 2 padding, and
-    y[i stride + k - padding] += x[i] w[k]: the transpose X^T of the matrix X of `conv` with the
-    same stride and padding and the kernel's channel axes swapped, so its gradient with respect to
-    the input. This is Caffe's and PyTorch's "deconvolution". Raises ValueError if channels differ.
+    h' = (h - 1) stride + kh - 2 padding, and y[i stride + k - padding] += x[i] w[k]: the transpose
+    X^T of the matrix X of a `conv` with this stride and padding, and with the kernel's channel axes
+    swapped; so its gradient with respect to the input. Caffe's and PyTorch's "deconvolution".
+
+    Args:
+      x: image.
+      kernel: weights, in the dtype of x.
+      stride: distance in the output of neighbouring pixels of x, or (vertical, horizontal).
+      padding: pixels to take away from each side of the output, or ((top, bottom), (left, right)).
+
+    Raises:
+      ValueError: the channels differ, or the padding takes away all of the output.
     """
     _check_channels(x, kernel, kernel.shape[2])
-    stride, size = pair(stride), kernel.shape[:2]
+    stride = pair(stride)
     checks.positive(stride=min(stride))
-    pads = _pad_pairs(padding, size, (1, 1))
-    return lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1],
-        window_strides=(1, 1),
-        padding=tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(size, pads, strict=True)),
-        lhs_dilation=stride,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    pads = _pad_pairs(padding, kernel.shape[:2], (1, 1))
+    sizes = zip(x.shape[1:3], stride, kernel.shape[:2], pads, strict=True)
+    if any((n - 1) * s + k <= sum(pad) for n, s, k, pad in sizes):
+        raise ValueError(
+            f"padding {pads} takes away all of the output: the input is {x.shape[1]}x{x.shape[2]}, "
+            f"stride {stride}, kernel {kernel.shape[:2]}"
+        )
+    return lowering.choose_transposed()(x, kernel, stride, pads)
 
 
 def _check_channels(x: Array, kernel: Array, expected: int) -> None:
@@ -143,7 +152,7 @@ class Conv(nn.Module):
       rate: distance of neighbouring taps in pixels, or (vertical, horizontal).
       padding: see `conv`.
       use_bias: add a bias per output channel.
-      kernel_init: by default He et al. 2015's, Caffe's "msra": variance 2 / fan_in.
+      kernel_init: by default He et al. 2015's, Caffe's "msra", truncated: variance 2 / fan_in.
       bias_init: by default zeros.
     """
 

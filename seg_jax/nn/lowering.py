@@ -7,6 +7,7 @@ place that picks, by platform, at trace time. `scripts/bench_conv.py` measures t
 import contextlib
 import contextvars
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -21,8 +22,9 @@ Pair = tuple[int, int]
 _CHOICES = ("auto", "xla")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
 
-# From this rate on, nine matrix products beat XLA:CPU's dilated 3x3 (at rates 2-4 they do not).
-TAPS_FROM_RATE = 6
+# XLA:CPU's convolution is up to 1.6 times faster than one matrix product a tap where every tap sees
+# the image; the products win once this share of their work is left.
+TAPS_BELOW = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,41 @@ class Geometry:
         h, w = ((p - e) // s + 1 for p, e, s in zip(padded, extent, self.stride, strict=True))
         return h, w
 
+    def spans(self, size: Pair, kernel: Pair) -> tuple[list["Span"], list["Span"]]:
+        """Return what each row and each column of taps reads of an image of this size."""
+        outputs = self.output_size(size, kernel)
+        rows, columns = (
+            [self._span(tap, axis, size[axis], outputs[axis]) for tap in range(kernel[axis])]
+            for axis in range(2)
+        )
+        return rows, columns
+
+    def _span(self, tap: int, axis: int, size: int, outputs: int) -> "Span":
+        """Find the outputs o with 0 <= o * stride + offset < size."""
+        stride = self.stride[axis]
+        offset = tap * self.rate[axis] - self.padding[axis][0]
+        first = max(0, -(offset // stride))  # ceil(-offset / stride)
+        last = min(outputs - 1, (size - 1 - offset) // stride)
+        source = slice(first * stride + offset, last * stride + offset + 1, stride)
+        return Span(max(0, last - first + 1), source, (first, outputs - 1 - last))
+
+    def inside_share(self, size: Pair, kernel: Pair) -> float:
+        """Return which share of the products tap * pixel reads the image, not its padding."""
+        read = [sum(s.count for s in spans) for spans in self.spans(size, kernel)]
+        return math.prod(read) / math.prod(self.output_size(size, kernel) + kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """What one row or column of taps reads inside the image."""
+
+    count: int  # outputs that read the image there; where it is 0, the rest means nothing
+    source: slice  # of the image
+    around: Pair  # outputs before and after, which read padding
+
 
 Lowering = Callable[[Array, Array, Geometry], Array]
+TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
 
 
 @contextlib.contextmanager
@@ -63,13 +98,13 @@ def use(choice: str) -> Iterator[None]:
         _choice.reset(token)
 
 
-def choose_conv(kernel_size: Pair, geometry: Geometry) -> Lowering:
-    """Return the lowering for a convolution of this kernel size on the present platform."""
+def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
+    """Return the lowering for a convolution of an image of this size on the present platform."""
     if _choice.get() == "xla" or jax.default_backend() != "cpu":
         return conv_xla
     if kernel_size == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return conv_matmul
-    if max(geometry.rate) >= TAPS_FROM_RATE and geometry.stride == (1, 1):
+    if kernel_size == (3, 3) and geometry.inside_share(size, kernel_size) < TAPS_BELOW:
         return conv_taps
     return conv_xla
 
@@ -79,6 +114,13 @@ def choose_depthwise() -> Lowering:
     if _choice.get() == "xla" or jax.default_backend() != "cpu":
         return depthwise_xla
     return depthwise_shifts
+
+
+def choose_transposed() -> TransposedLowering:
+    """Return the lowering for a transposed convolution on the present platform."""
+    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+        return transposed_xla
+    return transposed_blocks
 
 
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
@@ -105,37 +147,15 @@ def conv_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
     At a large rate most taps see mostly padding, and a tap that sees only padding costs nothing.
     """
+    rows, columns = geometry.spans(x.shape[1:3], kernel.shape[:2])
     out_h, out_w = geometry.output_size(x.shape[1:3], kernel.shape[:2])
-    total = jnp.zeros((), x.dtype)
-    for i in range(kernel.shape[0]):
-        rows = _inside(i, 0, x.shape[1], out_h, geometry)
-        for j in range(kernel.shape[1]):
-            columns = _inside(j, 1, x.shape[2], out_w, geometry)
-            if rows is None or columns is None:
-                continue
-            part = x[:, rows.source, columns.source] @ kernel[i, j]
-            part = jnp.pad(part, ((0, 0), rows.around, columns.around, (0, 0)))
-            total = part if total.ndim == 0 else total + part
-    shape = (x.shape[0], out_h, out_w, kernel.shape[3])
-    return total if total.ndim else jnp.zeros(shape, x.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Span:
-    source: slice  # of the input, what one tap reads inside the image
-    around: Pair  # outputs before and after, for which this tap reads padding
-
-
-def _inside(tap: int, axis: int, size: int, outputs: int, geometry: Geometry) -> _Span | None:
-    """Return the outputs o with 0 <= o * stride + offset < size, None where there are none."""
-    stride = geometry.stride[axis]
-    offset = tap * geometry.rate[axis] - geometry.padding[axis][0]
-    first = max(0, -(offset // stride))  # ceil(-offset / stride)
-    last = min(outputs - 1, (size - 1 - offset) // stride)
-    if last < first:
-        return None
-    start = first * stride + offset
-    return _Span(slice(start, last * stride + offset + 1, stride), (first, outputs - 1 - last))
+    total = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), x.dtype)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            if row.count and column.count:
+                part = x[:, row.source, column.source] @ kernel[i, j]
+                total += jnp.pad(part, ((0, 0), row.around, column.around, (0, 0)))
+    return total
 
 
 def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -161,3 +181,47 @@ def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
             part = x[:, rows, columns] * kernel[i, j, 0].reshape(1, 1, 1, channels)
             total = part if total is None else total + part
     return total
+
+
+def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
+    """XLA's convolution of x [n h w cin], zeros between its pixels, with [kh kw cin cout]."""
+    pads = zip(kernel.shape[:2], padding, strict=True)
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=[(k - 1 - before, k - 1 - after) for k, (before, after) in pads],
+        lhs_dilation=stride,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def transposed_blocks(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
+    """A transposed convolution as matrix products, one for each stride x stride block of taps.
+
+    The blocks of one product lie side by side in the output; a kernel larger than its stride takes
+    several products, shifted by whole strides. XLA:CPU's gradient with respect to the kernel is 6
+    to 70 times slower than this one's.
+    """
+    (down, right), (kh, kw, _, _) = stride, kernel.shape
+    kernel = jnp.pad(kernel, ((0, -kh % down), (0, -kw % right), (0, 0), (0, 0)))
+    height = (x.shape[1] - 1) * down + kh
+    width = (x.shape[2] - 1) * right + kw
+    (top, bottom), (left, after) = padding
+    total = None
+    for i in range(0, kh, down):
+        for j in range(0, kw, right):
+            part = _side_by_side(x, kernel[i : i + down, j : j + right])
+            rows = (i - top, height - bottom - i - part.shape[1], 0)
+            columns = (j - left, width - after - j - part.shape[2], 0)
+            zero = jnp.zeros((), x.dtype)
+            part = lax.pad(part, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
+            total = part if total is None else total + part
+    return total
+
+
+def _side_by_side(x: Array, block: Array) -> Array:
+    """Return x [n h w cin] times block [a b cin cout] as an image [n h*a w*b cout]."""
+    (n, h, w, cin), (a, b, _, cout) = x.shape, block.shape
+    y = x.reshape(n * h * w, cin) @ block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
+    return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)

@@ -76,8 +76,9 @@ class BatchNorm(nn.Module):
 def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array]:
     """Return mean and biased variance [c] of x [n h w c] in float32, over a mapped axis if named.
 
-    The variance is the mean squared deviation from the (common) mean: the shorter
-    E[x^2] - E[x]^2 loses all digits once the mean exceeds some thousand deviations.
+    Var x = E[(x - c)^2] - (E[x] - c)^2 for every constant c. The shorter formula, c = 0, loses all
+    digits once the mean exceeds some thousand deviations; with c = E[x] nothing is lost, and as c
+    counts as a constant, the gradient has no third sum over the image.
     """
 
     def mean_of(values):
@@ -86,7 +87,9 @@ def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Arr
 
     x = x.astype(np.promote_types(x.dtype, np.float32))
     mean = mean_of(x)
-    return mean, mean_of(jnp.square(x - mean.reshape(1, 1, 1, -1)))
+    centre = lax.stop_gradient(mean)
+    squares = mean_of(jnp.square(x - centre.reshape(1, 1, 1, -1)))
+    return mean, squares - jnp.square(mean - centre)
 
 
 def _axis(norm: Norm) -> str | None:

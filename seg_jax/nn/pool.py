@@ -157,36 +157,49 @@ def _max_pool_forward(x, windows):
 
 
 def _max_pool_backward(windows, index, gradients):
-    """Every pixel gathers from the windows it lies in.
+    """Every pixel gathers from the windows that it lies in, about (window / stride)^2 of them.
 
-    Tap a = stride * block + phase of window o falls on pixel (o + block) * stride + phase: for each
-    block, one comparison of the index with the phases gives a whole image.
+    Tap stride * block + phase of window o falls on pixel (o + block) * stride + phase: one term a
+    block, each a whole image. The indices are shifted rather than the images: XLA:CPU would
+    otherwise recompute the forward pass for every term, 50 times slower at 3x3 with stride 2.
     """
     gradient, _ = gradients
     (kh, kw), (down, right) = windows.window, windows.stride
-    total = None
-    for i in range(0, kh, down):
-        for j in range(0, kw, right):
-            number = (np.arange(i, i + down)[:, None] * kw + np.arange(j, j + right)).astype(int)
-            number[kh - i :] = -1  # beyond the window: no tap
-            number[:, kw - j :] = -1
-            image = _spread(gradient, index, number)
-            part = _place(image, (i - windows.padding[0], j - windows.padding[1]), windows.size)
-            total = part if total is None else total + part
-    return (total,)
+    last_i, last_j = (kh - 1) // down, (kw - 1) // right
+    around = ((0, 0), (last_i, last_i), (last_j, last_j), (0, 0))
+    gradient, index = jnp.pad(gradient, around), jnp.pad(index, around)
+    rows, columns = windows.outputs[0] + last_i, windows.outputs[1] + last_j
+    image = None
+    for i in range(last_i + 1):
+        for j in range(last_j + 1):
+            number = np.arange(i * down, (i + 1) * down)[:, None] * kw
+            number = number + np.arange(j * right, (j + 1) * right)
+            number[kh - i * down :] = -1  # beyond the window: no tap
+            number[:, kw - j * right :] = -1
+            top, left = last_i - i, last_j - j
+            part = (slice(None), slice(top, top + rows), slice(left, left + columns))
+            term = _spread(gradient[part], index[part], number)
+            image = term if image is None else image + term
+    offset = (-windows.padding[0], -windows.padding[1])
+    return (_place(_flatten(image), offset, windows.size),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _spread(values: Array, index: Array, number: np.ndarray) -> Array:
-    """Blow up values [n h w c] to [n h*a w*b c]: at phase (i, j) where index is number[i, j]."""
+    """Blow up values [n h w c] to [n h a w b c]: at phase (i, j) where index is number[i, j]."""
     n, h, w, c = values.shape
     down, right = number.shape
     number = jnp.asarray(number, index.dtype).reshape(1, 1, down, 1, right, 1)
     hit = index.reshape(n, h, 1, w, 1, c) == number
-    image = jnp.where(hit, values.reshape(n, h, 1, w, 1, c), jnp.zeros((), values.dtype))
-    return image.reshape(n, h * down, w * right, c)
+    return jnp.where(hit, values.reshape(n, h, 1, w, 1, c), jnp.zeros((), values.dtype))
+
+
+def _flatten(image: Array) -> Array:
+    """Return [n h*a w*b c] for [n h a w b c]."""
+    n, h, a, w, b, c = image.shape
+    return image.reshape(n, h * a, w * b, c)
 
 
 def _place(image: Array, offset: Pair, size: Pair) -> Array:
@@ -219,7 +232,7 @@ def max_unpool(y: Array, indices: Array, size: Pair, *, window: Size | None = 2)
     column = np.arange(y.shape[2]).reshape(1, 1, -1, 1) * right
     corner = (row * size[1] + column).astype(np.int32)
     number = np.arange(down)[:, None] * size[1] + np.arange(right)
-    return _place(_spread(y, indices - corner, number), (0, 0), size)
+    return _place(_flatten(_spread(y, indices - corner, number)), (0, 0), size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
