@@ -4,16 +4,39 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 ICLR 2015, arXiv:1409.1556; Table 1. The backbone of FCN, SegNet and DeepLab v1/v2.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from flax import linen as nn
 
+from seg_jax import checks
+from seg_jax.nn import torch_state
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.grid import Grid
 from seg_jax.nn.pool import max_pool
 from seg_jax.nn.width import scaled
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the five stages
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """A maximum pool: window, stride and padding in pixels, each the same in both directions."""
+
+    window: int = 2
+    stride: int = 2
+    padding: int = 0
+
+    def __post_init__(self):
+        checks.positive(window=self.window, stride=self.stride)
+        checks.non_negative(padding=self.padding)
+
+
+# DeepLab's output stride of 8: the last two pools keep the size, and conv5 has holes instead.
+DEEPLAB_RATES = (1, 1, 1, 1, 2)
+# LargeFOV and v2: windows of 3, so that every map's samples lie on pixels 0, s, 2 s, ...
+DEEPLAB_POOLS = (*(Pool(3, 2, 1),) * 3, Pool(3, 1, 1), Pool(3, 1, 1))
 
 
 class VGG(nn.Module):
@@ -25,6 +48,8 @@ class VGG(nn.Module):
     Attributes:
       width: factor of every channel count.
       depths: convolutions in each of the five stages; the default is VGG-16.
+      pools: that close the five stages. DeepLab changes window, stride and padding.
+      rates: of the convolutions in each stage: where a pool gives up its stride, the rate doubles.
       conv1_1_padding: zeros that conv1_1 sees around the image; FCN's release has 100.
       pool_rounding: of pooled sizes; "ceil" is Caffe's, which the published weights were trained
         with.
@@ -32,6 +57,8 @@ class VGG(nn.Module):
 
     width: float = 1.0
     depths: tuple[int, ...] = (2, 2, 3, 3, 3)
+    pools: tuple[Pool, ...] = (Pool(),) * 5
+    rates: tuple[int, ...] = (1, 1, 1, 1, 1)
     conv1_1_padding: int = 1
     pool_rounding: Literal["ceil", "floor"] = "ceil"
 
@@ -44,23 +71,56 @@ class VGG(nn.Module):
           train: part of the contract of backbones; VGG acts the same in training.
 
         Returns:
-          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32, where h and w count the padding.
+          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 with the default pools, where h and w
+          count the padding.
+
+        Raises:
+          ValueError: depths, pools or rates that are not five.
         """
+        for name in ("depths", "pools", "rates"):
+            if len(getattr(self, name)) != 5:
+                raise ValueError(f"{name} {getattr(self, name)} must be five, one a stage")
         features = {}
         x = image
-        for stage, (depth, channels) in enumerate(zip(self.depths, CHANNELS, strict=True), start=1):
+        stages = zip(self.depths, CHANNELS, self.rates, self.pools, strict=True)
+        for stage, (depth, channels, rate, pool) in enumerate(stages, start=1):
             for layer in range(1, depth + 1):
-                padding = self.conv1_1_padding if (stage, layer) == (1, 1) else 1
-                name = f"conv{stage}_{layer}"
-                x = nn.relu(Conv(scaled(channels, self.width), padding=padding, name=name)(x))
-            x = max_pool(x, window=2, stride=2, rounding=self.pool_rounding)
+                padding = self.conv1_1_padding if (stage, layer) == (1, 1) else "same"
+                conv = Conv(
+                    scaled(channels, self.width),
+                    rate=rate,
+                    padding=padding,
+                    name=f"conv{stage}_{layer}",
+                )
+                x = nn.relu(conv(x))
+            x = max_pool(x, **dataclasses.asdict(pool), rounding=self.pool_rounding)
             features[f"c{stage}"] = x
         return features
 
     @nn.nowrap
     def grid(self, stage: int) -> Grid:
         """Return where the samples of `c<stage>` lie in the image."""
-        grid = Grid().conv(3, padding=self.conv1_1_padding)  # the others keep their input's grid
-        for _ in range(stage):
-            grid = grid.conv(2, stride=2)
+        # The other convolutions keep their input's grid.
+        grid = Grid().conv(3, padding=self.conv1_1_padding, rate=self.rates[0])
+        for pool in self.pools[:stage]:
+            grid = grid.conv(pool.window, stride=pool.stride, padding=pool.padding)
         return grid
+
+
+def from_torchvision(model: VGG, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a VGG from torchvision's vgg16 (or vgg11, 13, 19, by `depths`).
+
+    Every leaf is covered and every tensor used but the classifier's. torchvision's pools round
+    down: at sides that 32 does not divide, the function is its own only with pool_rounding="floor".
+
+    Raises:
+      UserError: other weights; the layers that do not fit are listed.
+    """
+    numbers, position = {}, 0  # torchvision counts convolutions, ReLUs and pools alike
+    for stage, depth in enumerate(model.depths, start=1):
+        for layer in range(1, depth + 1):
+            numbers[f"conv{stage}_{layer}"] = f"features.{position}"
+            position += 2
+        position += 1
+    ignore = r"classifier\.\d+\.(weight|bias)"
+    return torch_state.import_state(model, state, numbers.get, ignore=ignore)

@@ -1,6 +1,7 @@
 """Batch normalisation as the papers used it: synchronised, per device, or frozen."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -48,16 +49,21 @@ class BatchNorm(nn.Module):
     "sync" averages over the mapped axis `types.DATA_AXIS`; outside of a mapped function the batch
     at hand is the whole batch. With "per_device" the running averages differ between devices: the
     training step averages them.
+
+    Attributes:
+      norm: momentum, epsilon and where the statistics come from.
+      bias_init: by default zeros.
     """
 
     norm: Norm = Norm()
+    bias_init: Callable[..., Array] = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Return the normalised x [n h w c]; `train` updates "batch_stats" unless frozen."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        bias = self.param("bias", self.bias_init, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if self.norm.statistics == "frozen":
