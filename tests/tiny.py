@@ -1,5 +1,6 @@
 """A network, batches and a per-device step small enough for tests of training."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -8,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seg_jax import optim, parallel, step
+from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.preprocessing import Preprocessing
+from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
@@ -84,6 +88,24 @@ def setup_scalar(model, **options):
     optimizer = optim.make_optimizer(config, params, steps=20)
     state = step.init_state({"params": params, "batch_stats": {}}, optimizer)
     return state, per_device(model, optimizer, config=config, **options)
+
+
+def experiment(name="tiny", *, model=None, root=None, **train):
+    """An experiment on a folder of small pictures."""
+    return Experiment(
+        name=name,
+        family="Tiny",
+        paper="none",
+        model=model or Tiny(),
+        data=DataConfig(
+            dataset="voc2012",
+            root=root,
+            augmentation=Augmentation(crop=(16, 16), scale=(0.5, 2.0)),
+            preprocessing=Preprocessing(mean=(127.5, 127.5, 127.5), std=(64.0, 64.0, 64.0)),
+        ),
+        optim=dataclasses.replace(OPTIM, base_lr=0.01),
+        train=TrainConfig(**{"steps": 6, "batch_size": 4, "log_every": 1, **train}),
+    )
 
 
 def copy(tree):
