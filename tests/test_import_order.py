@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "pictures": set(),
     "data": set(),
     "step": {"losses", "optim", "parallel"},
-    "analysis": set(),
+    "analysis": {"nn", "results"},
     "experiment": {"losses", "optim", "data"},
 }
 _LATE = {"checkpoint", "train", "inference", "evaluate", "predict"}

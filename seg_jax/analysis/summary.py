@@ -1,0 +1,144 @@
+"""One experiment in a few figures: what `list` prints, as text or as JSON."""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from seg_jax import published, results
+from seg_jax.analysis.network import Analysis, analyse, shapes
+from seg_jax.analysis.text import align
+from seg_jax.checks import UserError
+
+NOT_RUN = "not run"
+
+
+def image_shape(experiment: Any) -> tuple[int, int, int]:
+    """Return (height, width, channels) of the images that an experiment trains on: its crop."""
+    return (*experiment.data.augmentation.crop, experiment.data.preprocessing.channels)
+
+
+def analyse_experiment(experiment: Any) -> Analysis:
+    """Take an experiment's model apart at its crop; a size it refuses is a UserError."""
+    try:
+        return analyse(experiment.model, image_shape(experiment))
+    except ValueError as error:
+        raise UserError(f"{experiment.name}: {error}") from error
+
+
+def parameter_count(experiment: Any) -> int:
+    """Return the number of trainable parameters, without allocating them."""
+    try:
+        variables = shapes(experiment.model, image_shape(experiment))
+    except ValueError as error:
+        raise UserError(f"{experiment.name}: {error}") from error
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+def summary(experiment: Any) -> dict[str, Any]:
+    """Return one experiment as `list --json` prints it.
+
+    Keys: name, family, paper, parameters (trainable), headline (the published figure to compare
+    with, see `published.headline`, or None), test (`published.test_figure`, or None), published
+    (all of the network's figures), evidence (what this project has shown of it, in words).
+    """
+    name = experiment.name
+    headline, test = published.headline(name), published.test_figure(name)
+    return {
+        "name": name,
+        "family": experiment.family,
+        "paper": experiment.paper,
+        "parameters": parameter_count(experiment),
+        "headline": headline and _figure(headline, name),
+        "test": test and _figure(test, name),
+        "published": [_figure(figure, name) for figure in published.figures(name)],
+        "evidence": evidence(name),
+    }
+
+
+def _figure(figure: published.Figure, name: str) -> dict[str, Any]:
+    fields = {
+        field.name: getattr(figure, field.name)
+        for field in dataclasses.fields(figure)
+        if field.name not in ("family", "experiment", "recipe", "variant")
+    }
+    return {
+        **fields,
+        "protocol": str(figure.protocol),
+        "metrics": dict(figure.metrics),
+        "same_recipe": figure.same_recipe(name),
+    }
+
+
+def evidence(name: str, folder: Path | None = None) -> str:
+    """Return what has been shown of an experiment: results of committed records, then parity.
+
+    Args:
+      name: of the experiment.
+      folder: that holds `results/*.json` and `parity.json`; None: the package `experiments`.
+    """
+    folder = _experiments_folder() if folder is None else folder
+    found = [
+        f"mIoU {100 * record.metrics['mean_iou']:.1f} on {record.data.name} {record.data.split}"
+        for record in _records(folder / "results")
+        if record.experiment == name
+    ]
+    for part, entry in _parity(folder / "parity.json").items():
+        if name == part or name.startswith(f"{part}_"):
+            error = max(entry["errors"].values())
+            found.append(f"parity {error:.0e} with {entry['reference']}")
+    return "; ".join(found) or NOT_RUN
+
+
+def _experiments_folder() -> Path:
+    spec = importlib.util.find_spec("experiments")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@functools.cache
+def _records(folder: Path) -> tuple[results.Record, ...]:
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    return tuple(results.load_records(files))
+
+
+@functools.cache
+def _parity(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def listing(summaries: Sequence[dict[str, Any]]) -> str:
+    """Return the table that `list` prints: one line an experiment, in the order of the line."""
+    rows = [
+        (
+            item["name"],
+            item["family"],
+            f"{item['parameters']:,}",
+            figure_text(item["headline"]),
+            figure_text(item["test"]),
+            item["evidence"],
+        )
+        for item in sorted(summaries, key=lambda item: published.order(item["name"]))
+    ]
+    lines = align(
+        [("experiment", "family", "parameters", "published", "VOC test", "evidence"), *rows],
+        right=(2,),
+    )
+    return "\n".join(lines)
+
+
+def figure_text(figure: dict[str, Any] | None) -> str:
+    """Return a figure in a few words: "65.5 VOC 2011 seg11valid"."""
+    if figure is None:
+        return "-"
+    if figure["miou"] is None:
+        number = ", ".join(f"{name} {value:g}" for name, value in figure["metrics"].items())
+    else:
+        number = f"{figure['miou']}"
+    other = "" if figure["same_recipe"] else " (other recipe)"
+    return f"{number} {figure['dataset']} {figure['split']}{other}"

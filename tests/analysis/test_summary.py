@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from seg_jax import analysis, experiment, metrics, results
+from seg_jax.published import Protocol
+from seg_jax.results.record import counts_of
+
+
+def record(name):
+    scores = metrics.Scores(
+        confusion=np.array([[6, 2], [1, 3]]),  # IoU 6/9 and 3/6
+        trimap=np.zeros((0, 2, 2), np.int64),
+        boundary=np.zeros((2, 3), np.int64),
+        trimap_px=(),
+        images=1,
+    )
+    return results.Record(
+        schema=1, experiment=name, family="FCN", run="run", config={}, digest="0" * 16,
+        data=results.Split("drawn", "val", 1, "drawn val: 1 image", "0" * 64),
+        classes=("background", "thing"), protocol=Protocol(), cutting="",
+        training=results.Training(None, "none", 1, 1, (8, 8), 0, None, 1),
+        counts=counts_of(scores), evaluation_seconds=1.0, revision=None, dirty=None, versions={},
+        device={}, command="", date="2025-01-01T00:00:00+00:00",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def test_nothing_has_run(folder):
+    assert analysis.evidence("fcn32s_vgg16_voc", folder) == "not run"
+    assert analysis.evidence("fcn32s_vgg16_voc", folder / "absent") == "not run"
+
+
+def test_evidence_from_records_and_parity(folder):
+    results.save(record("fcn32s_vgg16_voc"), folder / "results" / "a.json")
+    results.save(record("fcn16s_vgg16_voc"), folder / "results" / "b.json")
+    parity = {
+        "fcn32s_vgg16": {"reference": "NumPy", "errors": {"logits": 2e-6, "gradient": 3e-5}},
+        "unet": {"reference": "torch", "errors": {"logits": 1e-5}},
+    }
+    (folder / "parity.json").write_text(json.dumps(parity))
+    assert analysis.evidence("fcn32s_vgg16_voc", folder) == (
+        "mIoU 58.3 on drawn val; parity 3e-05 with NumPy"
+    )
+    assert analysis.evidence("fcn16s_vgg16_voc", folder) == "mIoU 58.3 on drawn val"
+    assert analysis.evidence("unet_voc", folder) == "parity 1e-05 with torch"
+    assert analysis.evidence("unetlike_voc", folder) == "not run"
+
+
+def test_summary_of_a_published_experiment():
+    found = analysis.summary(experiment.get("fcn8s_vgg16_voc"))
+    assert found["parameters"] == 134_362_751
+    assert (found["headline"]["miou"], found["headline"]["split"]) == (65.5, "seg11valid")
+    assert (found["test"]["miou"], found["test"]["date"]) == (62.2, "2014-11-12")
+    assert {"name", "family", "paper", "published", "evidence"} <= found.keys()
+    assert found["published"][0] == found["headline"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_summary_where_nothing_was_published():
+    found = analysis.summary(experiment.get("unet_voc"))
+    assert found["headline"] is found["test"] is None
+    assert found["published"] == []
+    assert found["parameters"] == 31_033_045
+
+
+def test_listing_follows_the_line_and_says_what_is_published():
+    names = ["unet_isbi2012", "unet_voc", "fcn8s_vgg16_voc"]
+    lines = analysis.listing(
+        [analysis.summary(experiment.get(name)) for name in names]
+    ).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "experiment", "fcn8s_vgg16_voc", "unet_isbi2012", "unet_voc",
+    ]  # fmt: skip
+    assert "134,362,751  65.5 VOC 2011 seg11valid" in lines[1]
+    assert "62.2 VOC 2012 test" in lines[1]
+    assert "warping error 0.0003529, Rand error 0.0382 ISBI 2012 test" in lines[2]
+
+
+def test_show_prints_the_configuration_as_it_can_be_set():
+    found = experiment.get("fcn8s_vgg16_voc")
+    text = analysis.as_text(analysis.analyse_experiment(found), found)
+    assert "\noptim.base_lr = 1e-14\n" in text
+    assert "\nmodel.backbone = VGG\n" in text
+    assert "\noptim.rules[1] = Rule(pattern='.*/bias', lr=2.0, decay=0.0)\n" in text
+    assert "\nimage 500x500x3\n" in text
