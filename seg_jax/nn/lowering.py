@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
@@ -149,13 +150,13 @@ def conv_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """
     rows, columns = geometry.spans(x.shape[1:3], kernel.shape[:2])
     out_h, out_w = geometry.output_size(x.shape[1:3], kernel.shape[:2])
-    total = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), x.dtype)
+    total = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), _wide(x))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if row.count and column.count:
-                part = x[:, row.source, column.source] @ kernel[i, j]
+                part = _product(x[:, row.source, column.source], kernel[i, j])
                 total += jnp.pad(part, ((0, 0), row.around, column.around, (0, 0)))
-    return total
+    return total.astype(x.dtype)
 
 
 def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -170,7 +171,9 @@ def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
     multiplier = channels // x.shape[3]
     if multiplier > 1:  # output channel i * multiplier + j reads input channel i
         x = jnp.broadcast_to(x[..., None], (*x.shape, multiplier)).reshape(*x.shape[:3], channels)
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    dtype, wide = x.dtype, _wide(x)
+    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0))).astype(wide)
+    kernel = kernel.astype(wide)
     total = None
     for i in range(kh):
         top = i * geometry.rate[0]
@@ -180,7 +183,7 @@ def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
             columns = slice(left, left + (out_w - 1) * geometry.stride[1] + 1, geometry.stride[1])
             part = x[:, rows, columns] * kernel[i, j, 0].reshape(1, 1, 1, channels)
             total = part if total is None else total + part
-    return total
+    return total.astype(dtype)
 
 
 def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
@@ -214,14 +217,24 @@ def transposed_blocks(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair
             part = _side_by_side(x, kernel[i : i + down, j : j + right])
             rows = (i - top, height - bottom - i - part.shape[1], 0)
             columns = (j - left, width - after - j - part.shape[2], 0)
-            zero = jnp.zeros((), x.dtype)
+            zero = jnp.zeros((), part.dtype)
             part = lax.pad(part, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
             total = part if total is None else total + part
-    return total
+    return total.astype(x.dtype)
 
 
 def _side_by_side(x: Array, block: Array) -> Array:
     """Return x [n h w cin] times block [a b cin cout] as an image [n h*a w*b cout]."""
     (n, h, w, cin), (a, b, _, cout) = x.shape, block.shape
-    y = x.reshape(n * h * w, cin) @ block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
+    block = block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
+    y = _product(x.reshape(n * h * w, cin), block)
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
+
+
+def _wide(x: Array) -> np.dtype:
+    """Return the dtype in which partial sums are kept, as XLA's own convolution keeps them."""
+    return np.promote_types(x.dtype, np.float32)
+
+
+def _product(x: Array, kernel: Array) -> Array:
+    return jnp.matmul(x, kernel, preferred_element_type=_wide(x))

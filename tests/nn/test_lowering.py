@@ -1,0 +1,182 @@
+"""Every way of carrying out a convolution against XLA's own: values and both gradients."""
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+from seg_jax.nn import lowering
+from seg_jax.nn.lowering import Geometry
+
+
+def geometry(stride=(1, 1), rate=(1, 1), padding=((0, 0), (0, 0))):
+    return Geometry(stride, rate, padding)
+
+
+def same(rate):
+    return geometry(rate=(rate, rate), padding=((rate, rate), (rate, rate)))
+
+
+def lax_conv(x, kernel, g, groups=1):
+    return lax.conv_general_dilated(
+        x, kernel, g.stride, g.padding, rhs_dilation=g.rate, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
+    )  # fmt: skip
+
+
+def value_and_gradients(function, x, kernel, rng):
+    @jax.jit
+    def run(x, kernel, weight):
+        y, back = jax.vjp(function, x, kernel)
+        return y, *back(weight)
+
+    weight = rng.normal(size=jax.eval_shape(function, x, kernel).shape).astype(x.dtype)
+    return run(x, kernel, weight)
+
+
+def assert_same(ours, theirs, x, kernel):
+    for got, expected, name in zip(
+        value_and_gradients(ours, x, kernel, np.random.default_rng(1)),
+        value_and_gradients(theirs, x, kernel, np.random.default_rng(1)),
+        ("value", "gradient of x", "gradient of the kernel"),
+        strict=True,
+    ):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5, err_msg=name)
+
+
+def normal(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)])
+def test_1x1_as_a_matrix_product(rng, stride):
+    g = geometry(stride)
+    x, kernel = normal(rng, 2, 7, 6, 5), normal(rng, 1, 1, 5, 4)
+    assert_same(
+        lambda x, k: lowering.conv_matmul(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
+    )
+
+
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((3, 3), same(1)),
+        ((3, 3), same(6)),
+        ((3, 3), same(12)),  # only the middle tap sees the image
+        ((3, 3), geometry(rate=(2, 3), padding=((1, 4), (0, 5)))),
+        ((3, 2), geometry(stride=(2, 3), rate=(3, 2), padding=((4, 5), (3, 1)))),
+        ((1, 5), geometry(rate=(1, 3), padding=((0, 0), (6, 6)))),
+        ((2, 2), geometry(padding=((9, 9), (9, 9)))),  # outputs that no tap feeds
+    ],
+)
+def test_taps_over_what_is_inside(rng, kernel_size, g):
+    x, kernel = normal(rng, 2, 11, 9, 3), normal(rng, *kernel_size, 3, 4)
+    assert_same(lambda x, k: lowering.conv_taps(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((3, 3), same(1)),
+        ((3, 3), same(4)),
+        ((3, 3), geometry(stride=(2, 2), padding=((1, 1), (1, 1)))),
+        ((2, 5), geometry(stride=(3, 1), rate=(2, 1), padding=((0, 3), (2, 2)))),
+    ],
+)
+def test_depthwise_as_shifted_images(rng, kernel_size, g, multiplier):
+    x, kernel = normal(rng, 2, 9, 8, 3), normal(rng, *kernel_size, 1, 3 * multiplier)
+    theirs = lambda x, k: lax_conv(x, k, g, groups=3)  # noqa: E731
+    assert_same(lambda x, k: lowering.depthwise_shifts(x, k, g), theirs, x, kernel)
+    np.testing.assert_array_equal(lowering.depthwise_xla(x, kernel, g), theirs(x, kernel))
+
+
+@pytest.mark.parametrize(
+    "kernel_size, stride, padding",
+    [
+        ((2, 2), (2, 2), ((0, 0), (0, 0))),  # U-Net's
+        ((4, 4), (2, 2), ((1, 1), (1, 1))),
+        ((16, 16), (8, 8), ((0, 0), (0, 0))),  # FCN-8s's
+        ((3, 5), (2, 1), ((0, 2), (3, 1))),
+        ((2, 1), (3, 2), ((0, 0), (0, 0))),  # a kernel smaller than its stride leaves gaps
+    ],
+)
+def test_transposed_as_blocks_of_taps(rng, kernel_size, stride, padding):
+    x, kernel = normal(rng, 2, 4, 3, 5), normal(rng, *kernel_size, 5, 3)
+    assert_same(
+        lambda x, k: lowering.transposed_blocks(x, k, stride, padding),
+        lambda x, k: lowering.transposed_xla(x, k, stride, padding),
+        x,
+        kernel,
+    )
+
+
+def test_partial_sums_are_kept_in_float32(rng):
+    """In bfloat16 every lowering is as near to the float32 result as XLA's own convolution."""
+    x, kernel = normal(rng, 1, 9, 9, 64), normal(rng, 3, 3, 64, 8)
+    stride, pads = (2, 2), ((0, 0), (0, 0))
+
+    def ours(x, kernel):
+        depthwise = lowering.depthwise_shifts(x, kernel[:, :, :1].repeat(8, axis=3), same(1))
+        return (
+            lowering.conv_taps(x, kernel, same(3)),
+            depthwise,
+            lowering.transposed_blocks(x, kernel, stride, pads),
+        )
+
+    def theirs(x, kernel):
+        thin = kernel[:, :, :1].repeat(8, axis=3)
+        return (
+            lax_conv(x, kernel, same(3)),
+            lax_conv(x, thin, same(1), 64),
+            lowering.transposed_xla(x, kernel, stride, pads),
+        )
+
+    narrow = [jnp.asarray(value, jnp.bfloat16) for value in (x, kernel)]
+    wide = [jnp.asarray(value, jnp.float32) for value in narrow]
+    for got, expected in zip(jax.jit(ours)(*narrow), jax.jit(theirs)(*wide), strict=True):
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float32(got), expected, rtol=2**-8, atol=1e-5)
+    gradient = jax.eval_shape(jax.grad(lambda x, k: sum(y.sum() for y in ours(x, k))), *narrow)
+    assert gradient.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("rate, taps", [(12, 6.9), (24, 5.1), (36, 3.6)])
+def test_share_of_work_inside_the_image(rate, taps):
+    """At 65x65, nine taps do the work of so many; counted tap by tap and pixel by pixel."""
+    seen = sum(
+        0 <= row + i * rate < 65 and 0 <= column + j * rate < 65
+        for row in range(65) for column in range(65) for i in (-1, 0, 1) for j in (-1, 0, 1)
+    )  # fmt: skip
+    share = same(rate).inside_share((65, 65), (3, 3))
+    assert share == pytest.approx(seen / (9 * 65 * 65))
+    assert 9 * share == pytest.approx(taps, abs=0.05)
+
+
+def test_the_platform_and_the_geometry_choose(monkeypatch):
+    choose = lowering.choose_conv
+    assert choose((9, 9), (1, 1), geometry((2, 2))) is lowering.conv_matmul
+    assert choose((9, 9), (1, 1), geometry(padding=((1, 1), (0, 0)))) is lowering.conv_xla
+    assert choose((65, 65), (3, 3), same(12)) is lowering.conv_taps
+    assert choose((129, 129), (3, 3), same(12)) is lowering.conv_xla
+    assert choose((65, 65), (3, 3), same(1)) is lowering.conv_xla
+    assert lowering.choose_depthwise() is lowering.depthwise_shifts
+    assert lowering.choose_transposed() is lowering.transposed_blocks
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
+    assert lowering.choose_depthwise() is lowering.depthwise_xla
+    assert lowering.choose_transposed() is lowering.transposed_xla
+
+
+def test_xla_can_be_forced():
+    with pytest.raises(RuntimeError), lowering.use("xla"):
+        assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_xla
+        with lowering.use("auto"):
+            assert lowering.choose_depthwise() is lowering.depthwise_shifts
+        assert lowering.choose_depthwise() is lowering.depthwise_xla
+        raise RuntimeError
+    assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_matmul
+    with pytest.raises(ValueError, match="did you mean xla"), lowering.use("xlaa"):
+        pass
