@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Compares the networks with third parties' in PyTorch and writes experiments/parity.json.
+# PyTorch goes into an environment of its own, .venv-parity. Arguments go to pytest.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-parity}
+source "$root/scripts/setup.sh"
+pip=("$python" -m pip install --quiet --disable-pip-version-check)
+"$python" -c "import torch" 2>/dev/null || "${pip[@]}" torch --index-url "${SEG_JAX_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"
+# Without their dependencies: torchvision would ask for one exact torch.
+"$python" -c "import importlib.util as u, sys; sys.exit(not (u.find_spec('torchvision') and u.find_spec('segmentation_models_pytorch') and u.find_spec('timm')))" ||
+  { "${pip[@]}" --no-deps torchvision timm segmentation-models-pytorch && "${pip[@]}" safetensors huggingface-hub pyyaml; }
+SEG_JAX_WRITE_PARITY=${SEG_JAX_WRITE_PARITY:-1} exec "$python" -m pytest tests/parity "$@"
