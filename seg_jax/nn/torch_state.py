@@ -19,6 +19,8 @@ _TENSORS = {
 }
 _COUNTERS = r".*\.num_batches_tracked"  # of torch's batch norms; no part of the function
 
+_LISTED = 20  # names of a kind in an error: enough to see which network the weights are of
+
 
 def import_state(
     model: Any,
@@ -43,8 +45,8 @@ def import_state(
       ignore: regular expression; tensors whose names it matches in full may be left over.
 
     Raises:
-      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; all of
-        them are listed.
+      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
+        kind how many, and the first twenty.
     """
     image = np.zeros(image_shape, np.float32)
     shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
@@ -76,7 +78,9 @@ def import_state(
     }
     if any(problems.values()):
         listed = "; ".join(
-            f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names
+            f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)}"
+            for what, names in problems.items()
+            if names
         )
         raise checks.UserError(f"these are no weights of this {type(model).__name__}; {listed}")
     return variables
