@@ -33,7 +33,7 @@ class FCN(nn.Module):
       pool4_scale: factor of pool4 before it is scored; 0.01 in the network trained at once.
       pool3_scale: factor of pool3 before it is scored; 0.0001 in the network trained at once.
       upsampling: of scores between two fusions: "fixed" bilinear (released), or "learned" from a
-        bilinear start (CVPR 2015, section 4.2). The last upsampling is bilinear in both.
+        bilinear start (CVPR 2015, section 4.3). The last upsampling is bilinear in both.
       fc6_kernel: side of fc6; 7 covers pool5 of a 224 px image, as in the classifier.
       dropout: rate after fc6 and fc7.
       width: factor of fc6's and fc7's channel counts.
@@ -106,7 +106,7 @@ class FCN(nn.Module):
         return self._score(x, name="score_fr")
 
     def _score(self, x: Any, *, name: str) -> Any:
-        # PAMI, section 4.2: zero scores at the start; a new skip leaves the coarser net's output.
+        # CVPR 2015, section 4.2: zero at first, so that a new skip leaves the coarser net as is.
         return Conv(self.num_classes, 1, kernel_init=nn.initializers.zeros, name=name)(x)
 
     def _double(self, score: Any, *, name: str) -> Any:
@@ -134,7 +134,10 @@ def _check(model: FCN) -> None:
             f"image: fc6_kernel {kernel} needs at least {16 * kernel - 31}"
         )
     if model.backbone.pool_rounding != "ceil":
-        raise ValueError(f"backbone.pool_rounding must be 'ceil', got the {model.backbone}")
+        raise ValueError(
+            f"backbone.pool_rounding must be 'ceil', got {model.backbone.pool_rounding!r}: "
+            "floored maps do not cover the image"
+        )
 
 
 def _check_size(model: FCN, height: int, width: int) -> None:

@@ -53,7 +53,9 @@ def test_equals_the_released_network(variant, scales, rng):
         backbone=VGG(width=1 / 16, conv1_1_padding=100),
     )
     params = plain.random_params(model, (1, 37, 50, 3), rng)
-    out = jax.jit(lambda p, x: model.apply({"params": p}, x, train=False))(params, image[None])
+    out = plain.quick_jit(lambda p, x: model.apply({"params": p}, x, train=False))(
+        params, image[None]
+    )
     expected = released_fcn(
         params,
         np.float64(image),
@@ -121,31 +123,42 @@ def parameter_count(model):
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.fixture(scope="module")
-def start():
-    """A small network with learned upsampling, and its parameters before training."""
-    backbone = small_backbone(depths=(1, 1, 1, 1, 1))
-    model = FCN(upsampling="learned", **SMALL, backbone=backbone)
-    image = jnp.ones((1, 64, 64, 3))
-    variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(0))
-    return model, variables["params"]
+def initial_params(model, size, layers):
+    """Parameters of some layers before training; the others are not computed."""
+    image = jnp.ones((1, *size, 3))
+
+    @plain.quick_jit
+    def init(key):
+        params = model.init(key, image, train=False)["params"]
+        return {name: params[name] for name in layers}
+
+    return init(jax.random.key(0))
 
 
-def test_scores_start_at_zero(start):
-    _, params = start
-    for name in ("score_fr", "score_pool4", "score_pool3"):
-        assert not np.any(params[name]["kernel"])
+def test_scores_start_at_zero():
+    scores = ("score_fr", "score_pool4", "score_pool3")
+    model = FCN(**SMALL, backbone=small_backbone())
+    params = initial_params(model, (64, 64), (*scores, "fc7"))
+    assert not any(np.any(params[name]["kernel"]) for name in scores)
     assert np.any(params["fc7"]["kernel"])
 
 
-def test_learned_upsampling_starts_as_the_fixed_one(start, rng):
-    learned, params = start
+def test_learned_upsampling_starts_as_the_fixed_one(rng):
+    backbone = small_backbone(depths=(1, 1, 1, 1, 1))
+    learned = FCN(upsampling="learned", **SMALL, backbone=backbone)
     fixed = learned.clone(upsampling="fixed")
     image = np.float32(rng.normal(size=(1, 64, 80, 3)))
-    both = {**params, **plain.random_params(fixed, image.shape, rng)}
-    expected = jax.jit(lambda p: fixed.apply({"params": p}, image, train=False))(both)["out"]
-    actual = jax.jit(lambda p: learned.apply({"params": p}, image, train=False))(both)["out"]
-    plain.assert_close(actual, expected, 1e-6)
+    params = {
+        **plain.random_params(fixed, image.shape, rng),
+        **initial_params(learned, image.shape[1:3], ("upscore2", "upscore_pool4")),
+    }
+    expected, actual = (
+        plain.quick_jit(lambda p, model=model: model.apply({"params": p}, image, train=False))(
+            params
+        )
+        for model in (fixed, learned)
+    )
+    plain.assert_close(actual["out"], expected["out"], 1e-6)
 
 
 def test_shifted_image_gives_shifted_logits(rng):
@@ -158,7 +171,7 @@ def test_shifted_image_gives_shifted_logits(rng):
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf * 0 if path[-1].key == "bias" else leaf, params
     )
-    first, second = jax.jit(lambda p, x: model.apply({"params": p}, x, train=False)["out"])(
+    first, second = plain.quick_jit(lambda p, x: model.apply({"params": p}, x, train=False)["out"])(
         params, images
     )
     assert abs(first).max() > 0.01
@@ -175,7 +188,9 @@ def test_receptive_field(rng):
     def pixel(image):
         return model.apply({"params": params}, image, train=False)["out"][0, row, column, 0]
 
-    seen = np.flatnonzero(np.any(np.asarray(jax.jit(jax.grad(pixel))(image)), axis=(0, 2, 3)))
+    seen = np.flatnonzero(
+        np.any(np.asarray(plain.quick_jit(jax.grad(pixel))(image)), axis=(0, 2, 3))
+    )
     # Backwards by intervals. Row 150 is row 166 of the upsampled map (crop 33 + 31 - 16 * 3);
     # cell i stamps rows 32 i .. 32 i + 63 there, so cells 4 and 5 reach it.
     low, high = 4, 5 + 2  # fc6: cell i sees pool5's rows i .. i + 2

@@ -1,5 +1,7 @@
 """U-Net against the paper's figure 1, written out in NumPy; its sizes and parameter counts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,9 @@ def test_equals_the_published_network(padding, size, channels, classes, rng):
     image = np.float32(rng.normal(size=(*size, channels)))
     model = UNet(num_classes=classes, width=1 / 16, padding=padding)
     params = plain.random_params(model, (1, *image.shape), rng)
-    out = jax.jit(lambda p, x: model.apply({"params": p}, x, train=False))(params, image[None])
+    out = plain.quick_jit(lambda p, x: model.apply({"params": p}, x, train=False))(
+        params, image[None]
+    )
     expected = published_unet(params, np.float64(image), pad=int(padding == "same"))
     assert out["out"].dtype == jnp.float32
     plain.assert_close(out["out"][0], expected)
@@ -157,7 +161,7 @@ def test_shifted_image_gives_shifted_logits(rng):
     model = UNet(width=1 / 16)
     image = np.float32(rng.normal(size=(1, 204, 204, 1)))
     params = plain.random_params(model, image.shape, rng)
-    run = jax.jit(lambda x: model.apply({"params": params}, x, train=False)["out"])
+    run = plain.quick_jit(lambda x: model.apply({"params": params}, x, train=False)["out"])
     whole = run(image)
     part = run(image[:, 16:, :188])
     np.testing.assert_allclose(part, whole[:, 16:, :4], atol=1e-5)
@@ -173,7 +177,9 @@ def test_receptive_field(rng):
     def pixel(image):
         return model.apply({"params": params}, image, train=False)["out"][0, row, column, 0]
 
-    seen = np.flatnonzero(np.any(np.asarray(jax.jit(jax.grad(pixel))(image)), axis=(0, 2, 3)))
+    seen = np.flatnonzero(
+        np.any(np.asarray(plain.quick_jit(jax.grad(pixel))(image)), axis=(0, 2, 3))
+    )
 
     # Backwards by intervals along the deepest way: what the pixel sees of each map.
     low, high = row, row
@@ -188,25 +194,28 @@ def test_receptive_field(rng):
 
 def test_initial_deviation_is_that_of_section_3():
     model = UNet(padding="same", depth=1, width=1 / 2)
-    image = jnp.ones((1, 4, 4, 3))
-    variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(0))
-    params = variables["params"]
-    for name, incoming in [("conv_d0b-c", 9 * 32), ("conv_u0b-c", 9 * 64)]:
-        assert np.std(params[name]["kernel"]) == pytest.approx((2 / incoming) ** 0.5, rel=0.03)
-    # With stride 2 and a 2x2 kernel, one pixel of 64 channels is all that an output is made of.
-    kernel = params["upconv_d1c_u0a"]["kernel"]
-    assert np.std(kernel) == pytest.approx((2 / 64) ** 0.5, rel=0.03)
-    assert not any(np.any(layer["bias"]) for layer in params.values())
+    # N: 9 times the channels below; but an output of the up-convolution, of stride 2 and kernel
+    # 2x2, is made of a single pixel.
+    incoming = {"conv_d0b-c": 9 * 32, "conv_u0b-c": 9 * 64, "upconv_d1c_u0a": 64}
+
+    @plain.quick_jit
+    def init(key):
+        params = model.init(key, jnp.ones((1, 4, 4, 3)), train=False)["params"]
+        return {name: params[name] for name in incoming}
+
+    for name, layer in init(jax.random.key(0)).items():
+        expected = (2 / incoming[name]) ** 0.5
+        assert np.std(layer["kernel"]) == pytest.approx(expected, rel=0.03)
+        assert not np.any(layer["bias"])
 
 
 def test_dropout_acts_on_the_two_deepest_levels_in_training(rng):
     model = UNet(padding="same", depth=2, width=1 / 16)
     image = np.float32(rng.normal(size=(1, 16, 16, 1)))
     params = plain.random_params(model, image.shape, rng)
-    _, state = model.apply(
-        {"params": params}, image, train=True, rngs={"dropout": jax.random.key(0)},
-        capture_intermediates=True,
-    )  # fmt: skip
+    run = functools.partial(model.apply, train=True, capture_intermediates=True)
+    rngs = {"dropout": jax.random.key(0)}
+    _, state = plain.quick_jit(lambda p: run({"params": p}, image, rngs=rngs))(params)
     layers = state["intermediates"]
     assert sorted(name for name in layers if "dropout" in name) == ["dropout_d1c", "dropout_d2c"]
     alive = np.asarray(layers["conv_d2b-c"]["__call__"][0]) > 0

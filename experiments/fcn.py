@@ -1,0 +1,199 @@
+"""FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on drawn pictures.
+
+The released networks form a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
+FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are taken over.
+"""
+
+from seg_jax.backbones.vgg import VGG
+from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.preprocessing import FCN_CAFFE, TF_SYMMETRIC
+from seg_jax.experiment import Experiment, TrainConfig, register
+from seg_jax.losses import LossConfig
+from seg_jax.models.fcn import FCN
+from seg_jax.optim import OptimConfig, Schedule
+
+CVPR = "Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038"
+PAMI = "Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211"
+TRAINAUG = 10_582  # images
+
+
+def _fcn(*skips: str, **fields) -> FCN:
+    return FCN(num_classes=21, skips=skips, backbone=VGG(conv1_1_padding=100), **fields)
+
+
+def _voc() -> DataConfig:
+    """Whole images, unchanged. No VOC image is larger than 500x500; smaller ones are padded with
+    the mean and IGNORE, so that one compilation serves all: neither adds to the loss.
+    """
+    return DataConfig(
+        dataset="voc2012",
+        augmentation=Augmentation(crop=(500, 500), flip=0.0),
+        preprocessing=FCN_CAFFE,
+        train_split="trainaug",
+    )
+
+
+def _heavy(model: FCN, *, base_lr: float, steps: int = 100_000, init: str = "") -> Experiment:
+    """The released solver.prototxt and solve.py: one image a step, a momentum of 0.99 in place of
+    a batch, and a loss summed over the pixels, which is why the rates are so small.
+    """
+    return Experiment(
+        family="FCN",
+        paper=PAMI,
+        model=model,
+        data=_voc(),
+        loss=LossConfig(reduction="sum"),
+        optim=OptimConfig(base_lr=base_lr, momentum=0.99, weight_decay=5e-4),
+        train=TrainConfig(
+            steps=steps, batch_size=1, init=init, evaluate_every=4000, checkpoint_every=4000
+        ),
+    )
+
+
+@register("fcn32s_vgg16_voc", suites=("published", "voc"))
+def fcn32s_vgg16_voc() -> Experiment:
+    """FCN-32s, heavy: 63.6 mIoU on seg11valid (release's README).
+
+        python -m seg_jax train fcn32s_vgg16_voc
+
+    Deviates: trained on train_aug (10,582 images) instead of SBD's train (8,498), which overlaps
+    with VOC 2012 val; scored on all of val (1,449) instead of seg11valid (736). Both hold for
+    every experiment of this file. Starts from VGG-16 of ImageNet: from random weights these rates
+    train nothing.
+    """
+    return _heavy(_fcn(), base_lr=1e-10)
+
+
+@register("fcn16s_vgg16_voc", suites=("published", "voc"))
+def fcn16s_vgg16_voc() -> Experiment:
+    """FCN-16s, heavy: 65.0 mIoU on seg11valid (release's README). Continues FCN-32s.
+
+    python -m seg_jax train fcn16s_vgg16_voc
+    """
+    return _heavy(_fcn("pool4"), base_lr=1e-12, init="fcn32s_vgg16_voc")
+
+
+@register("fcn8s_vgg16_voc", suites=("published", "voc"))
+def fcn8s_vgg16_voc() -> Experiment:
+    """FCN-8s, heavy: 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test (release's README). Continues
+    FCN-16s.
+
+    python -m seg_jax train fcn8s_vgg16_voc
+    """
+    return _heavy(_fcn("pool4", "pool3"), base_lr=1e-14, init="fcn16s_vgg16_voc")
+
+
+@register("fcn8s_atonce_vgg16_voc", suites=("published", "voc"))
+def fcn8s_atonce_vgg16_voc() -> Experiment:
+    """FCN-8s trained at once from VGG-16, heavy: 65.4 mIoU on seg11valid (release's README).
+
+        python -m seg_jax train fcn8s_atonce_vgg16_voc
+
+    Without the stages, pool4 and pool3 are scaled down before they are scored, which conditions
+    the optimisation better (release's README).
+    """
+    model = _fcn("pool4", "pool3", pool4_scale=1e-2, pool3_scale=1e-4)
+    return _heavy(model, base_lr=1e-10, steps=300_000)
+
+
+def _cvpr(model: FCN, *, base_lr: float, init: str = "") -> Experiment:
+    """CVPR 2015, section 4.3: batches of 20, a momentum of 0.9, learned x2 upsampling.
+
+    The paper leaves open: the loss's normalisation (mean here: 1e-4 is no rate for a sum over 20
+    images), and the number of steps ("at least 175 epochs" in Table 1, taken for every stage).
+    """
+    return Experiment(
+        family="FCN",
+        paper=CVPR,
+        model=model,
+        data=_voc(),
+        optim=OptimConfig(base_lr=base_lr, momentum=0.9, weight_decay=5e-4),
+        train=TrainConfig(steps=175 * TRAINAUG // 20, batch_size=20, init=init),
+    )
+
+
+@register("fcn32s_vgg16_voc_cvpr", suites=("published",))
+def fcn32s_vgg16_voc_cvpr() -> Experiment:
+    """FCN-32s of 2014: 59.4 mIoU on a part of VOC 2011 val (CVPR 2015, Table 2).
+
+    python -m seg_jax train fcn32s_vgg16_voc_cvpr
+    """
+    return _cvpr(_fcn(upsampling="learned"), base_lr=1e-4)
+
+
+@register("fcn16s_vgg16_voc_cvpr", suites=("published",))
+def fcn16s_vgg16_voc_cvpr() -> Experiment:
+    """FCN-16s of 2014: 62.4 mIoU on a part of VOC 2011 val (CVPR 2015, Table 2).
+
+        python -m seg_jax train fcn16s_vgg16_voc_cvpr
+
+    Continues FCN-32s at a hundredth of its rate (section 4.2).
+    """
+    model = _fcn("pool4", upsampling="learned")
+    return _cvpr(model, base_lr=1e-6, init="fcn32s_vgg16_voc_cvpr")
+
+
+@register("fcn8s_vgg16_voc_cvpr", suites=("published",))
+def fcn8s_vgg16_voc_cvpr() -> Experiment:
+    """FCN-8s of 2014: 62.7 mIoU on a part of VOC 2011 val, 62.2 on VOC 2012 test (CVPR 2015).
+
+        python -m seg_jax train fcn8s_vgg16_voc_cvpr
+
+    Continues FCN-16s; the paper names no further drop of the rate.
+    """
+    model = _fcn("pool4", "pool3", upsampling="learned")
+    return _cvpr(model, base_lr=1e-6, init="fcn16s_vgg16_voc_cvpr")
+
+
+def _quick(*skips: str) -> Experiment:
+    """An eighth of VGG-16's channels, from scratch, on 96 px crops. A pool5 of 5x5 cells takes an
+    fc6 of 3x3; the padding of 33 px keeps the released margin, 16 px of score beyond the image.
+    """
+    return Experiment(
+        family="FCN",
+        paper=PAMI,
+        model=FCN(
+            num_classes=21,
+            skips=skips,
+            fc6_kernel=3,
+            dropout=0.0,
+            width=1 / 32,
+            backbone=VGG(width=1 / 8, conv1_1_padding=33),
+        ),
+        data=DataConfig(
+            dataset="synthetic_voc",
+            augmentation=Augmentation(crop=(96, 96)),
+            preprocessing=TF_SYMMETRIC,
+        ),
+        optim=OptimConfig(
+            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
+        ),
+        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
+    )
+
+
+@register("fcn32s_vgg16_synthetic", suites=("quick",))
+def fcn32s_vgg16_synthetic() -> Experiment:
+    """FCN-32s on drawn pictures: misses thin parts and small objects. Minutes on two cores.
+
+    python -m seg_jax train fcn32s_vgg16_synthetic
+    """
+    return _quick()
+
+
+@register("fcn16s_vgg16_synthetic", suites=("quick",))
+def fcn16s_vgg16_synthetic() -> Experiment:
+    """FCN-16s on drawn pictures; as FCN-32s there, from scratch, with pool4's skip.
+
+    python -m seg_jax train fcn16s_vgg16_synthetic
+    """
+    return _quick("pool4")
+
+
+@register("fcn8s_vgg16_synthetic", suites=("quick",))
+def fcn8s_vgg16_synthetic() -> Experiment:
+    """FCN-8s on drawn pictures; as FCN-32s there, from scratch, with pool4's and pool3's skip.
+
+    python -m seg_jax train fcn8s_vgg16_synthetic
+    """
+    return _quick("pool4", "pool3")
