@@ -83,6 +83,7 @@ def pooled_size(size: int, window: int, stride: int, padding: int, rounding: Rou
     """Return how many windows fit: rounded down, or (Caffe) up if the last one starts inside.
 
     "Inside" counts the padding before the image, not that after it, in Caffe and in PyTorch alike.
+    (Caffe asks only where there is padding; else it holds by itself unless windows leave gaps.)
     Raises ValueError if not even one fits.
     """
     room = size + 2 * padding - window
