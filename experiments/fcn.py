@@ -2,6 +2,11 @@
 
 The released networks form a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
 FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are taken over.
+
+Where all of them deviate: trained on train_aug (10,582 images), not on SBD's train (8,498), which
+overlaps with VOC 2012 val; scored on all of val (1,449 images), not on seg11valid (736), each image
+padded to sides of a multiple of 64 px with the mean colour, which the authors' nets see as zeros
+too: it is what conv1_1 pads with.
 """
 
 from seg_jax.backbones.vgg import VGG
@@ -14,7 +19,7 @@ from seg_jax.optim import OptimConfig, Schedule
 
 CVPR = "Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038"
 PAMI = "Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211"
-TRAINAUG = 10_582  # images
+TRAINAUG = 10_582  # images: VOC's train, and SBD's that are not in VOC's val
 
 
 def _fcn(*skips: str, **fields) -> FCN:
@@ -56,10 +61,7 @@ def fcn32s_vgg16_voc() -> Experiment:
 
         python -m seg_jax train fcn32s_vgg16_voc
 
-    Deviates: trained on train_aug (10,582 images) instead of SBD's train (8,498), which overlaps
-    with VOC 2012 val; scored on all of val (1,449) instead of seg11valid (736). Both hold for
-    every experiment of this file. Starts from VGG-16 of ImageNet: from random weights these rates
-    train nothing.
+    Starts from VGG-16 of ImageNet: from random weights these rates train nothing.
     """
     return _heavy(_fcn(), base_lr=1e-10)
 

@@ -14,6 +14,7 @@ from seg_jax import checks
 from seg_jax.nn.conv import Conv, TransposedConv
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.nn.pool import max_pool
+from seg_jax.nn.sides import check_sides, nearest_sides
 from seg_jax.nn.width import scaled
 
 
@@ -67,10 +68,9 @@ class UNet(nn.Module):
         """
         if self.padding == "same":
             return (side,)
-        step = 2**self.depth  # sides of the deepest map grow by 1, those of the image by 16
-        smallest = 12 * step - 4  # 188 px: a deepest map of 4, below which the last maps vanish
-        above = smallest + step * max(0, math.ceil((side - smallest) / step))
-        return (above,) if above in (side, smallest) else (above - step, above)
+        step = 2**self.depth
+        # 188 px: the deepest map is 4 wide; from a smaller one the last maps would vanish.
+        return nearest_sides(side, step=step, rest=12 * step - 4)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
@@ -83,7 +83,9 @@ class UNet(nn.Module):
         Raises:
           ValueError: a side that valid convolutions cannot take; the nearest that they can.
         """
-        _check(self, *image.shape[1:3])
+        checks.positive(depth=self.depth)
+        checks.one_of(("valid", "same"), padding=self.padding)
+        check_sides(image, self.legal_sizes)
         skips = []
         x = image
         for level in range(self.depth + 1):
@@ -153,15 +155,3 @@ def _crop_to_common(upsampled: Any, skip: Any) -> tuple[Any, Any]:
         upsampled[:, :height, :width],
         skip[:, top : top + height, left : left + width],
     )
-
-
-def _check(model: UNet, height: int, width: int) -> None:
-    checks.positive(depth=model.depth)
-    checks.one_of(("valid", "same"), padding=model.padding)
-    for name, side in (("height", height), ("width", width)):
-        legal = model.legal_sizes(side)
-        if side not in legal:
-            raise ValueError(
-                f"image {name} {side} px does not fit the valid convolutions; the nearest that do: "
-                f"{', '.join(map(str, legal))} (or padding='same')"
-            )
