@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from seg_jax import checks, data, inference, pictures
+from seg_jax import checkpoint, checks, data, inference, pictures
 from seg_jax.data import images as image_files
 from seg_jax.experiment import Experiment
 from seg_jax.types import VOC_CLASSES, voc_palette
@@ -86,8 +86,6 @@ def predict_run(
     Names and colours of the classes come from the run's data set where it is at hand; without it
     they are VOC's if the model has 21 classes, else numbers.
     """
-    from seg_jax import checkpoint
-
     experiment, variables, _ = checkpoint.restore_variables(run)
     config = experiment.data
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_task import TRACES, MemorySource, SmallNet, small_experiment, small_variables
 
-from seg_jax import evaluate, metrics
+from seg_jax import evaluate, inference, metrics
 from seg_jax.checks import UserError
 from seg_jax.types import IGNORE
 
@@ -109,6 +109,25 @@ def test_without_boundaries_only_regions_are_counted(task):
     assert np.isnan(scores.boundary_f1)
     assert np.isnan(scores.trimap_iou).all()
     assert scores.images == len(source)
+
+
+@pytest.mark.parametrize("boundaries", [True, False])
+def test_every_prediction_is_handed_out_once(task, boundaries):
+    experiment, variables, source = task
+    seen = {}
+    evaluate.evaluate(
+        experiment,
+        variables,
+        source,
+        boundaries=boundaries,
+        on_image=lambda index, prediction: seen.update({index: prediction}),
+        progress=False,
+    )
+    assert sorted(seen) == list(range(len(source)))
+    for index, prediction in seen.items():
+        image = source[index]["image"]
+        expected = inference.predict_labels(experiment, variables, image)
+        np.testing.assert_array_equal(prediction, expected)
 
 
 class Spoiled(MemorySource):

@@ -1,0 +1,168 @@
+"""The run record: what was measured, on what, how, and by which code."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from seg_jax import metrics
+from seg_jax.published import Protocol
+from seg_jax.results import schema
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One list of a data set.
+
+    Attributes:
+      name: of the data set as it was found; "-part" marks an incomplete one.
+      split: name of the list.
+      images: how many it holds.
+      description: one line, e.g. "voc2012-part val: 351 of 1449 images".
+      checksum: SHA-256 of the list of ids.
+    """
+
+    name: str
+    split: str
+    images: int
+    description: str
+    checksum: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How the weights came about.
+
+    Attributes:
+      data: the training images; None where they were not at hand when the record was made.
+      pretraining: experiment or weights it started from; "none": random initialisation.
+      steps: optimiser updates done.
+      batch_size: images in an update.
+      crop: (height, width) of the training images, in pixels.
+      seed: of initialisation, order, augmentation and dropout.
+      seconds: wall time of training, None if unknown.
+      parameters: numbers in the model's parameters.
+    """
+
+    data: Split | None
+    pretraining: str
+    steps: int
+    batch_size: int
+    crop: tuple[int, ...]
+    seed: int
+    seconds: float | None
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """`metrics.Scores` as lists: integers, from which every metric is divided."""
+
+    confusion: tuple[tuple[int, ...], ...]
+    trimap: tuple[tuple[tuple[int, ...], ...], ...]
+    trimap_px: tuple[int, ...]
+    boundary: tuple[tuple[int, ...], ...]
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One evaluation of one run.
+
+    Attributes:
+      schema: version of this format.
+      experiment: its registered name.
+      family: the architecture's name.
+      run: name of the run's folder.
+      config: the resolved experiment, as `seg_jax.config.to_dict` writes it.
+      digest: of that configuration.
+      data: the evaluated images.
+      classes: names by class id.
+      protocol: of the evaluation, in the terms of published figures.
+      cutting: how images were fitted to the network, in words.
+      training: how the weights came about.
+      counts: sums over the split.
+      evaluation_seconds: wall time.
+      revision: git commit of seg_jax; None: not run from a checkout.
+      dirty: the checkout had changes that no commit holds.
+      versions: of Python and the libraries.
+      device: what JAX ran on.
+      command: that made this record.
+      date: of the evaluation, ISO 8601, UTC.
+    """
+
+    schema: int
+    experiment: str
+    family: str
+    run: str
+    config: dict[str, Any]
+    digest: str
+    data: Split
+    classes: tuple[str, ...]
+    protocol: Protocol
+    cutting: str
+    training: Training
+    counts: Counts
+    evaluation_seconds: float
+    revision: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    device: dict[str, Any]
+    command: str
+    date: str
+
+    @property
+    def scores(self) -> metrics.Scores:
+        """The counts as arrays, with the metrics as properties."""
+        arrays = {
+            name: np.array(getattr(self.counts, name), np.int64)
+            for name in ("confusion", "trimap", "boundary")
+        }
+        bands, k = self.counts.trimap_px, len(self.classes)
+        arrays["trimap"] = arrays["trimap"].reshape(len(bands), k, k)  # also where r is 0
+        return metrics.Scores(**arrays, trimap_px=bands, images=self.counts.images)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Every metric by name, as shares of 1; None where there is no score."""
+        scores = self.scores
+        return {
+            "mean_iou": _number(scores.mean_iou),
+            "pixel_accuracy": _number(scores.pixel_accuracy),
+            "mean_accuracy": _number(scores.mean_accuracy),
+            "frequency_weighted_iou": _number(scores.frequency_weighted_iou),
+            "boundary_f1": _number(scores.boundary_f1),
+            "trimap_mean_iou": _by_name(scores.trimap_px, scores.trimap_iou),
+            "per_class_iou": _by_name(self.classes, scores.per_class_iou),
+            "per_class_boundary_f1": _by_name(self.classes, scores.per_class_boundary_f1),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `result.json` holds: the fields and, for its readers, the metrics."""
+        return {**schema.plain(self), "metrics": self.metrics}
+
+
+def counts_of(scores: metrics.Scores) -> Counts:
+    """Return the sums of an evaluation as a record stores them."""
+    return schema.parse(
+        Counts,
+        {
+            "confusion": scores.confusion.tolist(),
+            "trimap": scores.trimap.tolist(),
+            "trimap_px": list(scores.trimap_px),
+            "boundary": scores.boundary.tolist(),
+            "images": scores.images,
+        },
+        file="scores",
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _by_name(names: tuple, values: Any) -> dict[str, float | None]:
+    return {str(name): _number(value) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,140 @@
+"""Score a run and put the result, and a few pictures of it, into its folder."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from seg_jax import checkpoint, checks, config, data, evaluate, logs, pictures
+from seg_jax.data.source import Source
+from seg_jax.experiment import Experiment
+from seg_jax.published import Protocol
+from seg_jax.results import files, provenance, record
+
+PICTURES = "predictions"  # folder in the run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
+_PICTURE_COUNT = 8
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    command: str = "",
+    progress: bool = True,
+) -> record.Record:
+    """Score a run's last checkpoint and write its record and a few predictions.
+
+    RUN/result.json is the record of the experiment's own validation split; another split's is
+    RUN/result_<split>.json, so that it never stands in for it.
+
+    Args:
+      run: the run folder.
+      split: evaluate this list instead of the experiment's `data.val_split`.
+      root: the data set's folder, if it is not where the experiment says.
+      command: that asked for this, for the record.
+      progress: draw a progress bar.
+
+    Raises:
+      UserError: the run holds no checkpoint, the data are not there, or a label is wrong.
+    """
+    run = Path(run)
+    experiment, variables, step = checkpoint.restore_variables(run)
+    root = root or experiment.data.root
+    own = split in (None, experiment.data.val_split)
+    source = data.open_source(experiment.data.dataset, root, split or experiment.data.val_split)
+    keep = _keep_pictures(run / PICTURES, source) if own else None
+    started = time.monotonic()
+    scores = evaluate.evaluate(experiment, variables, source, on_image=keep, progress=progress)
+    result = record.Record(
+        schema=record.SCHEMA,
+        experiment=experiment.name,
+        family=experiment.family,
+        run=run.resolve().name,
+        config=config.to_dict(experiment),
+        digest=config.digest(experiment),
+        data=describe(source),
+        classes=tuple(source.classes),
+        protocol=Protocol(output_stride=getattr(experiment.model, "output_stride", None)),
+        cutting=cutting(experiment),
+        training=_training(run, experiment, root, variables, step),
+        counts=record.counts_of(scores),
+        evaluation_seconds=round(time.monotonic() - started, 3),
+        command=command,
+        **provenance.of_this_process(),
+    )
+    if jax.process_index() == 0:
+        files.save(result, run / (files.FILE if own else f"result_{split}.json"))
+    return result
+
+
+def describe(source: Source) -> record.Split:
+    """Return what a record keeps of a split."""
+    return record.Split(
+        name=source.name,
+        split=source.split,
+        images=len(source),
+        description=source.description,
+        checksum=source.checksum,
+    )
+
+
+def cutting(experiment: Experiment) -> str:
+    """Say how the evaluation fits an image to the network."""
+    evaluation = experiment.evaluation
+    if evaluation.protocol == "tile":
+        return "overlap-tile, {}x{} px tiles".format(*evaluation.canvas)
+    if evaluation.canvas:
+        return "whole image, padded to {}x{} px".format(*evaluation.canvas)
+    if evaluation.bucket == 1:
+        return "whole image"
+    return f"whole image, sides padded to multiples of {evaluation.bucket} px"
+
+
+def _training(
+    run: Path, experiment: Experiment, root: Path | None, variables: Any, step: int
+) -> record.Training:
+    try:
+        split = describe(
+            data.open_source(experiment.data.dataset, root, experiment.data.train_split)
+        )
+    except checks.UserError:
+        split = None  # an evaluation needs no training images
+    return record.Training(
+        data=split,
+        pretraining=experiment.train.init or "none",
+        steps=int(step),
+        batch_size=experiment.train.batch_size,
+        crop=tuple(experiment.data.augmentation.crop),
+        seed=experiment.train.seed,
+        seconds=logs.training_seconds(run),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    )
+
+
+def _keep_pictures(folder: Path, source: Source) -> Callable[[int, np.ndarray], None]:
+    """Return what writes the predictions of a few images, spread evenly over the split."""
+    shown = set(np.linspace(0, len(source) - 1, min(len(source), _PICTURE_COUNT)).astype(int))
+    if jax.process_index() == 0:
+        for old in folder.glob("*"):  # of an earlier evaluation, perhaps on other images
+            old.unlink()
+
+    def keep(index: int, prediction: np.ndarray) -> None:
+        if index in shown:
+            write_pictures(folder, source, index, prediction)
+
+    return keep
+
+
+def write_pictures(folder: Path, source: Source, index: int, prediction: np.ndarray) -> None:
+    """Write one image, its truth and its prediction, uint8 [h w], for a report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = source[index]
+    name = example["id"].replace("/", "_").replace("\\", "_")
+    Image.fromarray(example["image"]).save(folder / f"{name}.input.jpg", quality=90, subsampling=0)
+    for kind, label in (("truth", example["label"]), ("prediction", prediction)):
+        pictures.label_image(label, source.palette).save(folder / f"{name}.{kind}.png")
