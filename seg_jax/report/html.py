@@ -1,0 +1,136 @@
+"""The report of some runs as one HTML file: scores, curves, pictures, protocol and provenance."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_jax import logs
+from seg_jax.report import page, pictures, svg, table
+from seg_jax.report.grid import percent
+from seg_jax.report.pictures import Run
+from seg_jax.results import Record
+
+_LOSS_POINTS = 300  # of each curve: what a small drawing can show
+
+
+def render(runs: Sequence[Run], *, title: str) -> str:
+    """Return the report of the runs as a self-contained HTML document.
+
+    Args:
+      runs: folders with their records; a folder's `metrics.jsonl` and `predictions/` are shown
+        where they exist.
+      title: of the page, plain text.
+    """
+    records = [run.record for run in runs]
+    images = ", ".join(dict.fromkeys(record.data.description for record in records))
+    return page.page(
+        title,
+        [
+            ("Scores", table.score_grid(records).as_html() + _reading_aid()),
+            ("Pictures", pictures.section(runs)),
+            ("Near the boundaries", _trimap(records)),
+            ("Classes", _classes(records)),
+            ("Training loss", _losses(runs)),
+            ("How each was obtained", table.provenance_grid(records).as_html() + _details(records)),
+        ],
+        introduction=f"Measured on {images}. Shares are in percent.",
+    )
+
+
+def _reading_aid() -> str:
+    return (
+        '<p class="soft">mIoU: mean over classes of intersection over union, from one confusion '
+        "matrix over the whole split at original image size, void ignored. Trimap: mIoU over the "
+        "pixels within that distance of a labelled boundary. Boundary F1: share of boundaries met "
+        "within 0.75 % of the image diagonal, mean over classes and images.</p>"
+    )
+
+
+def _trimap(records: Sequence[Record]) -> str:
+    radii = sorted({px for record in records for px in record.counts.trimap_px})
+    if not radii:
+        return ""
+    place = {px: index for index, px in enumerate(radii)}  # evenly spaced: the near ones matter
+    lines = [
+        svg.Series(
+            record.experiment,
+            [
+                (place[px], None if value is None else 100 * value)
+                for px in record.counts.trimap_px
+                for value in [record.metrics["trimap_mean_iou"][str(px)]]
+            ],
+        )
+        for record in records
+    ]
+    drawn = svg.chart(
+        lines,
+        x_title="half-width of the band around boundaries, px",
+        y_title="mIoU within the band, %",
+        x_ticks=[(place[px], str(px)) for px in radii],
+    )
+    return drawn + svg.legend([line.name for line in lines])
+
+
+def _classes(records: Sequence[Record]) -> str:
+    """A table of IoU bars for every set of classes: a row a class, a column a run."""
+    by_classes: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        by_classes.setdefault(record.classes, []).append(record)
+    return "\n".join(_class_table(classes, group) for classes, group in by_classes.items())
+
+
+def _class_table(classes: tuple[str, ...], records: Sequence[Record]) -> str:
+    head = "".join(f"<th>{html.escape(record.experiment)}</th>" for record in records)
+    body = []
+    scores = [record.metrics["per_class_iou"] for record in records]
+    for name in classes:
+        cells = "".join(_bar(score[name]) for score in scores)
+        body.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr><th>IoU of class</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _bar(value: float | None) -> str:
+    share = f"{100 * value:.1f}%" if value is not None else "0%"
+    return f'<td class="bar" style="--share:{share}">{percent(value)}</td>'
+
+
+def _losses(runs: Sequence[Run]) -> str:
+    """One small chart a run: the losses of different experiments have no common scale."""
+    charts = []
+    for run in runs:
+        points = read_losses(run.folder)
+        drawn = svg.chart(
+            [svg.Series("loss", points)], x_title="step", y_title="", width=320, height=170
+        )
+        if drawn:
+            charts.append(f"<div><h3>{html.escape(run.record.experiment)}</h3>{drawn}</div>")
+    return f'<div class="multiples">{"".join(charts)}</div>' if charts else ""
+
+
+def read_losses(run: Path) -> list[tuple[float, float]]:
+    """Return (step, loss) from a run's log, thinned evenly; the last step is always there."""
+    points = [
+        (line["step"], line["loss"])
+        for line in logs.read(run)
+        if line["kind"] == "train" and line.get("loss") is not None
+    ]
+    stride = -(-len(points) // _LOSS_POINTS) or 1
+    return points[::-stride][::-1]
+
+
+def _details(records: Sequence[Record]) -> str:
+    def entry(record: Record) -> str:
+        shown = {
+            name: value
+            for name, value in record.to_dict().items()
+            if name not in ("counts", "metrics", "classes")
+        }
+        text = html.escape(json.dumps(shown, indent=2, ensure_ascii=False))
+        name = html.escape(record.experiment)
+        return f"<details><summary>{name}: the whole record</summary><pre>{text}</pre></details>"
+
+    return "\n".join(map(entry, records))

@@ -1,0 +1,107 @@
+"""The pictures that runs left behind, side by side: input, truth, and every model's prediction."""
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from seg_jax.checks import UserError
+from seg_jax.results import Record
+from seg_jax.types import IGNORE
+
+FOLDER = "predictions"  # in a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
+
+
+class Run(NamedTuple):
+    """A run folder and its record."""
+
+    folder: Path
+    record: Record
+
+
+def section(runs: Sequence[Run]) -> str:
+    """Return HTML with a row for every picture that some run predicted; empty if there is none."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:  # runs on the same images stand side by side
+        groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
+    return "\n".join(_group(group) for group in groups.values())
+
+
+def _group(runs: Sequence[Run]) -> str:
+    ids = {
+        path.name.removesuffix(".prediction.png")
+        for run in runs
+        for path in (run.folder / FOLDER).glob("*.prediction.png")
+    }
+    return "\n".join(_row(name, runs) for name in sorted(ids))
+
+
+def _row(name: str, runs: Sequence[Run]) -> str:
+    having = [run for run in runs if (run.folder / FOLDER / f"{name}.prediction.png").exists()]
+    first = having[0].folder / FOLDER
+    truth, palette = _read(first / f"{name}.truth.png")
+    figures = [
+        _figure(first / f"{name}.input.jpg", "input", "", truth.shape),
+        _figure(first / f"{name}.truth.png", "truth", "", truth.shape),
+    ]
+    present = set(np.unique(truth).tolist())
+    for run in having:
+        path = run.folder / FOLDER / f"{name}.prediction.png"
+        label, _ = _read(path)
+        present |= set(np.unique(label).tolist())
+        figures.append(
+            _figure(path, run.record.experiment, _share_right(truth, label), truth.shape)
+        )
+    legend = _legend(sorted(present), having[0].record.classes, palette)
+    return (
+        f'<section class="row"><h3>{html.escape(name)}</h3>{legend}'
+        f'<div class="strip">{"".join(figures)}</div></section>'
+    )
+
+
+def _share_right(truth: np.ndarray, label: np.ndarray) -> str:
+    known = truth != IGNORE
+    if label.shape != truth.shape or not known.any():
+        return ""
+    return f"{100 * (label == truth)[known].mean():.1f} % of pixels right"
+
+
+def _figure(path: Path, title: str, note: str, size: tuple[int, int]) -> str:
+    kind = "image/jpeg" if path.suffix == ".jpg" else "image/png"
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    height, width = size
+    title, note = html.escape(title), html.escape(note)
+    return (
+        f'<figure><img class="{kind[6:]}" src="data:{kind};base64,{data}" width="{width}" '
+        f'height="{height}" alt="{title}" loading="lazy">'
+        f"<figcaption>{title}<small>{note}</small></figcaption></figure>"
+    )
+
+
+def _legend(present: Sequence[int], classes: Sequence[str], palette: np.ndarray) -> str:
+    def entry(value: int) -> str:
+        name = "void" if value == IGNORE else classes[value]
+        red, green, blue = palette[value]
+        swatch = f'<i style="background:rgb({red},{green},{blue})"></i>'
+        return f"<span>{swatch}{html.escape(name)}</span>"
+
+    return f'<p class="legend">{" ".join(map(entry, present))}</p>'
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return a palette PNG's values, uint8 [h w], and its palette, uint8 [256 3]."""
+    try:
+        with Image.open(path) as file:
+            colours = np.array(file.getpalette(), np.uint8).reshape(-1, 3)
+            palette = np.zeros((256, 3), np.uint8)
+            palette[: len(colours)] = colours
+            return np.array(file), palette
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no palette PNG ({error}); evaluate the run again") from error

@@ -1,0 +1,196 @@
+"""The tables in Markdown and JSON, and the README's generated section."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_jax.checks import UserError
+from seg_jax.published import Figure
+from seg_jax.report import rows
+from seg_jax.report.grid import NONE, Column, Grid, count, duration, percent
+from seg_jax.results import Record, load_records
+
+BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+NOT_RUN = "not run"
+_CAPTION = """\
+Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with
+the experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on
+the same images. VOC 2012 test is scored by the challenge's server only: those figures place the
+paper, and may owe something to more training data or a CRF, as the last column says. †: quoted, not
+verified against its source."""
+
+
+def as_markdown(paths: Sequence[Path] = ()) -> str:
+    """Return the table of the given runs, or without any that of the whole line.
+
+    Args:
+      paths: run folders, records, or folders of them; none: the committed records, beside the
+        published figures of every network.
+
+    Raises:
+      UserError: a record cannot be read.
+    """
+    if paths:
+        return measurements_markdown(load_records(list(paths)))
+    return line_markdown(rows.committed_records())
+
+
+def as_json(paths: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return what `as_markdown` shows, with all metrics, protocol and provenance, as JSON."""
+    records = load_records(list(paths)) if paths else rows.committed_records()
+    shown = {"measurements": [rows.measured_json(record) for record in records]}
+    if not paths:
+        shown["line"] = [rows.line_json(row) for row in rows.line(records)]
+    return shown
+
+
+def line_markdown(records: Iterable[Record]) -> str:
+    """Return the table of the whole line, and below it every measurement it rests on."""
+    records = list(records)
+    parts = [line_grid(records).as_markdown(), _CAPTION]
+    official = [record for record in records if rows.images_of(record)]
+    other = [record for record in records if not rows.images_of(record)]
+    if official:
+        parts += ["Measurements:", measurements_markdown(official)]
+    if other:
+        parts += [
+            "Measured on other images; not comparable with the published figures:",
+            measurements_markdown(other),
+        ]
+    return "\n\n".join(parts)
+
+
+def line_grid(records: Iterable[Record]) -> Grid:
+    """Return one row a network: the published figure, ours, and VOC 2012 test."""
+    columns = (
+        Column("family"), Column("experiment"), Column("published", number=True), Column("on"),
+        Column("protocol"), Column("here", number=True), Column("VOC 2012 test", number=True),
+        Column("with"),
+    )  # fmt: skip
+    return Grid(columns, tuple(_line_cells(row) for row in rows.line(records)))
+
+
+def _line_cells(row: rows.LineRow) -> tuple[str, ...]:
+    head, test = row.headline, row.test
+    return (
+        row.family,
+        row.experiment,
+        _figure(head),
+        f"{head.dataset} {head.split}" if head else NONE,
+        _protocol(head) if head else NONE,
+        _here(row),
+        _figure(test),
+        f"{_protocol(test)}; {test.date}" if test else NONE,
+    )
+
+
+def _figure(figure: Figure | None) -> str:
+    if figure is None:
+        return NONE
+    if figure.miou is None:
+        return ", ".join(f"{name} {value:g}" for name, value in figure.metrics) or NONE
+    text = f"{figure.miou:.2f}"
+    text = text[:-1] if text.endswith("0") else text  # 62.25, but 65.0
+    return text + (" †" if figure.verified == "unverified" else "")
+
+
+def _protocol(figure: Figure) -> str:
+    by = f"; {figure.source}" if figure.origin == "reimplementation" else ""
+    return f"{figure.protocol}; {figure.pretraining}{by}"
+
+
+def _here(row: rows.LineRow) -> str:
+    if not row.records:
+        return NOT_RUN
+    scores = [record.metrics["mean_iou"] for record in row.records]
+    known = [score for score in scores if score is not None]
+    text = percent(sum(known) / len(known)) if known else NONE
+    if len(known) > 1:  # several seeds
+        text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
+    images = rows.images_of(row.records[0])
+    if row.headline and images != (row.headline.dataset, row.headline.split):
+        text += f" ({images[0]} {images[1]})"
+    return text
+
+
+def measurements_markdown(records: Sequence[Record]) -> str:
+    """Return the scores of records, and below them how each was obtained."""
+    return f"{score_grid(records).as_markdown()}\n\n{provenance_grid(records).as_markdown()}"
+
+
+def score_grid(records: Sequence[Record]) -> Grid:
+    """Return one row a record: every metric, size and cost."""
+    titles = ("mIoU", "pixel acc.", "mean acc.", "fwIoU")
+    columns = (
+        Column("experiment"),
+        *(Column(title, number=True) for title in titles),
+        *(Column(f"trimap {px} px", number=True) for px in rows.TRIMAP_PX),
+        Column("boundary F1", number=True), Column("parameters", number=True),
+        Column("steps", number=True), Column("training", number=True), Column("images"),
+    )  # fmt: skip
+    names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+    return Grid(
+        columns,
+        tuple(
+            (
+                record.experiment,
+                *(percent(record.metrics[name]) for name in names),
+                *(percent(rows.trimap(record, px)) for px in rows.TRIMAP_PX),
+                percent(record.metrics["boundary_f1"]),
+                count(record.training.parameters),
+                str(record.training.steps),
+                duration(record.training.seconds),
+                record.data.description,
+            )
+            for record in records
+        ),
+    )
+
+
+def provenance_grid(records: Sequence[Record]) -> Grid:
+    """Return one row a record: training, protocol, seed, code, machine, date."""
+    columns = tuple(
+        map(
+            Column,
+            ("experiment", "pre-training", "trained on", "crop", "protocol", "seed", "revision",
+             "device", "date"),
+        )
+    )  # fmt: skip
+    return Grid(
+        columns,
+        tuple(
+            (
+                record.experiment,
+                record.training.pretraining,
+                record.training.data.description if record.training.data else "unknown",
+                "x".join(map(str, record.training.crop)),
+                f"{record.cutting}; {record.protocol}",
+                str(record.training.seed),
+                revision(record),
+                "{devices} x {kind}".format(**record.device),
+                record.date[:10],
+            )
+            for record in records
+        ),
+    )
+
+
+def revision(record: Record) -> str:
+    """Return the commit in short; "+" says that the checkout had uncommitted changes."""
+    if record.revision is None:
+        return "no checkout"
+    return record.revision[:10] + ("+" if record.dirty else "")
+
+
+def render_readme(text: str, records: Iterable[Record]) -> str:
+    """Return the README with its section between the markers written anew.
+
+    Raises:
+      UserError: a marker is missing or out of order.
+    """
+    found = re.search(f"{BEGIN}.*?{END}", text, re.DOTALL)
+    if not found:
+        raise UserError(f"the README has no section between {BEGIN} and {END}: put both markers in")
+    section = f"{BEGIN}\n{line_markdown(records)}\n{END}"
+    return text[: found.start()] + section + text[found.end() :]

@@ -1,0 +1,131 @@
+"""The page stands alone, shows what the runs left, and lets no text become markup."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from small_record import small_record, small_run
+
+from seg_jax import report, results
+from seg_jax.checks import UserError
+from seg_jax.report import html
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.images, self.links, self.text, self.open = [], [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "circle", "path", "line", "br", "i"):
+            self.open.append(tag)
+        self.links += [v for k, v in attributes.items() if k in ("href", "src", "srcset", "data")]
+        if tag == "img":
+            self.images.append(attributes)
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "line", "circle", "i"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def folders(tmp_path):
+    names = ("one", "two")
+    for seed, name in enumerate(names):
+        small_run(tmp_path / "runs" / name, name, seed=seed)
+    return [tmp_path / "runs" / name for name in names]
+
+
+def test_writes_the_table_and_a_page_and_returns_the_table(folders, tmp_path):
+    text = report.write(folders, tmp_path / "out", title="Suite quick")
+    assert "| one" in text
+    assert text in (tmp_path / "out" / "table.md").read_text()
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert not page.open  # every element is closed
+    assert "Suite quick" in page.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "table.md"]
+
+
+def test_the_page_makes_no_request(folders, tmp_path):
+    report.write(folders, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert all(link.startswith("data:image/") for link in page.links)
+    assert not re.search(r"url\(|@import|fetch\(|https?:", text)
+
+
+def test_pictures_of_all_runs_stand_side_by_side(folders, tmp_path):
+    report.write(folders, tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert [image["alt"] for image in page.images] == ["input", "truth", "one", "two"] * 2
+    first = (folders[0] / "predictions" / "image0.prediction.png").read_bytes()
+    assert page.images[2]["src"] == f"data:image/png;base64,{base64.b64encode(first).decode()}"
+    assert (page.images[2]["width"], page.images[2]["height"]) == ("16", "12")
+    assert "% of pixels right" in page.text
+    assert "void" in page.text
+
+
+def test_the_share_of_right_pixels_leaves_void_out():
+    truth = np.array([[0, 1, 255, 255]], np.uint8)
+    assert (
+        report.html.pictures._share_right(truth, np.zeros_like(truth)) == "50.0 % of pixels right"
+    )
+
+
+def test_no_text_becomes_markup(tmp_path):
+    hostile = '<script>alert("x")</script>'
+    small_run(tmp_path / "run")
+    record = small_record(hostile, family=hostile, command=hostile, cutting=hostile)
+    results.save(record, tmp_path / "run" / "result.json")
+    report.write([tmp_path / "run"], tmp_path, title=hostile)
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.tags.count("script") == 1  # the page's own
+    assert page.tags.count("b") == 0  # a class is called "bar <b>"
+    assert hostile in page.text
+    assert "bar <b>" in page.text
+
+
+def test_curves_and_bars_show_the_records_numbers(folders, tmp_path):
+    report.write(folders, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    metrics = results.load(folders[0]).metrics
+    for name, value in metrics["per_class_iou"].items():
+        assert f'style="--share:{100 * value:.1f}%">{100 * value:.1f}</td>' in text, name
+    for value in metrics["trimap_mean_iou"].values():
+        assert f"<title>one: {100 * value:.4g}</title>" in text
+
+
+def test_losses_are_thinned_and_keep_the_last(tmp_path):
+    lines = [{"kind": "train", "step": step, "loss": 1 / step} for step in range(1, 2001)]
+    lines += [{"kind": "evaluate", "step": 2000, "mean_iou": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = html.read_losses(tmp_path)
+    assert 200 < len(found) <= 300
+    assert found[-1] == (2000, 1 / 2000)
+    assert html.read_losses(tmp_path / "nowhere") == []
+
+
+def test_a_run_without_pictures_or_log_is_reported_without_them(tmp_path):
+    (tmp_path / "run").mkdir()
+    results.save(small_record(), tmp_path / "run" / "result.json")
+    report.write([tmp_path / "run"], tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "Scores" in page.text
+    assert "Pictures" not in page.text
+    assert "Training loss" not in page.text
+
+
+def test_a_broken_picture_is_named(tmp_path):
+    small_run(tmp_path / "run")
+    (tmp_path / "run" / "predictions" / "image0.prediction.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"image0\.prediction\.png: is no palette PNG"):
+        report.write([tmp_path / "run"], tmp_path)

@@ -1,0 +1,176 @@
+"""The tables: every row of the line, our figures only where they belong, a generated README."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from small_record import made_up_scores, small_record, small_run
+
+from seg_jax import published
+from seg_jax.checks import UserError
+from seg_jax.report import rows, table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def cells(grid):
+    """{experiment: {title: cell}} of the line's table."""
+    titles = [column.title for column in grid.columns]
+    found = [dict(zip(titles, row, strict=True)) for row in grid.rows]
+    return {row["experiment"]: row for row in found}
+
+
+def test_every_network_has_a_row_and_what_has_not_run_says_so():
+    found = cells(table.line_grid([]))
+    assert set(published.experiments()) <= set(found)
+    assert {row["here"] for row in found.values()} == {"not run"}
+
+
+def test_the_talk_s_test_figures_are_in_the_table():
+    found = cells(table.line_grid([]))
+    for figure in published.TALK:
+        row = found[figure.experiment]
+        assert row["VOC 2012 test"] == f"{figure.miou}"
+        assert figure.date in row["with"]
+        assert ("CRF" in row["with"]) == figure.protocol.crf
+
+
+def test_published_figures_stand_with_split_and_protocol():
+    found = cells(table.line_grid([]))
+    row = found["deeplab_v3_resnet101_voc"]
+    assert (row["published"], row["on"]) == ("77.21", "VOC 2012 val")
+    assert "OS 16" in row["protocol"]
+    assert found["fcn16s_vgg16_voc"]["published"] == "65.0"
+    assert found["deeplab_v2_vgg16_voc"]["published"] == "68.96 †"
+    assert found["unet_voc"]["published"] == "–"
+    assert "Rand error 0.0382" in found["unet_isbi2012"]["published"]
+
+
+def voc(name="deeplab_v3_resnet101_voc", **changes):
+    return small_record(name, **{"data": "voc2012", **changes})
+
+
+def test_a_record_of_the_official_split_fills_its_cell():
+    score = 100 * made_up_scores().mean_iou
+    assert cells(table.line_grid([voc()]))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        voc(data="voc2012-part"),
+        voc(data="synthetic_voc"),
+        voc(data="folder:voc2012"),
+        voc(split="train"),
+        voc(split="trainval"),
+    ],
+    ids=lambda record: f"{record.data.name}-{record.data.split}",
+)
+def test_a_record_of_other_images_never_fills_a_published_cell(record):
+    found = cells(table.line_grid([record]))
+    assert {row["here"] for row in found.values()} == {"not run"}
+
+
+def test_a_record_of_another_split_than_the_published_one_says_so():
+    """FCN's authors scored 736 images of VOC 2011; ours is on VOC 2012 val."""
+    found = cells(table.line_grid([voc("fcn8s_vgg16_voc")]))["fcn8s_vgg16_voc"]
+    assert found["on"] == "VOC 2011 seg11valid"
+    assert found["here"].endswith("(VOC 2012 val)")
+    same = cells(table.line_grid([voc("fcn8s_vgg16_voc", split="seg11valid")]))["fcn8s_vgg16_voc"]
+    assert "(" not in same["here"]
+
+
+def test_several_seeds_show_mean_and_range():
+    scores = [100 * made_up_scores(seed).mean_iou for seed in range(3)]
+    records = [voc(seed=seed) for seed in range(3)]
+    here = cells(table.line_grid(records))["deeplab_v3_resnet101_voc"]["here"]
+    mean, low, high = sum(scores) / 3, min(scores), max(scores)
+    assert here == f"{mean:.1f} (3 runs: {low:.1f} to {high:.1f})"
+
+
+def test_every_row_of_measurements_carries_protocol_and_provenance():
+    text = table.measurements_markdown([small_record("mine", revision=None, dirty=None)])
+    scores = made_up_scores()
+    for value in (
+        f"{100 * scores.mean_iou:.1f}",
+        f"{100 * scores.boundary_f1:.1f}",
+        f"{100 * scores.trimap_iou[1]:.1f}",
+        "134.3 M",
+        "1.4 min",
+        "memory val: 3 images",
+        "sides padded to multiples of 16 px; OS 8, single scale",
+        "no checkout",
+        "16x16",
+        "2026-11-22",
+    ):
+        assert value in text
+    assert "0123456789+" in table.measurements_markdown([small_record(dirty=True)])
+
+
+def test_measurements_of_other_images_stand_apart():
+    text = table.line_markdown([voc(), voc("other", data="voc2012-part")])
+    comparable, _, apart = text.partition("not comparable")
+    assert "voc2012-part" in apart
+    assert "voc2012-part" not in comparable
+
+
+def test_a_band_that_was_not_measured_has_no_score():
+    record = small_record(scores=made_up_scores(trimap_px=(5,)))
+    titles = [column.title for column in table.score_grid([record]).columns]
+    row = dict(zip(titles, table.score_grid([record]).rows[0], strict=True))
+    assert row["trimap 2 px"] == "–"
+    assert row["trimap 5 px"] != "–"
+
+
+def test_json_has_the_same_with_all_figures(tmp_path):
+    small_run(tmp_path / "run")
+    shown = table.as_json([tmp_path / "run"])
+    assert list(shown) == ["measurements"]
+    (entry,) = shown["measurements"]
+    assert entry["metrics"]["mean_iou"] == made_up_scores().mean_iou
+    assert entry["training"]["steps"] == 600
+    line = table.as_json()["line"]
+    assert [row["experiment"] for row in line] == [r[1] for r in table.line_grid([]).rows]
+    fcn = next(row for row in line if row["experiment"] == "fcn8s_vgg16_voc")
+    assert fcn["published_test"]["miou"] == 62.2
+    assert fcn["state"] == "not run" or fcn["measured"]
+
+
+def test_runs_are_tabulated_and_an_unevaluated_one_is_named(tmp_path):
+    small_run(tmp_path / "run", "mine")
+    assert "| mine" in table.as_markdown([tmp_path / "run"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no result\.json"):
+        table.as_markdown([tmp_path / "empty"])
+
+
+def test_readme_section_is_written_between_the_markers():
+    text = f"# Title\n\n{table.BEGIN}\nold | numbers\n{table.END}\n\nrest\n"
+    new = table.render_readme(text, [])
+    assert new.startswith("# Title\n\n<!-- table:begin -->\n| family")
+    assert new.endswith("<!-- table:end -->\n\nrest\n")
+    assert "old" not in new
+    assert table.render_readme(new, []) == new
+    with pytest.raises(UserError, match="table:begin"):
+        table.render_readme(text.replace(table.BEGIN, ""), [])
+
+
+def test_committed_records_can_be_read():
+    for record in rows.committed_records():
+        assert record.revision, f"{record.run}: a committed record names its revision"
+
+
+def test_readme_is_as_generated():
+    text = README.read_text(encoding="utf-8")
+    if not re.search(table.BEGIN, text):
+        pytest.skip("the README has no table yet")
+    again = table.render_readme(text, rows.committed_records())
+    assert text == again, "run `python scripts/render_readme.py`"
+
+
+def test_the_line_s_row_takes_a_family_from_its_record():
+    record = dataclasses.replace(voc("mynet_voc"), family="MyNet")
+    found = cells(table.line_grid([record]))
+    assert found["mynet_voc"]["family"] == "MyNet"
+    assert list(found)[-1] == "mynet_voc"
