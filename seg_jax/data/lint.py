@@ -34,13 +34,13 @@ class _Reading:
         return self.size is not None and self.values is not None
 
 
-def check(dataset: str, root: Path | None = None, splits: Sequence[str] = ()) -> Report:
+def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None = None) -> Report:
     """Read every image and mask of the splits.
 
     Args:
       dataset: a name in `seg_jax.data.READERS`.
       root: the data set's folder; None: the default one.
-      splits: names of lists; empty: all that the folder has.
+      splits: names of lists; None: all that the folder has.
 
     Raises:
       UserError: only where there is nothing to report on: an unknown name, no folder.

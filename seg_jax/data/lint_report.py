@@ -57,29 +57,31 @@ class SplitReport:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A data set; `problems` are those that concern no single split."""
+    """A data set. `general` are the problems that concern no single split."""
 
     dataset: str
     root: str
     splits: tuple[SplitReport, ...]
-    problems: tuple[str, ...]
+    general: tuple[str, ...]
 
     @property
-    def num_problems(self) -> int:
-        """Number of problems, those of all splits included."""
-        return len(self.problems) + sum(len(split.problems) for split in self.splits)
+    def problems(self) -> tuple[str, ...]:
+        """Every problem, those of all splits included; empty: the data set is sound."""
+        return self.general + tuple(
+            f"{split.split}: {problem}" for split in self.splits for problem in split.problems
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON data."""
-        return {**dataclasses.asdict(self), "num_problems": self.num_problems}
+        return {**dataclasses.asdict(self), "problems": self.problems}
 
-    def text(self, *, limit: int = 20) -> str:
+    def as_text(self, *, limit: int = 20) -> str:
         """Return the report for a terminal, with at most `limit` problems a split."""
         lines = [f"{self.dataset} in {self.root}"]
-        lines += [f"  PROBLEM {problem}" for problem in self.problems]
+        lines += [f"  PROBLEM {problem}" for problem in self.general]
         for split in self.splits:
             lines += ["", *_split_text(split, limit)]
-        count = self.num_problems
+        count = len(self.problems)
         lines += ["", f"{count} problem{'' if count == 1 else 's'} found"]
         return "\n".join(lines)
 

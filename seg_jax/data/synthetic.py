@@ -70,8 +70,8 @@ def _check_version(source: Source) -> Source:
 
 def write(
     root: Path, *, seed: int = 0, train: int = COUNTS["train"], val: int = COUNTS["val"]
-) -> None:
-    """Draw the data set into `root`/VOC2012, which must not exist yet.
+) -> Path:
+    """Draw the data set into `root`/VOC2012 and return that folder; `root` must be new or empty.
 
     Everything is drawn in a folder beside it that is renamed at the end: what stands there is
     complete. When two processes draw at once, the first to finish wins, and both are the same.
@@ -96,6 +96,7 @@ def write(
                 f"{root}: cannot be written ({error}); choose another folder with --data.root or "
                 "$SEG_JAX_DATA"
             ) from error
+    return root / "VOC2012"
 
 
 def _write_voc(home: Path, seed: int, counts: dict[str, int]) -> None:

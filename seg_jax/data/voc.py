@@ -9,7 +9,7 @@ Data: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from seg_jax.checks import UserError, unknown
 from seg_jax.data.source import Source, read_list
@@ -41,8 +41,9 @@ def folder(root: Path) -> Path:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the lists in ImageSets/Segmentation."""
-    return tuple(sorted(path.stem for path in _lists(folder(root)).glob("*.txt")))
+    """Return the names of the lists in ImageSets/Segmentation, the usual ones first."""
+    names = {path.stem for path in _lists(folder(root)).glob("*.txt")}
+    return (*(name for name in COUNTS if name in names), *sorted(names - COUNTS.keys()))
 
 
 def open_split(root: Path, split: str, *, name: str = "voc2012") -> Source:
@@ -53,7 +54,7 @@ def open_split(root: Path, split: str, *, name: str = "voc2012") -> Source:
     path = _lists(home) / f"{split}.txt"
     if not path.is_file():
         raise UserError(f"split {split!r}: no {path}; {unknown(split, splits(home))}")
-    ids = tuple(line.split()[0] for line in read_list(path))
+    ids = tuple(_id(line) for line in read_list(path))
     label_folder = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"
     official = COUNTS.get(split, 0) if name == "voc2012" else 0
     if name == "voc2012" and not is_official(split, ids):
@@ -76,6 +77,11 @@ def is_official(split: str, ids: tuple[str, ...]) -> bool:
     """Tell whether the ids are those of VOC 2012's list of that name, in any order."""
     digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
     return OFFICIAL.get(split) == digest
+
+
+def _id(line: str) -> str:
+    """DeepLab's lists have "/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png" for an id."""
+    return PurePosixPath(line.split()[0]).stem if "/" in line else line
 
 
 def _lists(home: Path) -> Path:

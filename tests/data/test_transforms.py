@@ -1,0 +1,165 @@
+"""Image and label move together, and each exactly as its definition says."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from seg_jax.data import transforms
+from seg_jax.data.config import Augmentation
+from seg_jax.data.transforms import Change
+from seg_jax.types import IGNORE
+
+PAD = (11, 22, 33)
+COLORS = np.random.default_rng(7).integers(0, 256, (256, 3), dtype=np.uint8)
+COLORS[IGNORE] = PAD  # padding, too, shows its label
+
+
+def painted(rng, height, width):
+    """A picture whose colour says its label."""
+    label = np.kron(rng.integers(0, 21, (height // 5 + 1, width // 5 + 1)), np.ones((5, 5)))
+    label = label[:height, :width].astype(np.uint8)
+    return COLORS[label], label
+
+
+def config(**changes):
+    return Augmentation(**{"crop": (32, 40), "flip": 0.5, **changes})
+
+
+@pytest.mark.parametrize("size", [(50, 60), (20, 60), (50, 25), (12, 13), (32, 40)])
+def test_crop_pad_and_flip_keep_every_pixel_with_its_label(rng, size):
+    image, label = painted(rng, *size)
+    for _ in range(20):
+        new_image, new_label = transforms.augment(image, label, rng, config(), pad_value=PAD)
+        assert new_image.shape == (32, 40, 3) and new_image.dtype == np.uint8
+        assert new_label.shape == (32, 40) and new_label.dtype == np.uint8
+        np.testing.assert_array_equal(new_image, COLORS[new_label])
+        padded = 32 * 40 - min(32, size[0]) * min(40, size[1])
+        assert (new_label == IGNORE).sum() == padded
+
+
+@pytest.mark.parametrize("elastic_px", [0.0, 4.0])
+@pytest.mark.parametrize("scale", [(0.5, 0.5), (0.7, 1.9), (2.0, 2.0)])
+def test_scaled_and_deformed_pictures_stay_aligned_off_the_borders(rng, scale, elastic_px):
+    image, label = painted(rng, 57, 71)
+    # The bilinear value mixes labels only where the 3x3 pixels around the nearest one differ.
+    inner = ndimage.maximum_filter(label, 3) == ndimage.minimum_filter(label, 3)
+    settings = config(scale=scale, elastic_px=elastic_px)
+    compared = 0
+    for seed in range(10):
+        new_image, new_label = transforms.augment(
+            image, label, np.random.default_rng(seed), settings, pad_value=PAD
+        )
+        _, new_inner = transforms.augment(
+            image, inner.astype(np.uint8), np.random.default_rng(seed), settings, pad_value=PAD
+        )
+        np.testing.assert_array_equal(new_inner == IGNORE, new_label == IGNORE)
+        sure = new_inner == 1
+        np.testing.assert_array_equal(new_image[sure], COLORS[new_label[sure]])
+        assert (new_image[new_label == IGNORE] == PAD).all()
+        compared += sure.sum()
+    assert compared > 500
+
+
+def bilinear_loop(image, y, x):
+    """Half-pixel bilinear interpolation at a point of the picture, with replicated borders."""
+    height, width, _ = image.shape
+    y, x = np.clip(y - 0.5, 0, height - 1), np.clip(x - 0.5, 0, width - 1)
+    y0, x0 = int(y), int(x)
+    y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+    fy, fx = y - y0, x - x0
+    upper = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
+    lower = image[y1, x0] * (1 - fx) + image[y1, x1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+@pytest.mark.parametrize("elastic", [False, True])
+@pytest.mark.parametrize("new_size", [(13, 16), (21, 29), (37, 31)])
+def test_resampling_equals_a_loop_over_pixels(rng, new_size, elastic):
+    image = rng.integers(0, 256, (19, 23, 3), dtype=np.uint8)
+    label = rng.integers(0, 21, (19, 23), dtype=np.uint8)
+    shift = rng.normal(0, 2, (2, 3, 3)) if elastic else None
+    change = Change(size=new_size, top=3, left=2, mirror=False, displacement=shift)
+    crop = (24, 24)
+    new_image, new_label = transforms.apply(image, label, change, crop=crop, pad_value=PAD)
+
+    axes = [first + np.arange(24) + 0.5 for first in (3, 2)]
+    field = np.zeros((2, 24, 24)) if shift is None else field_by_scipy(shift, axes, new_size)
+    for row in range(24):
+        for column in range(24):
+            y = (axes[0][row] + field[0, row, column]) * 19 / new_size[0]
+            x = (axes[1][column] + field[1, row, column]) * 23 / new_size[1]
+            if not (0 <= y < 19 and 0 <= x < 23):
+                assert new_label[row, column] == IGNORE
+                np.testing.assert_array_equal(new_image[row, column], PAD)
+                continue
+            expected = bilinear_loop(image.astype(float), y, x)
+            np.testing.assert_allclose(new_image[row, column], expected, atol=0.5 + 1e-6)
+            assert new_label[row, column] == label[int(y), int(x)]
+
+
+def field_by_scipy(displacement, axes, size):
+    """The displacement field as one two-dimensional spline interpolation."""
+    knots = displacement.shape[-1]
+    points = np.meshgrid(
+        *(axis / side * (knots - 1) for axis, side in zip(axes, size, strict=True)), indexing="ij"
+    )
+    return np.stack(
+        [ndimage.map_coordinates(part, points, order=3, mode="mirror") for part in displacement]
+    )
+
+
+def test_displacement_field_interpolates_its_knots_and_is_smooth(rng):
+    displacement = rng.normal(0, 10, (2, 3, 3))
+    size = (40, 60)
+    at_knots = [np.array([0.0, side / 2, side]) for side in size]
+    np.testing.assert_allclose(
+        transforms.displacement_field(displacement, at_knots, size), displacement, atol=1e-12
+    )
+    dense = [np.arange(side) + 0.5 for side in size]
+    field = transforms.displacement_field(displacement, dense, size)
+    np.testing.assert_allclose(field, field_by_scipy(displacement, dense, size), atol=1e-12)
+    constant = transforms.displacement_field(np.full((2, 3, 3), 1.5), dense, size)
+    np.testing.assert_allclose(constant, 1.5, atol=1e-12)
+
+
+def test_a_constant_displacement_is_a_shifted_crop(rng):
+    image, label = painted(rng, 40, 40)
+    shift = np.stack([np.full((3, 3), 3.0), np.full((3, 3), -2.0)])
+    change = Change((40, 40), top=5, left=6, mirror=True, displacement=shift)
+    new_image, new_label = transforms.apply(image, label, change, crop=(20, 20), pad_value=PAD)
+    np.testing.assert_array_equal(new_label, label[8:28, 4:24][:, ::-1])
+    np.testing.assert_array_equal(new_image, image[8:28, 4:24][:, ::-1])
+
+
+def test_elastic_displacements_have_the_asked_spread(rng):
+    settings = config(elastic_px=10.0)
+    drawn = np.stack([transforms.draw(rng, (50, 50), settings).displacement for _ in range(500)])
+    assert abs(drawn.mean()) < 0.5  # 9000 values: standard error 0.1
+    assert abs(drawn.std() - 10) < 0.4
+
+
+def test_scales_are_continuous_or_deeplabs_steps(rng):
+    continuous = [transforms.draw_scale(rng, config(scale=(0.5, 1.5))) for _ in range(400)]
+    assert min(continuous) >= 0.5 and max(continuous) <= 1.5
+    assert len(set(continuous)) == 400 and abs(np.mean(continuous) - 1) < 0.05
+
+    steps = config(scale=(0.5, 2.0), scale_step=0.25)
+    drawn = [transforms.draw_scale(rng, steps) for _ in range(700)]
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(values, np.arange(0.5, 2.01, 0.25))  # DeepLab's seven scales
+    assert counts.min() > 60  # 100 expected of each
+
+
+def test_every_crop_position_and_both_directions_occur(rng):
+    drawn = [transforms.draw(rng, (34, 41), config()) for _ in range(300)]
+    assert {change.top for change in drawn} == {0, 1, 2}
+    assert {change.left for change in drawn} == {0, 1}
+    assert 110 < sum(change.mirror for change in drawn) < 190
+    never = [transforms.draw(rng, (34, 41), config(flip=0.0)).mirror for _ in range(50)]
+    assert not any(never)
+
+
+def test_one_setting_does_not_shift_the_draws_of_another():
+    plain = transforms.draw(np.random.default_rng(3), (90, 90), config())
+    elastic = transforms.draw(np.random.default_rng(3), (90, 90), config(elastic_px=5.0))
+    assert (plain.top, plain.left, plain.mirror) == (elastic.top, elastic.left, elastic.mirror)
