@@ -57,7 +57,8 @@ def import_state(
         torch_layer = layer("/".join(modules))
         source = f"{torch_layer}.{_TENSORS[collection, name]}"
         if torch_layer is None or source not in state:
-            missing.append(f"{'/'.join([*modules, name])} (from {source})")
+            origin = f"from {source}" if torch_layer else "of a layer that torch's network has not"
+            missing.append(f"{'/'.join([*modules, name])} ({origin})")
             return np.zeros(leaf.shape, leaf.dtype)
         left_over.discard(source)
         tensor = np.asarray(state[source])
