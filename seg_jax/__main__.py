@@ -154,12 +154,11 @@ def evaluate_verb(args: Sequence[str]) -> None:
         return run, split, root, json
 
     run, split, root, as_json = _parse(parse, args, "evaluate")
-    from seg_jax import evaluate, results
+    from seg_jax.report import table
+    from seg_jax.results.run import evaluate_run
 
-    record = evaluate.evaluate_run(
-        run, split=split or None, root=root, command=_command("evaluate", args)
-    )
-    _print_json(record) if as_json else print(results.as_text(record))
+    record = evaluate_run(run, split=split or None, root=root, command=_command("evaluate", args))
+    _print_json(record.to_dict()) if as_json else print(table.record_text(record))
 
 
 def predict_verb(args: Sequence[str]) -> int:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seg_jax import checks, inference, metrics, parallel
+from seg_jax import checks, data, inference, metrics, parallel
 from seg_jax.experiment import Experiment
+from seg_jax.tally import Batch, Tally
 from seg_jax.types import DATA_AXIS, IGNORE
+
+# Gone when it is done; a log file gets a line now and then.
+PROGRESS_BAR = {"leave": False, "mininterval": 0.1 if sys.stderr.isatty() else 30.0}
 
 
 class Source(Protocol):
@@ -31,14 +36,6 @@ class Source(Protocol):
         """Return (height, width) without decoding the image."""
 
 
-class _Batch(NamedTuple):
-    """Windows of one shape; the last batch of a shape is filled up with all-IGNORE labels."""
-
-    image: np.ndarray  # uint8 [n h w 3]
-    label: np.ndarray  # uint8 [n h' w']
-    regions: list[tuple[int, tuple[slice, slice]]]  # image and region of each real window
-
-
 def evaluate(
     experiment: Experiment,
     variables: Any,
@@ -47,6 +44,7 @@ def evaluate(
     boundaries: bool = True,
     on_image: Callable[[int, np.ndarray], None] | None = None,
     progress: bool = True,
+    title: str = "evaluating",
 ) -> metrics.Scores:
     """Return the sums from which every metric of the split is divided.
 
@@ -59,7 +57,8 @@ def evaluate(
       source: the split.
       boundaries: also count trimap bands and boundary F1, on the host (about 20 ms an image).
       on_image: called with index and prediction, uint8 [h w], of every image as it is done.
-      progress: draw a progress bar.
+      progress: draw a progress bar, on the first process.
+      title: of the progress bar.
 
     Raises:
       UserError: the protocol does not fit the model or an image, the model's classes are not the
@@ -75,19 +74,40 @@ def evaluate(
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     mine = range(jax.process_index(), len(source), jax.process_count())
     sums = metrics.Scores.zero(num_classes, experiment.evaluation.trimap_px)
-    tally = _Tally(sums, boundaries=boundaries, on_image=on_image)
+    tally = Tally(sums, boundaries=boundaries, on_image=on_image)
     batches = _batches(experiment, source, mine, mesh.size, tally)
-    with tqdm(
-        total=len(mine), desc="evaluating", unit="image", disable=not progress, leave=False
-    ) as bar:
+    shown = progress and jax.process_index() == 0
+    with tqdm(total=len(mine), desc=title, unit="image", disable=not shown, **PROGRESS_BAR) as bar:
         for answered in _answers(experiment, variables, batches, mesh, num_classes):
             bar.update(tally.add(*answered))
     return _sum_over_processes(tally.scores())
 
 
+def intermediate(
+    experiment: Experiment, variables: Mapping[str, Any], step: int
+) -> dict[str, float]:
+    """Score the validation split during training, by regions only: `evaluate` of `train.fit`.
+
+    Args:
+      experiment: that is being trained.
+      variables: after `step` updates.
+      step: for the progress bar.
+
+    Returns:
+      "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", shares of 1.
+    """
+    where = experiment.data
+    source = data.open_source(where.dataset, where.root, where.val_split)
+    scores = evaluate(
+        experiment, variables, source, boundaries=False, title=f"evaluating step {step}"
+    )
+    names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+    return {name: getattr(scores, name) for name in names}
+
+
 def _answers(
-    experiment: Experiment, variables: Any, batches: Iterator[_Batch], mesh: Mesh, num_classes: int
-) -> Iterator[tuple[_Batch, tuple[Any, Any]]]:
+    experiment: Experiment, variables: Any, batches: Iterator[Batch], mesh: Mesh, num_classes: int
+) -> Iterator[tuple[Batch, tuple[Any, Any]]]:
     """Yield every batch with its answer, one behind: the host reads a batch's answer while the
     device works on the next.
     """
@@ -124,69 +144,9 @@ def _score(
     return metrics.confusion(label, prediction, num_classes), prediction
 
 
-class _Tally:
-    """Adds batches up, and images once all their windows are there."""
-
-    def __init__(
-        self,
-        sums: metrics.Scores,
-        *,
-        boundaries: bool,
-        on_image: Callable[[int, np.ndarray], None] | None,
-    ):
-        self._sums = sums
-        self._boundaries = boundaries
-        self._on_image = on_image
-        self._images = 0
-        self._open: dict[int, _OpenImage] = {}
-
-    def begin(self, index: int, label: np.ndarray, window_count: int) -> None:
-        """Announce an image, before its windows come."""
-        self._open[index] = _OpenImage(label, np.zeros(label.shape, np.uint8), window_count)
-
-    def add(self, batch: _Batch, answer: tuple[Any, Any]) -> int:
-        """Count a batch; return how many images are complete with it."""
-        counts, predictions = answer
-        self._sums.confusion[...] += np.asarray(counts)
-        wanted = self._boundaries or self._on_image is not None
-        predictions = np.asarray(predictions) if wanted else None
-        complete = 0
-        for slot, (index, region) in enumerate(batch.regions):
-            image = self._open[index]
-            if wanted:
-                inference.place(image.prediction, region, predictions[slot])
-            image.missing -= 1
-            if not image.missing:
-                complete += 1
-                self._close(index, self._open.pop(index))
-        self._images += complete
-        return complete
-
-    def _close(self, index: int, image: "_OpenImage") -> None:
-        if self._boundaries:
-            pair, num_classes = (image.label, image.prediction), len(self._sums.confusion)
-            bands = metrics.trimap_confusion(*pair, num_classes, self._sums.trimap_px)
-            self._sums.trimap[...] += bands
-            edges = metrics.boundary_f1(*pair, num_classes)
-            self._sums.boundary[...] += metrics.boundary_sums(edges)
-        if self._on_image is not None:
-            self._on_image(index, image.prediction)
-
-    def scores(self) -> metrics.Scores:
-        """Return the sums so far."""
-        return dataclasses.replace(self._sums, images=self._images)
-
-
-@dataclasses.dataclass
-class _OpenImage:
-    label: np.ndarray  # uint8 [h w]
-    prediction: np.ndarray  # uint8 [h w], as far as its windows are there
-    missing: int  # windows still to come
-
-
 def _batches(
-    experiment: Experiment, source: Source, indices: Sequence[int], devices: int, tally: _Tally
-) -> Iterator[_Batch]:
+    experiment: Experiment, source: Source, indices: Sequence[int], devices: int, tally: Tally
+) -> Iterator[Batch]:
     """Yield the windows of all images, grouped by shape, in batches that split over the devices."""
     evaluation = experiment.evaluation
     size = -(-evaluation.batch_size // devices) * devices
@@ -208,14 +168,14 @@ def _batches(
 
 def _batch(
     waiting: Sequence[tuple[int, np.ndarray, inference.Window]], size: int, margin: int
-) -> _Batch:
+) -> Batch:
     height, width = waiting[0][2].image.shape[:2]
     label = np.full((size, height - 2 * margin, width - 2 * margin), IGNORE, np.uint8)
     for slot, (_, truth, window) in zip(label, waiting, strict=False):
         inference.place(
             slot, tuple(slice(0, r.stop - r.start) for r in window.region), truth[window.region]
         )
-    return _Batch(
+    return Batch(
         inference.stack([window.image for _, _, window in waiting], size),
         label,
         [(index, window.region) for index, _, window in waiting],

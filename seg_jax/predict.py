@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from seg_jax import checkpoint, checks, data, inference, pictures
 from seg_jax.data import images as image_files
+from seg_jax.evaluate import PROGRESS_BAR
 from seg_jax.experiment import Experiment
 from seg_jax.types import VOC_CLASSES, voc_palette
 
@@ -65,7 +66,7 @@ def predict(
     inference.check_protocol(experiment)
     tasks = _plan(_files(images), Path(out))
     failures = []
-    for task in tqdm(tasks, desc="predicting", unit="image", disable=not progress, leave=False):
+    for task in tqdm(tasks, desc="predicting", unit="image", disable=not progress, **PROGRESS_BAR):
         try:
             picture = read_upright(task.picture)
             label = inference.predict_labels(experiment, variables, picture)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from seg_jax import config, evaluate, experiment, report, results, train
+from seg_jax.results.run import evaluate_run
 
 
 def reproduce(suite: str, workdir: Path) -> None:
@@ -30,7 +31,7 @@ def reproduce(suite: str, workdir: Path) -> None:
             print(f"reusing {run / 'result.json'}")
             continue
         train.fit(chosen, run, evaluate=evaluate.intermediate, command=command)
-        evaluate.evaluate_run(run, command=command)
+        evaluate_run(run, command=command)
     print()
     print(report.write([workdir / name for name in names], workdir))
     minutes = (time.monotonic() - started) / 60

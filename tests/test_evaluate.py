@@ -130,6 +130,22 @@ def test_every_prediction_is_handed_out_once(task, boundaries):
         np.testing.assert_array_equal(prediction, expected)
 
 
+def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
+    experiment = small_experiment()
+    variables, source = small_variables(experiment.model), MemorySource(SIZES)
+    opened = []
+    monkeypatch.setattr(evaluate.data, "open_source", lambda *which: opened.append(which) or source)
+    found = evaluate.intermediate(experiment, variables, 7)
+    scores = evaluate.evaluate(experiment, variables, source, progress=False)
+    assert opened == [("memory", None, "val")]
+    assert found == {
+        "mean_iou": scores.mean_iou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "mean_accuracy": scores.mean_accuracy,
+        "frequency_weighted_iou": scores.frequency_weighted_iou,
+    }
+
+
 class Spoiled(MemorySource):
     """The second image is made wrong."""
 

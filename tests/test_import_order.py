@@ -23,13 +23,23 @@ MAY_IMPORT = {
     "metrics": set(),
     "optim": set(),
     "parallel": set(),
+    "logs": set(),
     "pictures": set(),
     "data": set(),
     "step": {"losses", "optim", "parallel"},
     "analysis": {"nn", "results"},
     "experiment": {"losses", "optim", "data"},
 }
-_LATE = {"checkpoint", "train", "inference", "evaluate", "predict"}
+_LATE = {
+    "run_folder",
+    "checkpoint",
+    "warm_start",
+    "train",
+    "inference",
+    "tally",
+    "evaluate",
+    "predict",
+}
 _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE

@@ -119,6 +119,19 @@ def measurements_markdown(records: Sequence[Record]) -> str:
     return f"{score_grid(records).as_markdown()}\n\n{provenance_grid(records).as_markdown()}"
 
 
+def record_text(record: Record) -> str:
+    """Return one record for the terminal: scores, provenance, and the IoU of every class."""
+    metrics = record.metrics
+    classes = Grid(
+        (Column("class"), Column("IoU", number=True), Column("boundary F1", number=True)),
+        tuple(
+            (name, percent(iou), percent(metrics["per_class_boundary_f1"][name]))
+            for name, iou in metrics["per_class_iou"].items()
+        ),
+    )
+    return f"{measurements_markdown([record])}\n\n{classes.as_markdown()}"
+
+
 def score_grid(records: Sequence[Record]) -> Grid:
     """Return one row a record: every metric, size and cost."""
     titles = ("mIoU", "pixel acc.", "mean acc.", "fwIoU")

@@ -108,6 +108,15 @@ def test_every_row_of_measurements_carries_protocol_and_provenance():
     assert "0123456789+" in table.measurements_markdown([small_record(dirty=True)])
 
 
+def test_one_record_in_the_terminal_shows_every_class():
+    text = table.record_text(small_record("mine"))
+    for name, iou in zip(
+        ("background", "disc", "bar &lt;b&gt;"), made_up_scores().per_class_iou, strict=True
+    ):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {name}")]
+        assert f"{100 * iou:.1f}" in line
+
+
 def test_measurements_of_other_images_stand_apart():
     text = table.line_markdown([voc(), voc("other", data="voc2012-part")])
     comparable, _, apart = text.partition("not comparable")
