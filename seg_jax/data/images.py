@@ -54,7 +54,9 @@ def unreadable(path: Path, error: Exception) -> UserError:
     """Return the error for a file that cannot be decoded."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such file")
-    if path.exists() and path.is_file() and path.stat().st_size == 0:
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(f"{path}: too large to decode; shrink it, and its mask ({error})")
+    if path.is_file() and path.stat().st_size == 0:
         return UserError(f"{path}: the file is empty; copy or download it again")
     detail = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{path}: cannot be decoded ({detail}); copy or download it again")

@@ -47,12 +47,12 @@ def border_term(label: np.ndarray, *, w0: float, sigma_px: float) -> np.ndarray:
     """
     nearest = np.full((2, *label.shape), np.inf)  # d1 <= d2
     reach = math.ceil(sigma_px * math.sqrt(2 * math.log(max(w0, 1e-6) / 1e-7)))
-    for cell, (rows, columns) in _cells(label):
+    for components, number, (rows, columns) in _cells(label):
         window = np.s_[
             max(0, rows.start - reach) : rows.stop + reach,
             max(0, columns.start - reach) : columns.stop + reach,
         ]
-        distance = ndimage.distance_transform_edt(~cell[window])
+        distance = ndimage.distance_transform_edt(components[window] != number)
         d1, d2 = nearest[(0, *window)], nearest[(1, *window)]
         np.minimum(d2, np.maximum(d1, distance), out=d2)
         np.minimum(d1, distance, out=d1)
@@ -60,10 +60,10 @@ def border_term(label: np.ndarray, *, w0: float, sigma_px: float) -> np.ndarray:
 
 
 def _cells(label: np.ndarray):
-    """Yield every cell as (mask bool [h w], its bounding box)."""
+    """Yield every cell as a map of components [h w], its number there, and its bounding box."""
     for class_id in np.unique(label):
         if class_id in (0, IGNORE):
             continue
         components, _ = ndimage.label(label == class_id)
         for number, box in enumerate(ndimage.find_objects(components), start=1):
-            yield components == number, box
+            yield components, number, box
