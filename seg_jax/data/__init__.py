@@ -3,7 +3,8 @@
     splits(root) -> names of the lists that the folder has
     open_split(root, split) -> Source
 
-A new data set is one such file and one line in READERS.
+A new data set is one such file and one line in READERS. Of a Source, training uses the length, the
+records by index and the description; evaluation the classes and sizes as well.
 """
 
 import dataclasses
