@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "checks": set(),
     "published": set(),
     "config": set(),
+    "space": set(),
     "nn": set(),
     "kernels": set(),
     "backbones": {"nn"},
@@ -27,7 +28,6 @@ MAY_IMPORT = {
     "pictures": set(),
     "data": set(),
     "step": {"losses", "optim", "parallel"},
-    "analysis": {"nn", "results"},
     "experiment": {"losses", "optim", "data"},
 }
 _LATE = {
@@ -43,11 +43,14 @@ _LATE = {
 _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
-_TOP = {"sweep", "launch", "results", "report"}
+_TOP = {"analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP
+MAY_IMPORT["analysis"] |= {"nn"}
 MAY_IMPORT["__main__"] = set(MAY_IMPORT) - {"nn", "backbones", "models"}
-EXPERIMENTS_MAY_IMPORT = {"models", "backbones", "nn", "data", "optim", "losses", "experiment"}
+EXPERIMENTS_MAY_IMPORT = {
+    "models", "backbones", "nn", "data", "optim", "losses", "experiment", "space",
+}  # fmt: skip
 
 # Parts that run on a bare GPU image.
 BARE = {"nn", "backbones", "models", "kernels", "losses", "metrics", "optim", "parallel", "step"}
