@@ -124,6 +124,7 @@ def train_verb(args: Sequence[str]) -> None:
 
     if options.distributed:
         parallel.initialize_distributed()
+    parallel.enable_compilation_cache()
     train.fit(
         found,
         options.workdir or Path("runs") / found.name,
@@ -180,11 +181,12 @@ def predict_verb(args: Sequence[str]) -> int:
         return run, images, out
 
     run, images, out = _parse(parse, args, "predict")
-    from seg_jax import predict
+    from seg_jax import parallel, predict
 
+    parallel.enable_compilation_cache()
     failures = predict.predict_run(run, images, out)
-    for path, reason in failures:
-        print(f"{path}: {reason}", file=sys.stderr)
+    for failure in failures:
+        print(f"{failure.path}: {failure.reason}", file=sys.stderr)
     return 2 if failures else 0
 
 
@@ -237,16 +239,24 @@ def sweep_verb(args: Sequence[str]) -> None:
             ("sweep_seed", int, 0),
         ],
     )
-    from seg_jax import reproduce
+    from seg_jax import parallel, reproduce, sweep
 
-    reproduce.run_sweep(
+    if not options.space:
+        raise checks.UserError(
+            "--space is missing: module:name of a space, e.g. experiments.sweeps:poly_lr"
+        )
+    space = sweep.load_space(options.space)
+    parallel.enable_compilation_cache()
+    outcome = sweep.sweep(
         found,
-        options.space,
+        space,
         options.workdir or Path("runs") / "sweeps" / found.name,
         trials=options.trials,
+        run_trial=reproduce.run_trial(_command("sweep", args)),
         sampler=options.sampler,
         seed=options.sweep_seed,
     )
+    print(sweep.as_text(outcome))
 
 
 def data_verb(args: Sequence[str]) -> int:
@@ -300,7 +310,8 @@ def data_synthesize(args: Sequence[str]) -> int:
     root, seed = _parse(parse, args, "data synthesize")
     from seg_jax.data import synthetic
 
-    print(f"wrote {synthetic.write(root, seed=seed)}")
+    synthetic.write(root, seed=seed)
+    print(f"wrote {root / 'VOC2012'}")
     return 0
 
 

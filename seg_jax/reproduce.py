@@ -1,17 +1,19 @@
-"""Run a suite: train, evaluate and tabulate every experiment of it, reusing what is done."""
+"""Train and score: every experiment of a suite, or a trial of a sweep."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from seg_jax import config, evaluate, experiment, report, results, train
+from seg_jax import config, evaluate, experiment, parallel, report, results, train
 from seg_jax.results.run import evaluate_run
+from seg_jax.sweep import RunTrial
 
 
 def reproduce(suite: str, workdir: Path) -> None:
-    """Train and evaluate every experiment of a suite, then write the table and the report.
+    """Train and score every experiment of a suite, then write the table and the report.
 
-    A run that is finished and scored with the same configuration is reused; one that was
-    interrupted goes on where it stopped.
+    A run that is scored with the same configuration is reused; one that was interrupted goes on
+    where it stopped.
 
     Args:
       suite: name of the suite, e.g. "quick".
@@ -22,22 +24,43 @@ def reproduce(suite: str, workdir: Path) -> None:
     """
     names = experiment.suite(suite)
     command = f"python -m seg_jax reproduce {suite} --workdir {workdir}"
+    parallel.enable_compilation_cache()
     started = time.monotonic()
     for index, name in enumerate(names, 1):
-        chosen = experiment.get(name)
-        run = workdir / name
+        chosen, run = experiment.get(name), workdir / name
         print(f"\n[{index}/{len(names)}] {name}", flush=True)
         if _is_scored(run, chosen):
-            print(f"reusing {run / 'result.json'}")
+            print(f"  reusing {run / 'result.json'}")
             continue
         train.fit(chosen, run, evaluate=evaluate.intermediate, command=command)
         evaluate_run(run, command=command)
-    print()
-    print(report.write([workdir / name for name in names], workdir))
+    runs = [workdir / name for name in names]
+    print("\n" + report.write(runs, workdir, title=f"Suite {suite}"))
     minutes = (time.monotonic() - started) / 60
-    print(f"\n{workdir / 'table.md'} and {workdir / 'report.html'} ({minutes:.1f} min)")
+    print(f"\nwrote {workdir / 'table.md'} and {workdir / 'report.html'} in {minutes:.1f} min")
+
+
+def run_trial(command: str) -> RunTrial:
+    """Return what a sweep does with each trial: an ordinary run with an ordinary record.
+
+    Args:
+      command: that asked for the sweep, for log and record.
+    """
+
+    def run(chosen: experiment.Experiment, folder: Path, report_score: Callable) -> float:
+        def evaluate_and_report(chosen, variables, step):
+            scores = evaluate.intermediate(chosen, variables, step)
+            report_score(step, scores["mean_iou"])
+            return scores
+
+        train.fit(chosen, folder, evaluate=evaluate_and_report, command=command)
+        return evaluate_run(folder, command=command).metrics["mean_iou"] or 0.0
+
+    return run
 
 
 def _is_scored(run: Path, chosen: experiment.Experiment) -> bool:
-    record = results.load(run / "result.json") if (run / "result.json").exists() else None
-    return record is not None and record.digest == config.digest(chosen)
+    """Whether the run has a record of this configuration."""
+    if not (run / "result.json").exists():
+        return False
+    return results.load(run).digest == config.digest(chosen)
