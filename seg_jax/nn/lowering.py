@@ -1,7 +1,7 @@
-"""How a convolution is carried out: XLA's own operation, or a formulation that is faster somewhere.
+"""How convolutions are carried out: by XLA's own operation, or in a form that is faster somewhere.
 
-Every function here computes the same convolution; `choose_conv` and `choose_depthwise` are the one
-place that picks, by platform, at trace time. `scripts/bench_conv.py` measures the choices.
+For each kind of operation several functions compute the same; the `choose_...` functions are the
+one place that picks, by platform, at trace time. `scripts/bench_conv.py` measures the choices.
 """
 
 import contextlib
@@ -124,6 +124,13 @@ def choose_transposed() -> TransposedLowering:
     return transposed_blocks
 
 
+def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
+    """Return the lowering for constant matrices along rows and columns on the present platform."""
+    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+        return separable_einsum
+    return separable_batched
+
+
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
     """XLA's own convolution: x [n h w cin], kernel [kh kw cin/groups cout]."""
     return lax.conv_general_dilated(
@@ -229,6 +236,35 @@ def _side_by_side(x: Array, block: Array) -> Array:
     block = block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
     y = _product(x.reshape(n * h * w, cin), block)
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
+
+
+# Interpolation weights in full precision: by default TPUs would multiply with 8 bits of each.
+_EXACT = lax.Precision.HIGHEST
+
+
+def separable_einsum(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
+    """Apply vertical [a h] along the rows and horizontal [b w] along the columns of x [n h w c]."""
+    y = jnp.einsum("ah,nhwc->nawc", vertical, x, precision=_EXACT)
+    return jnp.einsum("bw,nawc->nabc", horizontal, y, precision=_EXACT)
+
+
+def separable_batched(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
+    """The same, with a copy of the matrix for every row and image: XLA:CPU then moves no data.
+
+    Up to five times as fast as `separable_einsum`, whose operands it transposes for one product.
+    """
+    n, h, w, c = x.shape
+    y = _batched(horizontal, x.reshape(n * h, w, c))
+    y = _batched(vertical, y.reshape(n, h, -1))
+    return y.reshape(n, len(vertical), len(horizontal), c)
+
+
+def _batched(matrix: np.ndarray, x: Array) -> Array:
+    """Return matrix [b w] times each of x [k w m]: [k b m]."""
+    if matrix.shape[1] > 4 * x.shape[2]:  # the copies would be the larger part
+        return jnp.einsum("bw,kwm->kbm", matrix, x, precision=_EXACT)
+    copies = jnp.broadcast_to(matrix, (len(x), *matrix.shape))
+    return jnp.matmul(copies, x, precision=_EXACT)
 
 
 def _wide(x: Array) -> np.dtype:

@@ -9,10 +9,10 @@ import functools
 import flax.linen as nn
 import jax
 import numpy as np
-from jax import lax
 from jax import numpy as jnp
 
 from seg_jax import checks
+from seg_jax.nn import lowering
 from seg_jax.nn.conv import transposed_conv
 from seg_jax.nn.scope import scoped
 
@@ -76,9 +76,8 @@ def apply_separable(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> A
     Computed in float32 at full precision; the result [n a b c] has the dtype of x.
     """
     dtype = np.promote_types(x.dtype, np.float32)
-    exact = lax.Precision.HIGHEST  # otherwise TPUs would interpolate with 8 bits
-    y = jnp.einsum("ah,nhwc->nawc", vertical.astype(dtype), x.astype(dtype), precision=exact)
-    y = jnp.einsum("bw,nawc->nabc", horizontal.astype(dtype), y, precision=exact)
+    run = lowering.choose_separable()
+    y = run(x.astype(dtype), vertical.astype(dtype), horizontal.astype(dtype))
     return y.astype(x.dtype)
 
 

@@ -113,6 +113,21 @@ def test_transposed_as_blocks_of_taps(rng, kernel_size, stride, padding):
     )
 
 
+@pytest.mark.parametrize("channels", [1, 5])  # few against the width: no copies of the matrix
+def test_separable_as_batches_of_products(rng, channels):
+    x, vertical, horizontal = normal(rng, 3, 6, 7, channels), normal(rng, 4, 6), normal(rng, 9, 7)
+    assert_same(
+        lambda x, v: lowering.separable_batched(x, v, horizontal),
+        lambda x, v: jnp.einsum("ah,bw,nhwc->nabc", v, horizontal, x),
+        x,
+        vertical,
+    )
+    once = lowering.separable_einsum(x, vertical, horizontal)
+    np.testing.assert_allclose(
+        lowering.separable_batched(x, vertical, horizontal), once, rtol=1e-5, atol=1e-5
+    )
+
+
 def test_partial_sums_are_kept_in_float32(rng):
     """In bfloat16 every lowering is as near to the float32 result as XLA's own convolution."""
     x, kernel = normal(rng, 1, 9, 9, 64), normal(rng, 3, 3, 64, 8)
@@ -164,10 +179,12 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert choose((65, 65), (3, 3), same(1)) is lowering.conv_xla
     assert lowering.choose_depthwise() is lowering.depthwise_shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
+    assert lowering.choose_separable() is lowering.separable_batched
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
     assert lowering.choose_depthwise() is lowering.depthwise_xla
     assert lowering.choose_transposed() is lowering.transposed_xla
+    assert lowering.choose_separable() is lowering.separable_einsum
 
 
 def test_xla_can_be_forced():
