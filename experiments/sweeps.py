@@ -1,5 +1,7 @@
 """Ready search spaces: `python -m seg_jax sweep NAME --space experiments.sweeps:poly_lr`.
 
+Trials are pruned where the experiment scores itself on the way: add `--train.evaluate-every 200`.
+
 A space names fields of the experiment it is used with; `Choice`, `Integer`, `Uniform` and
 `LogUniform` say over which values. To search over something else, write a Space anywhere that
 Python can import it from.

@@ -79,6 +79,8 @@ def _figure(figure: published.Figure, name: str) -> dict[str, Any]:
 def evidence(name: str, folder: Path | None = None) -> str:
     """Return what has been shown of an experiment: results of committed records, then parity.
 
+    A parity entry is of the experiments whose name is its own or goes on after it with "_".
+
     Args:
       name: of the experiment.
       folder: that holds `results/*.json` and `parity.json`; None: the package `experiments`.
