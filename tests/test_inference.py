@@ -1,6 +1,7 @@
 """Windows and stitching against the network applied to the whole picture at once."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,12 +11,14 @@ from small_task import TRACES, SmallNet, small_experiment, small_variables
 from seg_jax import inference
 from seg_jax.checks import UserError
 from seg_jax.experiment import EvalConfig
+from seg_jax.models.unet import UNet
 
 
 def whole_picture(experiment, variables, image):
     """Class probabilities from one pass over a picture that was made by hand to need no cutting."""
     x = experiment.data.preprocessing(image)[None]
-    logits = np.asarray(experiment.model.apply(variables, x, train=False)["out"])[0]
+    apply = jax.jit(functools.partial(experiment.model.apply, train=False))
+    logits = np.asarray(apply(variables, x)["out"])[0]
     exp = np.exp(logits - logits.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
 
@@ -49,6 +52,22 @@ def test_tiles_of_a_valid_network_equal_the_mirrored_whole(image, tile, batch_si
         whole_picture(experiment, variables, mirrored),
         atol=1e-6,
     )
+
+
+def test_unet_s_tiles_are_seamless(rng):
+    """Tiles whose outputs are multiples of the pooling stride equal one pass over the whole."""
+    model = UNet(num_classes=3, depth=1, width=1 / 8)
+    assert model.margin == 8
+    experiment = small_experiment(model, protocol="tile", canvas=(36, 36), batch_size=2)
+    image = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)  # 2 x 3 tiles of 20 x 20
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = init(jax.random.key(0), np.zeros((1, 36, 36, 3), np.float32))
+    mirrored = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
+    found = inference.predict_probabilities(experiment, variables, image)
+    # The whole takes another path of sums than a tile: float32 agrees to about 1e-6.
+    expected = whole_picture(experiment, variables, mirrored)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.std(axis=(0, 1)).min() > 0.01
 
 
 def test_a_network_that_keeps_the_size_is_tiled_without_overlap(image):

@@ -13,6 +13,7 @@ from seg_jax.checks import UserError
 from seg_jax.results import Record
 from seg_jax.types import IGNORE
 
+_NOTICEABLE = 0.005  # of a prediction's pixels: the legend leaves out classes with fewer
 FOLDER = "predictions"  # in a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 
 
@@ -52,7 +53,8 @@ def _row(name: str, runs: Sequence[Run]) -> str:
     for run in having:
         path = run.folder / FOLDER / f"{name}.prediction.png"
         label, _ = _read(path)
-        present |= set(np.unique(label).tolist())
+        values, pixels = np.unique(label, return_counts=True)
+        present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
         figures.append(
             _figure(path, run.record.experiment, _share_right(truth, label), truth.shape)
         )

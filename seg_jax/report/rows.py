@@ -66,8 +66,13 @@ def _line_row(name: str, records: Sequence[Record]) -> LineRow:
 
 
 def images_of(record: Record) -> tuple[str, str] | None:
-    """Return (data set, split) as publications call them, or None for any other images."""
+    """Return (data set, split) as publications call them; None for any other images, and for a
+    validation split whose images the model was trained on.
+    """
     if record.data.name not in OFFICIAL:
+        return None
+    trained_on = record.training.data.split if record.training.data else ""
+    if record.data.split == "val" and trained_on.startswith("trainval"):
         return None
     if record.data.split == "seg11valid":  # FCN's 736 images are a part of VOC 2011's val
         return "VOC 2011", "seg11valid"

@@ -55,7 +55,7 @@ def line_markdown(records: Iterable[Record]) -> str:
         parts += ["Measurements:", measurements_markdown(official)]
     if other:
         parts += [
-            "Measured on other images; not comparable with the published figures:",
+            "Measured on other images, or on images trained on: not comparable with the above:",
             measurements_markdown(other),
         ]
     return "\n\n".join(parts)

@@ -72,6 +72,15 @@ def test_a_record_of_other_images_never_fills_a_published_cell(record):
     assert {row["here"] for row in found.values()} == {"not run"}
 
 
+@pytest.mark.parametrize("trained_on", ["trainval", "trainval_aug"])
+def test_a_score_on_images_that_were_trained_on_is_none(trained_on):
+    record = voc()
+    split = dataclasses.replace(record.training.data, split=trained_on)
+    leaked = dataclasses.replace(record, training=dataclasses.replace(record.training, data=split))
+    assert cells(table.line_grid([leaked]))[leaked.experiment]["here"] == "not run"
+    assert "not comparable" in table.line_markdown([leaked])
+
+
 def test_a_record_of_another_split_than_the_published_one_says_so():
     """FCN's authors scored 736 images of VOC 2011; ours is on VOC 2012 val."""
     found = cells(table.line_grid([voc("fcn8s_vgg16_voc")]))["fcn8s_vgg16_voc"]
