@@ -16,22 +16,38 @@ class LossConfig:
     """Softmax cross-entropy over the pixels that are not IGNORE.
 
     Attributes:
-      reduction: "mean" over the valid pixels of the global batch, or "sum" (FCN's unnormalised
-        loss, for which its 1e-10 learning rates are meant).
+      reduction: "mean" over the valid pixels of the global batch; "image_mean": over those of each
+        image and head by itself, averaged over the images (Caffe with one image at a time and
+        iter_size); or "sum" (FCN's unnormalised loss, for which its 1e-10 learning rates are
+        meant).
       heads: (name, weight) of every model output that is trained.
+      label_grids: (first, step) of every head: it is trained at rows and columns first,
+        first + step, ... only, where upsampled scores are the scores themselves (the "shrunk"
+        label of DeepLab v1 and v2). Empty: at every pixel.
       class_weights: weight of each class; empty: all 1. The mean divides by the number of valid
         pixels, not by the sum of weights (the rule of Caffe's softmax loss, which SegNet's
         weights are meant for; PyTorch divides by the sum of weights).
     """
 
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Literal["mean", "image_mean", "sum"] = "mean"
     heads: tuple[tuple[str, float], ...] = (("out", 1.0),)
+    label_grids: tuple[tuple[int, int], ...] = ()
     class_weights: tuple[float, ...] = ()
 
     def __post_init__(self):
-        checks.one_of(("mean", "sum"), reduction=self.reduction)
+        checks.one_of(("mean", "image_mean", "sum"), reduction=self.reduction)
         if not self.heads:
             raise ValueError('heads is empty: name at least one output, e.g. (("out", 1.0),)')
+        if len(self.label_grids) not in (0, len(self.heads)):
+            raise ValueError(f"label_grids {self.label_grids} must have one entry a head, or none")
+        for first, step in self.label_grids:
+            checks.non_negative(label_grids_first=first)
+            checks.positive(label_grids_step=step)
+        if self.reduction == "mean" and len(set(self.label_grids)) > 1:
+            raise ValueError(
+                f"label_grids {self.label_grids} differ, so the heads have different numbers of "
+                'pixels to average over: use reduction="image_mean"'
+            )
 
 
 def cross_entropy_sums(
@@ -96,32 +112,58 @@ def loss_sums(
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted sum of the heads' cross-entropy, float32 [], and the valid pixels, int32 [].
+    """Weighted sum of the heads' cross-entropy, float32 [], and what to divide it by, int32 [].
+
+    That is the number of valid pixels of a head; with "image_mean", the number of images.
 
     Args:
       outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
       label: integer [n h w].
-      config: which heads count, and how much.
+      config: which heads count, how much, and at which pixels.
       pixel_weights: float32 [n h w], or None.
       margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
     """
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
-    total = jnp.float32(0.0)
-    count = jnp.sum(label != IGNORE, dtype=jnp.int32)
-    for name, weight in config.heads:
+    total, count = jnp.float32(0.0), None
+    grids = config.label_grids or ((0, 1),) * len(config.heads)
+    for (name, weight), (first, step) in zip(config.heads, grids, strict=True):
         if name not in outputs:
             raise ValueError(f"loss.heads: {checks.unknown(name, outputs)}")
-        head, _ = cross_entropy_sums(
-            outputs[name], label, class_weights=config.class_weights, pixel_weights=pixel_weights
-        )
+        logits = outputs[name]
+        checks.logits_shape(logits, label)
+        at = (slice(None), slice(first, None, step), slice(first, None, step))
+        weights = None if pixel_weights is None else pixel_weights[at]
+        head, valid = _reduce(logits[at], label[at], weights, config)
         total = total + weight * head
+        count = valid if count is None else count
     return total, count
 
 
+def _reduce(
+    logits: jax.Array, label: jax.Array, weights: jax.Array | None, config: LossConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Return one head's sum, and what it is to be divided by."""
+    if config.reduction != "image_mean":
+        return cross_entropy_sums(
+            logits, label, class_weights=config.class_weights, pixel_weights=weights
+        )
+
+    def image_mean(logits, label, weights):
+        one = jax.tree.map(lambda x: x[None], (logits, label, weights))
+        total, valid = cross_entropy_sums(
+            *one[:2], class_weights=config.class_weights, pixel_weights=one[2]
+        )
+        return total / jnp.maximum(valid, 1).astype(jnp.float32), valid
+
+    means, valid = jax.vmap(image_mean)(logits, label, weights)
+    # Every image counts. Counted from the data, since each device has its own number of them.
+    return jnp.sum(means), jnp.sum(valid >= 0, dtype=jnp.int32)
+
+
 def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
-    """What a sum over `count` valid pixels is divided by, float32 []; 1 where nothing is valid."""
+    """What the sum of `loss_sums` is divided by, float32 []; 1 where nothing is valid."""
     if config.reduction == "sum":
         return jnp.float32(1.0)
     return jnp.maximum(count, 1).astype(jnp.float32)
@@ -129,8 +171,9 @@ def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
 
 def correct_pixels(
     outputs: Mapping[str, Any], label: jax.Array, *, head: str = "out", margin: int = 0
-) -> jax.Array:
-    """Count the valid pixels whose largest logit is the label's, int32 []."""
+) -> tuple[jax.Array, jax.Array]:
+    """Count the valid pixels whose largest logit is the label's, and all valid ones, int32 []."""
     label = crop_border(label.astype(jnp.int32), margin)
-    prediction = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32)
-    return jnp.sum((prediction == label) & (label != IGNORE), dtype=jnp.int32)
+    prediction, valid = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32), label != IGNORE
+    correct = (prediction == label) & valid
+    return jnp.sum(correct, dtype=jnp.int32), jnp.sum(valid, dtype=jnp.int32)

@@ -109,7 +109,9 @@ def train_step(
     params = lax.pcast(state.params, DATA_AXIS, to="varying")
 
     def gradient(batch_stats, batch, key):
-        """(sums of gradient, loss, pixels, correct pixels) of one micro-batch, new batch_stats."""
+        """Sums of a micro-batch (gradient, loss, its divisor, correct and valid pixels), and its
+        new batch_stats.
+        """
         (total, (counts, new)), grads = jax.value_and_grad(objective, has_aux=True)(
             params, batch_stats, batch, key
         )
@@ -126,17 +128,17 @@ def train_step(
             outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
         )
         head = loss.heads[0][0]
-        correct = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
-        return total, ((count, correct), changed.get("batch_stats", {}))
+        pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
+        return total, ((count, *pixels), changed.get("batch_stats", {}))
 
     sums, batch_stats = _accumulate(gradient, state.batch_stats, batch, key, accumulate)
-    grads, total, count, correct = lax.psum(sums, DATA_AXIS)
+    grads, total, count, correct, pixels = lax.psum(sums, DATA_AXIS)
     divisor = losses.divisor(count, loss)
     grads = jax.tree.map(lambda leaf: leaf / divisor, grads)
     metrics = {
         "loss": total / divisor,
-        "pixels": count,
-        "accuracy": correct.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32),
+        "pixels": pixels,
+        "accuracy": correct.astype(jnp.float32) / jnp.maximum(pixels, 1).astype(jnp.float32),
         "grad_norm": optax.tree.norm(grads),
         "learning_rate": learning_rate(state.step),
     }

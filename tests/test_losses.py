@@ -115,6 +115,49 @@ def test_heads_are_weighted_and_share_one_count(case, rng):
     assert losses.divisor(count, LossConfig(reduction="sum")) == 1
 
 
+def test_label_grid_looks_at_every_nth_pixel_from_the_first(rng):
+    """DeepLab v1's 306 px networks: the label loses its first row and column, then shrinks by 8."""
+    logits = rng.normal(size=(2, 18, 26, K)).astype(np.float32)
+    label = np.where(rng.random((2, 18, 26)) < 0.3, IGNORE, rng.integers(0, K, (2, 18, 26)))
+    weights = rng.uniform(size=label.shape).astype(np.float32)
+    config = LossConfig(label_grids=((1, 8),))
+    total, count = losses.loss_sums(
+        {"out": jnp.asarray(logits)}, label, config, pixel_weights=weights
+    )
+    assert label[:, 1::8, 1::8].shape == (2, 3, 4)
+    expected, valid = loop(
+        logits[:, 1::8, 1::8], label[:, 1::8, 1::8], pixel_weights=weights[:, 1::8, 1::8]
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert count == valid < 24
+
+
+def test_image_mean_averages_each_image_and_head_by_itself(rng):
+    """DeepLab v2's four losses: heads on different grids, of images with different shares of void;
+    an image without a valid pixel adds nothing, but counts.
+    """
+    heads = {name: rng.normal(size=(3, 17, 17, K)).astype(np.float32) for name in ("out", "half")}
+    label = rng.integers(0, K, (3, 17, 17))
+    label[rng.random(label.shape) < np.array([0.1, 0.7, 1.0])[:, None, None]] = IGNORE
+    config = LossConfig(
+        reduction="image_mean",
+        heads=(("out", 1.0), ("half", 0.5)),
+        label_grids=((0, 2), (0, 4)),
+        class_weights=(1.0, 2.0, 0.5, 3.0, 0.1),
+    )
+    outputs = jax.tree.map(jnp.asarray, heads)
+    total, count = jax.jit(lambda o, y: losses.loss_sums(o, y, config))(outputs, label)
+    expected = 0.0
+    for image in range(3):
+        for name, weight, step in (("out", 1.0, 2), ("half", 0.5, 4)):
+            at = np.s_[image : image + 1, ::step, ::step]
+            one, valid = loop(heads[name][at], label[at], config.class_weights)
+            expected += weight * one / max(valid, 1)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert count == 3
+    assert losses.divisor(count, config) == 3
+
+
 def test_margin_crops_label_and_weights_about_the_centre(rng):
     logits = rng.normal(size=(1, 3, 4, K)).astype(np.float32)
     label = rng.integers(0, K, (1, 7, 8)).astype(np.uint8)
@@ -127,14 +170,15 @@ def test_margin_crops_label_and_weights_about_the_centre(rng):
         total, loop(logits, label[inner], pixel_weights=weights[inner])[0], rtol=1e-6
     )
     assert count == 12
-    correct = losses.correct_pixels({"out": jnp.asarray(logits)}, label, margin=2)
-    assert correct == np.sum(logits.argmax(-1) == label[inner])
+    correct, valid = losses.correct_pixels({"out": jnp.asarray(logits)}, label, margin=2)
+    assert correct == np.sum(logits.argmax(-1) == label[inner]) and valid == 12
 
 
 def test_correct_pixels_leaves_void_out(case):
     logits, label = case
     expected = np.sum((logits.argmax(-1) == label) & (label != IGNORE))
-    assert losses.correct_pixels({"out": jnp.asarray(logits)}, label) == expected
+    correct, valid = losses.correct_pixels({"out": jnp.asarray(logits)}, label)
+    assert correct == expected and valid == np.sum(label != IGNORE)
 
 
 def test_mistakes_are_named(case):
@@ -151,3 +195,9 @@ def test_mistakes_are_named(case):
         losses.crop_border(label, 2)
     with pytest.raises(ValueError, match="reduction: unknown name 'avg'"):
         LossConfig(reduction="avg")
+    with pytest.raises(ValueError, match="must have one entry a head"):
+        LossConfig(label_grids=((0, 8), (0, 16)))
+    with pytest.raises(ValueError, match="label_grids_step must be positive, got 0"):
+        LossConfig(label_grids=((0, 0),))
+    with pytest.raises(ValueError, match='differ, .* use reduction="image_mean"'):
+        LossConfig(heads=(("a", 1.0), ("b", 1.0)), label_grids=((0, 8), (0, 16)))

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from seg_jax import step
+from seg_jax.losses import LossConfig
 from seg_jax.types import IGNORE
 
 
@@ -20,10 +21,11 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_accumulated_step_equals_the_large_batch_without_norm():
-    model = tiny.Tiny(norm=None)
-    state, large = tiny.setup(model)
-    _, small = tiny.setup(model, accumulate=2)
+@pytest.mark.parametrize("reduction", ["mean", "image_mean"])
+def test_accumulated_step_equals_the_large_batch_without_norm(reduction):
+    model, loss = tiny.Tiny(norm=None), LossConfig(reduction=reduction)
+    state, large = tiny.setup(model, loss=loss)
+    _, small = tiny.setup(model, loss=loss, accumulate=2)
     data = batches(3)
     expected, expected_metrics = tiny.run(state, large, data)
     ours, metrics = tiny.run(state, small, data, devices=2)
