@@ -59,16 +59,13 @@ def _parse_experiment(
         frozen=True,
     )
     kind.__doc__ = f"{default.family}: {default.paper}"
-    try:
-        parsed = tyro.cli(
-            kind,
-            args=args[1:],
-            default=kind(**{field.name: getattr(default, field.name) for field in body}),
-            prog=f"python -m seg_jax {verb} {name}",
-            config=(tyro.conf.AvoidSubcommands,),
-        )
-    except ValueError as error:  # a configuration that refuses its own values
-        raise checks.UserError(str(error)) from error
+    parsed = tyro.cli(
+        kind,
+        args=args[1:],
+        default=kind(**{field.name: getattr(default, field.name) for field in body}),
+        prog=f"python -m seg_jax {verb} {name}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
     changes = {field.name: getattr(parsed, field.name) for field in body}
     return dataclasses.replace(default, **changes), parsed
 

@@ -1,75 +1,9 @@
 """Adding an architecture touches two files, its model and its experiments: here elsewhere."""
 
-import sys
-import textwrap
-
 import jax
 import numpy as np
-import pytest
 
 from seg_jax import config, experiment, step
-
-MODEL = '''
-    from flax import linen as nn
-
-    from seg_jax.nn.conv import Conv
-
-
-    class TwoLayers(nn.Module):
-        """Two convolutions.
-
-        Attributes:
-          num_classes: channels of the logits.
-          width: channels of the first.
-        """
-
-        num_classes: int = 21
-        width: float = 1.0
-
-        @nn.compact
-        def __call__(self, image, *, train):
-            x = nn.relu(Conv(int(16 * self.width), name="conv1")(image))
-            return {"out": Conv(self.num_classes, 1, name="score")(x)}
-'''
-EXPERIMENTS = '''
-    from someone_elses.two_layers import TwoLayers
-
-    from seg_jax.data.config import Augmentation, DataConfig
-    from seg_jax.data.preprocessing import TORCH
-    from seg_jax.experiment import Experiment, TrainConfig, register
-    from seg_jax.optim import OptimConfig
-
-
-    @register("two_layers_synthetic", suites=("theirs",))
-    def two_layers_synthetic():
-        """Two layers on drawn pictures."""
-        return Experiment(
-            family="Two layers",
-            paper="no paper",
-            model=TwoLayers(),
-            data=DataConfig("synthetic_voc", Augmentation(crop=(32, 32)), TORCH),
-            optim=OptimConfig(base_lr=1e-2),
-            train=TrainConfig(steps=10, batch_size=4),
-        )
-'''
-
-
-@pytest.fixture
-def someone_elses(tmp_path, monkeypatch):
-    """A package with the two files, named in SEG_JAX_EXPERIMENTS; forgotten after the test."""
-    package = tmp_path / "someone_elses"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "two_layers.py").write_text(textwrap.dedent(MODEL))
-    (package / "experiments.py").write_text(textwrap.dedent(EXPERIMENTS))
-    experiment.discover()
-    monkeypatch.setattr(experiment, "_BUILDERS", dict(experiment._BUILDERS))
-    monkeypatch.setattr(experiment, "_SUITES", dict(experiment._SUITES))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SEG_JAX_EXPERIMENTS", "someone_elses")
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "someone_elses"]:
-        del sys.modules[name]
 
 
 def test_two_files_make_an_experiment(someone_elses):
