@@ -127,7 +127,10 @@ class Walk:
 
     def _bound(self, eqn, operands, part) -> Bound:
         parts = [None if value.bounds is None else value.bounds[part] for value in operands]
-        name, rank = eqn.primitive.name, len(getattr(eqn.outvars[0].aval, "shape", ()))
+        shape = getattr(eqn.outvars[0].aval, "shape", ())
+        name, rank = eqn.primitive.name, len(shape)
+        if 0 in shape:  # no element, no dependency
+            return np.full((1,) * rank, bounds_.NOTHING)
         name = "reduce_window_sum" if name == "reduce_window" else name
 
         def constant(index):

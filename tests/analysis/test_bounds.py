@@ -139,6 +139,12 @@ def test_padding_along_the_bounds_own_axis_depends_on_nothing():
     assert list(rows == bounds.NOTHING) == [True] * 2 + [False] * 9 + [True]
 
 
+def test_empty_parts_depend_on_nothing():
+    value, unknown = traced(lambda x: jnp.concatenate([x[:, :0].reshape(0, 7, 4), x[0]], axis=0))
+    assert not unknown
+    np.testing.assert_array_equal(value.bounds[0].ravel(), range(9))
+
+
 def test_primitive_without_a_rule_is_named_and_taken_as_global():
     value, unknown = traced(lambda x: jnp.sort(x, axis=1) + x)
     assert unknown == {"sort"}
