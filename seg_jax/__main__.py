@@ -348,7 +348,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in VERBS:
             raise checks.UserError(f"verb: {checks.unknown(args[0], VERBS)}")
-        return VERBS[args[0]](args[1:]) or 0
+        code = VERBS[args[0]](args[1:]) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (checks.UserError, KeyboardInterrupt) as error:
         if debug:
             raise
