@@ -1,0 +1,181 @@
+"""Time every lowering of a convolution beside XLA's own, and PyTorch where it is installed.
+
+    python scripts/bench_conv.py [--dtype bfloat16] [--batch 1] [--rounds 5] [--only NAME]
+
+All contenders of a case run interleaved in one process, so that a busy machine slows each alike.
+Printed per case: median milliseconds, and the ratio to XLA's own operation (below 1 is faster);
+a star marks the lowering that seg_jax picks on this platform.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from seg_jax.nn import lowering
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One convolution of a square image: "same" padding, or none where it is transposed."""
+
+    name: str
+    side: int  # pixels
+    channels: tuple[int, int]  # in, out; equal for a depthwise one
+    kernel: int = 3
+    rate: int = 1
+    stride: int = 1
+    kind: Literal["conv", "depthwise", "transposed"] = "conv"
+
+    @property
+    def pad(self) -> int:
+        """Pixels on each side."""
+        return 0 if self.kind == "transposed" else self.rate * (self.kernel - 1) // 2
+
+    def arrays(self, batch: int, dtype: str) -> tuple[jax.Array, jax.Array]:
+        """Return a random image and kernel."""
+        rng = np.random.default_rng(0)
+        cin, cout = self.channels
+        shape = (self.kernel, self.kernel, 1 if self.kind == "depthwise" else cin, cout)
+        x = rng.normal(size=(batch, self.side, self.side, cin))
+        return jnp.asarray(x, dtype), jnp.asarray(rng.normal(size=shape) / 10, dtype)
+
+    def contenders(self) -> tuple[dict[str, Callable], Callable]:
+        """Return the lowerings by name, XLA's first, and the one that seg_jax picks."""
+        stride, pads = (self.stride,) * 2, ((self.pad, self.pad),) * 2
+        if self.kind == "transposed":
+            found = {"xla": lowering.transposed_xla, "blocks": lowering.transposed_blocks}
+            chosen, arguments = lowering.choose_transposed(), (stride, pads)
+        else:
+            geometry = lowering.Geometry(stride, (self.rate,) * 2, pads)
+            arguments = (geometry,)
+            if self.kind == "depthwise":
+                found = {"xla": lowering.depthwise_xla, "shifts": lowering.depthwise_shifts}
+                chosen = lowering.choose_depthwise()
+            else:
+                found = {"xla": lowering.conv_xla, "taps": lowering.conv_taps}
+                found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
+                size, kernel = (self.side,) * 2, (self.kernel,) * 2
+                chosen = lowering.choose_conv(size, kernel, geometry)
+        bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
+        return bound, next(bound[name] for name, run in found.items() if run is chosen)
+
+
+def _call(run, arguments, x, kernel):
+    return run(x, kernel, *arguments)
+
+
+CASES = (
+    Case("1x1 1024->256", 65, (1024, 256), kernel=1),
+    Case("1x1 256->1024", 65, (256, 1024), kernel=1),
+    Case("1x1 256->512 stride 2", 65, (256, 512), kernel=1, stride=2),
+    Case("3x3 256->256", 65, (256, 256)),
+    Case("3x3 512->512 rate 2", 65, (512, 512), rate=2),
+    Case("3x3 512->512 rate 4", 65, (512, 512), rate=4),
+    Case("3x3 2048->256 rate 6", 33, (2048, 256), rate=6),
+    Case("3x3 2048->256 rate 12", 33, (2048, 256), rate=12),
+    Case("3x3 2048->256 rate 18", 33, (2048, 256), rate=18),
+    Case("3x3 2048->256 rate 12", 65, (2048, 256), rate=12),
+    Case("3x3 2048->256 rate 24", 65, (2048, 256), rate=24),
+    Case("3x3 512->1024 rate 12", 41, (512, 1024), rate=12),
+    Case("depthwise 3x3 728", 33, (728, 728), kind="depthwise"),
+    Case("depthwise 3x3 728 rate 2", 33, (728, 728), rate=2, kind="depthwise"),
+    Case("depthwise 3x3 128 stride 2", 129, (128, 128), stride=2, kind="depthwise"),
+    Case("transposed 2x2 stride 2", 28, (1024, 512), kernel=2, stride=2, kind="transposed"),
+    Case("transposed 4x4 stride 2", 70, (21, 21), kernel=4, stride=2, kind="transposed"),
+)
+
+
+def jax_functions(run: Callable, x: jax.Array, kernel: jax.Array) -> dict[str, Callable]:
+    """Return the forward pass and both gradients as compiled, blocking functions."""
+    forward = jax.jit(run)
+    y = forward(x, kernel)
+    backward = jax.jit(lambda x, kernel, g: jax.vjp(run, x, kernel)[1](g))
+    return {
+        "forward": lambda: jax.block_until_ready(forward(x, kernel)),
+        "gradients": lambda: jax.block_until_ready(backward(x, kernel, y)),
+    }
+
+
+def torch_functions(case: Case, x: jax.Array, kernel: jax.Array) -> dict[str, Callable]:
+    """Return the same of PyTorch on the CPU, channels last; empty without PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    if jax.default_backend() != "cpu" or x.dtype != jnp.float32:
+        return {}
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    order = (2, 3, 0, 1) if case.kind == "transposed" else (3, 2, 0, 1)
+    tensors = (np.asarray(x).transpose(0, 3, 1, 2), np.asarray(kernel).transpose(order))
+    layout = torch.channels_last
+    image, weight = (torch.tensor(t).to(memory_format=layout).requires_grad_() for t in tensors)
+
+    def forward():
+        if case.kind == "transposed":
+            return torch.nn.functional.conv_transpose2d(image, weight, stride=case.stride)
+        groups = case.channels[0] if case.kind == "depthwise" else 1
+        return torch.nn.functional.conv2d(
+            image, weight, None, case.stride, case.pad, case.rate, groups
+        )
+
+    y = forward()
+    g = y.detach()
+    return {
+        "forward": forward,
+        "gradients": lambda: torch.autograd.grad(y, (image, weight), g, retain_graph=True),
+    }
+
+
+def medians(functions: dict[str, Callable], rounds: int) -> dict[str, float]:
+    """Return each function's median milliseconds over interleaved rounds, after a warm-up."""
+    times = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if number:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(case: Case, *, batch: int, dtype: str, rounds: int) -> None:
+    """Print a case's two lines."""
+    x, kernel = case.arrays(batch, dtype)
+    runs, chosen = case.contenders()
+    functions = {name: jax_functions(run, x, kernel) for name, run in runs.items()}
+    if torch := torch_functions(case, x, kernel):
+        functions["torch"] = torch
+    for what in ("forward", "gradients"):
+        found = medians({name: f[what] for name, f in functions.items()}, rounds)
+        cells = [
+            f"{name + '*' * (runs.get(name) is chosen):8} {ms:8.2f} ({ms / found['xla']:4.2f})"
+            for name, ms in found.items()
+        ]
+        print(f"{case.name:27} {case.side:4} {what:10} " + "  ".join(cells), flush=True)
+
+
+def main() -> None:
+    """Time the cases asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--batch", type=int, default=1, help="images")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each contender")
+    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    options = parser.parse_args()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.dtype}; ms (ratio)")
+    for case in CASES:
+        if options.only in case.name:
+            report(case, batch=options.batch, dtype=options.dtype, rounds=options.rounds)
+
+
+if __name__ == "__main__":
+    main()
