@@ -1,0 +1,131 @@
+"""GCN: a kernel as large as the map classifies, a residual unit refines boundaries.
+
+Peng, Zhang, Yu, Luo & Sun, "Large Kernel Matters: Improve Semantic Segmentation by Global
+Convolutional Network", CVPR 2017, arXiv:1703.02719. The authors released no code.
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seg_jax import checks
+from seg_jax.backbones.resnet import ResNet
+from seg_jax.nn.conv import Conv
+from seg_jax.nn.global_conv import GlobalConv
+from seg_jax.nn.resize import LearnedUpsample, resize_half_pixel
+from seg_jax.nn.sides import check_sides, nearest_sides
+from seg_jax.nn.width import scaled
+
+
+class BoundaryRefinement(nn.Module):
+    """x + conv(ReLU(conv(x))), two 3x3 convolutions without norm (Figure 2 C)."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        """Return [n h w k] for scores x [n h w k]."""
+        y = nn.relu(Conv(x.shape[-1], 3, name="conv1")(x))
+        return x + Conv(x.shape[-1], 3, name="conv2")(y)
+
+
+class GCN(nn.Module):
+    """Blocks 1 to 4 of a ResNet, each scored by a large kernel, fused from coarse to fine.
+
+    Every score map is refined; so is every sum, and every map after its upsampling to strides 2
+    and 1: nine boundary refinements (Figure 2 A).
+
+    Attributes:
+      num_classes: channels of the logits and of all that follows the backbone.
+      context: how a map is scored. "gcn": a global convolution. The baselines of Tables 2 to 4:
+        "plain", a dense k x k convolution (the 1x1 baseline at kernel_size 1), or "stacked",
+        (k - 1) / 2 convolutions of 3x3 without a ReLU between them.
+      kernel_size: k in pixels, odd; 15 covers the 16x16 map of a 512 px image.
+      stacked_channels: between the convolutions of "stacked"; 2048, 1024 and 210 in Table 4.
+      refinement: boundary refinement; without it scores are only added and upsampled.
+      upsampling: "bilinear", or "learned": transposed convolutions that start as bilinear, which
+        the paper's figure names and its parameter counts leave out.
+      width: factor of stacked_channels; scores always have num_classes channels.
+      backbone: ResNet of output stride 32.
+    """
+
+    num_classes: int = 21
+    context: Literal["gcn", "plain", "stacked"] = "gcn"
+    kernel_size: int = 15
+    stacked_channels: int = 210
+    refinement: bool = True
+    upsampling: Literal["bilinear", "learned"] = "bilinear"
+    width: float = 1.0
+    backbone: ResNet = ResNet(152)
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two samples of the coarsest map."""
+        return self.backbone.output_stride
+
+    def legal_sizes(self, side: int) -> tuple[int, ...]:
+        """Return the sides nearest to `side` at which doubled maps fit the finer ones: 32 k."""
+        return nearest_sides(side, step=32, rest=32)
+
+    @nn.compact
+    def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
+        """Return {"out": float32 [n h w k]}.
+
+        Args:
+          image: float [n h w c].
+          train: batch norms use the batch.
+
+        Raises:
+          ValueError: a side that is no multiple of 32; the nearest that are.
+        """
+        _check(self)
+        check_sides(image, self.legal_sizes)
+        features = self.backbone(image, train=train)
+        score = None
+        for stage in ("c5", "c4", "c3", "c2"):
+            own = self._refine(self._score(features[stage], stage, train=train), stage)
+            if score is None:
+                score = own
+            else:
+                score = self._refine(self._double(score, stage) + own, f"{stage}_sum")
+        score = self._refine(self._double(score, "stride2"), "stride2")
+        if not self.refinement and self.upsampling == "bilinear":
+            score = score.astype(jnp.float32)  # interpolated logits lose too much in bfloat16
+        score = self._refine(self._double(score, "stride1"), "stride1")
+        return {"out": score.astype(jnp.float32)}
+
+    def _score(self, x: Any, stage: str, *, train: bool) -> Any:
+        name = f"{self.context}_{stage}"
+        if self.context == "gcn":
+            return GlobalConv(self.num_classes, self.kernel_size, name=name)(x, train=train)
+        if self.context == "plain":
+            return Conv(self.num_classes, self.kernel_size, name=name)(x)
+        count = self.kernel_size // 2
+        for index in range(1, count + 1):
+            channels = scaled(self.stacked_channels, self.width)
+            features = self.num_classes if index == count else channels
+            x = Conv(features, 3, name=f"{name}_{index}")(x)
+        return x
+
+    def _refine(self, score: Any, name: str) -> Any:
+        return BoundaryRefinement(name=f"refine_{name}")(score) if self.refinement else score
+
+    def _double(self, score: Any, name: str) -> Any:
+        """Double the sides; pixel centres stay where they are, as under a 4x4 bilinear kernel."""
+        height, width = (2 * side for side in score.shape[1:3])
+        if self.upsampling == "bilinear":
+            return resize_half_pixel(score, (height, width))
+        up = LearnedUpsample(self.num_classes, 4, 2, name=f"up_{name}")(score)
+        return up[:, 1:-1, 1:-1]
+
+
+def _check(model: GCN) -> None:
+    checks.one_of(("gcn", "plain", "stacked"), context=model.context)
+    if model.kernel_size < 1 or model.kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size {model.kernel_size} must be odd and positive")
+    if model.context == "stacked" and model.kernel_size < 3:
+        raise ValueError(f"kernel_size {model.kernel_size}: a stack of 3x3 begins at 3")
+    if model.backbone.output_stride != 32 or model.backbone.variant == "slim":
+        raise ValueError(
+            "backbone must halve its map from block to block: output_stride 32 and no 'slim' "
+            f"variant, got output_stride {model.backbone.output_stride}, {model.backbone.variant!r}"
+        )
