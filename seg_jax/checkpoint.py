@@ -1,6 +1,5 @@
 """Checkpoints of a run: written as a whole or not at all, verified when read. The only Orbax user.
 
-    RUN/config.json                        the experiment, and its digest
     RUN/checkpoints/00001000/              Orbax: variables, optimizer, iterator, metadata
     RUN/checkpoints/00001000/checksums.json    written last: what every file must be
 
@@ -13,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -25,12 +23,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from seg_jax import config
+from seg_jax import run_folder
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.step import TrainState
 
-CONFIG, FOLDER, _CHECKSUMS = "config.json", "checkpoints", "checksums.json"
+FOLDER, _CHECKSUMS = "checkpoints", "checksums.json"
 _ITEMS = ("variables", "optimizer", "iterator", "metadata")
 _log = logging.getLogger(__name__)
 
@@ -57,7 +55,8 @@ class Checkpoint:
 def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: int) -> None:
     """Write the state's checkpoint, then drop all but the newest `keep`.
 
-    With several processes all of them must call this, on a file system that they share.
+    With several processes all of them must call this, on a file system that they share. A step
+    that was saved before stays as it is.
 
     Args:
       run: the run folder.
@@ -71,6 +70,8 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
     """
     state = jax.device_get(state)
     path = _path(run, int(state.step))
+    if path in _finished(path.parent):
+        return
     items = {
         "variables": {"params": state.params, "batch_stats": state.batch_stats},
         "optimizer": {"step": state.step, **_named(state.opt_state)},
@@ -82,9 +83,9 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
         _drop_unfinished(path.parent)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(path, args=ocp.args.Composite(**arguments), force=True)
+            checkpointer.save(path, args=ocp.args.Composite(**arguments))
         if first:
-            _write_json(path / _CHECKSUMS, _checksums(path))
+            run_folder.write_json(path / _CHECKSUMS, _checksums(path))
     # Orbax hands through what its threads and TensorStore raise: a full disk comes as any of these.
     except (OSError, ValueError, RuntimeError) as error:
         if first:
@@ -97,21 +98,49 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
             _remove(old)
 
 
-def restore(run: Path, like: TrainState) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole, or None if none was ever finished.
+def newest(run: Path) -> int | None:
+    """Return the step of the newest checkpoint that is whole, None if none was ever finished.
 
-    A damaged one is set aside (renamed to `<step>.damaged`) and the log names it.
+    Damaged ones are set aside (renamed to `<step>.damaged`), and the log names them: this is for
+    the process that trains the run. With several processes all of them must call it.
+
+    Raises:
+      UserError: all checkpoints are damaged.
+    """
+    none, damaged = -1, -2
+    step, error = none, None
+    if jax.process_index() == 0:
+        try:
+            for path, problem in _newest_first(run):
+                if problem is None:
+                    step = int(path.name)
+                    break
+                aside = path.with_suffix(".damaged")
+                _log.warning(
+                    "checkpoint %s is damaged (%s): set aside as %s", path, problem, aside.name
+                )
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+        except UserError as found:
+            step, error = damaged, found
+    if jax.process_count() > 1:
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    if step == damaged:
+        raise error or UserError(f"every checkpoint in {run / FOLDER} is damaged")
+    return None if step == none else step
+
+
+def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
+    """Return the checkpoint of a step that `newest` found.
 
     Args:
       run: the run folder.
-      like: a state of the structure that is expected; its values do not matter.
+      step: of the checkpoint.
+      like: a state, or its shapes, of the structure that is expected.
 
     Raises:
-      UserError: all checkpoints are damaged, or they belong to another network.
+      UserError: it belongs to another network.
     """
-    step = _choose(run)
-    if step is None:
-        return None
     found = _path(run, step)
     variables, optimizer, iterator, metadata = _load(found, _ITEMS)
     saved = {**variables, "step": optimizer.pop("step"), "opt_state": optimizer}
@@ -134,7 +163,7 @@ def restore_variables(run: Path) -> tuple[Experiment, dict[str, Any], int]:
     Raises:
       UserError: the folder is no run, or holds no whole checkpoint.
     """
-    experiment, _ = read_config(run)
+    experiment, _ = run_folder.read_config(run)
     for path, problem in _newest_first(run):
         if problem is None:
             variables = _load(path, ["variables"])[0]
@@ -143,51 +172,8 @@ def restore_variables(run: Path) -> tuple[Experiment, dict[str, Any], int]:
     raise UserError(f"run {run} holds no checkpoint yet: train it, or wait for its first one")
 
 
-def write_config(run: Path, experiment: Experiment) -> None:
-    """Write RUN/config.json: the experiment with every field resolved, and its digest."""
-    content = {"digest": config.digest(experiment), "experiment": config.to_dict(experiment)}
-    _write_json(run / CONFIG, content)
-
-
-def read_config(run: Path) -> tuple[Experiment, str]:
-    """Return the experiment of RUN/config.json, and its digest."""
-    path = Path(run) / CONFIG
-    if not path.is_file():
-        raise UserError(f"{run} is no run folder: it has no {CONFIG}")
-    try:
-        content = json.loads(path.read_text())
-        return config.from_dict(content["experiment"]), content["digest"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); was it edited?") from error
-
-
 def _path(run: Path, step: int) -> Path:
     return run.absolute() / FOLDER / f"{step:08d}"
-
-
-def _choose(run: Path) -> int | None:
-    """The step to restore. The first process looks, and sets damaged checkpoints aside."""
-    none, damaged = -1, -2
-    step, error = none, None
-    if jax.process_index() == 0:
-        try:
-            for path, problem in _newest_first(run):
-                if problem is None:
-                    step = int(path.name)
-                    break
-                aside = path.with_suffix(".damaged")
-                _log.warning(
-                    "checkpoint %s is damaged (%s): set aside as %s", path, problem, aside.name
-                )
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-        except UserError as found:
-            step, error = damaged, found
-    if jax.process_count() > 1:
-        step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
-    if step == damaged:
-        raise error or UserError(f"every checkpoint in {run / FOLDER} is damaged")
-    return None if step == none else step
 
 
 def _newest_first(run: Path) -> Iterator[tuple[Path, str | None]]:
@@ -275,11 +261,3 @@ def _check_same(path: Path, saved: Any, wanted: Any) -> None:
             f"is {theirs.get(one, 'absent')} there and {ours.get(one, 'absent')} here; go back to "
             "the code that wrote it, or train into another --workdir"
         )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Write a file as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -40,6 +41,19 @@ def initialize_distributed() -> None:
             f"--distributed: {error}; start one process a host under SLURM, on a TPU pod or in "
             f"Kubernetes, or set {', '.join(names)}"
         ) from error
+
+
+def enable_compilation_cache() -> Path:
+    """Keep compiled programs on disk, so that the next process does not compile them again.
+
+    Returns:
+      The folder: $JAX_COMPILATION_CACHE_DIR, else seg_jax/xla in $XDG_CACHE_HOME or ~/.cache.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache / "seg_jax" / "xla")
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from seg_jax import optim, parallel, step
 from seg_jax.data.config import Augmentation, DataConfig
@@ -106,6 +107,23 @@ def experiment(name="tiny", *, model=None, root=None, **train):
         optim=dataclasses.replace(OPTIM, base_lr=0.01),
         train=TrainConfig(**{"steps": 6, "batch_size": 4, "log_every": 1, **train}),
     )
+
+
+def write_pictures(root, *, count=8, size=24, seed=0):
+    """Write a VOCdevkit whose pictures can be learnt: the colour is the class."""
+    rng = np.random.default_rng(seed)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    names = [f"p{index}" for index in range(count)]
+    for name in names:
+        label = np.kron(rng.integers(0, CLASSES, (3, 3)), np.ones((size // 3, size // 3)))
+        image = np.uint8(label[..., None] * 100 + rng.integers(0, 50, (size, size, 3)))
+        label[0] = IGNORE
+        Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(np.uint8(label)).save(root / "SegmentationClass" / f"{name}.png")
+    for split in ("train", "val"):
+        (root / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root
 
 
 def copy(tree):

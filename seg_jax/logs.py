@@ -1,0 +1,144 @@
+"""What a run reports: metrics.jsonl, which is the source of truth, TensorBoard, and throughput.
+
+Every line of metrics.jsonl is an object with "kind" and "step":
+
+    train     loss, accuracy, grad_norm (means since the last such line), learning_rate,
+              images_per_second, step_seconds, data_wait (share of the time in which the device
+              waited for data), memory_gib (peak of a device, where it reports one), seconds (of
+              training so far, all sittings together)
+    evaluate  what the evaluation returned
+    event     message: started, resumed, a checkpoint that failed, ...
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+_log = logging.getLogger(__name__)
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of RUN/metrics.jsonl; what a killed process left half written is skipped."""
+    path = Path(run) / FILE
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def training_seconds(run: Path) -> float | None:
+    """Return the wall time a run has been trained for, all sittings together; None if unknown."""
+    seconds = [line["seconds"] for line in read(run) if "seconds" in line]
+    return seconds[-1] if seconds else None
+
+
+class RunLog:
+    """Writes metrics.jsonl and TensorBoard; does nothing where `active` is false.
+
+    A log that cannot be written (a full disk) is reported once and does not end the run.
+    """
+
+    def __init__(self, run: Path, step: int, *, active: bool):
+        """Open the log of a run that goes on after `step`; what was logged of later steps goes."""
+        self._file = self._board = None
+        self._failed = False
+        self.seconds_before = 0.0
+        if not active:
+            return
+        from tensorboardX import SummaryWriter  # late: a heavy import
+
+        kept = [line for line in read(run) if line["step"] <= step] if step else []
+        self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        part = run / (FILE + ".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        part.replace(run / FILE)
+        self._file = (run / FILE).open("a", buffering=1)
+        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=step + 1)
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Append a line, and its numbers to TensorBoard."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            if not self._failed:
+                _log.warning("the log %s cannot be written any more: %s", self._file.name, error)
+            self._failed = True
+
+    def event(self, step: int, message: str) -> None:
+        """Append a message."""
+        self.write("event", step, {"message": message})
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._file is not None:
+            self._board.close()
+            self._file.close()
+
+
+class Meter:
+    """Means of the metrics, throughput and waiting time since the last `take`."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._done: float | None = None  # when the device finished the last step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = self._timed = 0
+        self._elapsed = self._waited = 0.0
+
+    def add(
+        self, metrics: Mapping[str, float], *, fetched: tuple[float, float], done: float
+    ) -> None:
+        """Count a step.
+
+        Its time begins when the device is done with the step before, but not before the host asks
+        for its batch: saving and scoring between two steps is nobody's time. From there to the
+        batch's arrival the device waits for data. The first step's time is its compilation's.
+
+        Args:
+          metrics: of the step.
+          fetched: when its batch was asked for, and when it was there.
+          done: when the device finished it.
+        """
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if self._done is not None:
+            asked, there = fetched
+            begin = max(self._done, asked)
+            self._timed += 1
+            self._elapsed += done - begin
+            self._waited += max(0.0, there - begin)
+        self._done = done
+
+    def take(self) -> dict[str, float]:
+        """Return means and rates, and start anew; no rates before a second step."""
+        values = {name: total / self._count for name, total in self._sums.items()}
+        if self._elapsed > 0:
+            values["images_per_second"] = self._timed * self._batch_size / self._elapsed
+            values["step_seconds"] = self._elapsed / self._timed
+            values["data_wait"] = self._waited / self._elapsed
+        self._reset()
+        return values
+
+
+def device_memory_gib() -> float | None:
+    """Return the peak memory in use of the local device with the highest, None if unreported."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [entry["peak_bytes_in_use"] for entry in stats if "peak_bytes_in_use" in entry]
+    return max(peaks) / 2**30 if peaks else None
