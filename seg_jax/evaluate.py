@@ -170,14 +170,11 @@ def _batch(
     waiting: Sequence[tuple[int, np.ndarray, inference.Window]], size: int, margin: int
 ) -> Batch:
     height, width = waiting[0][2].image.shape[:2]
-    label = np.full((size, height - 2 * margin, width - 2 * margin), IGNORE, np.uint8)
-    for slot, (_, truth, window) in zip(label, waiting, strict=False):
-        inference.place(
-            slot, tuple(slice(0, r.stop - r.start) for r in window.region), truth[window.region]
-        )
+    scored = (height - 2 * margin, width - 2 * margin)
+    labels = [inference.cut_label(label, window.region, scored) for _, label, window in waiting]
     return Batch(
         inference.stack([window.image for _, _, window in waiting], size),
-        label,
+        inference.stack(labels, size, fill=IGNORE),
         [(index, window.region) for index, _, window in waiting],
     )
 

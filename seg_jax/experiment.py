@@ -59,8 +59,10 @@ class EvalConfig:
     Attributes:
       protocol: "whole": one forward pass of the whole image; "tile": U-Net's overlap-tile.
       canvas: (height, width) every image is padded to (bottom and right, mean colour), or None.
-      bucket: without a canvas, sides are padded to the next multiple of this, so that images of
-        hundreds of sizes mean a handful of compilations.
+      bucket: without a canvas, sides are padded to the next multiple of this plus `bucket_rest`, so
+        that images of hundreds of sizes mean a handful of compilations.
+      bucket_rest: 1 for networks that align the corners of scores and image, which take sides of
+        k * output stride + 1.
       batch_size: images in one forward pass.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
     """
@@ -68,8 +70,18 @@ class EvalConfig:
     protocol: Literal["whole", "tile"] = "whole"
     canvas: tuple[int, int] | None = None
     bucket: int = 64
+    bucket_rest: int = 0
     batch_size: int = 4
     trimap_px: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 40)
+
+    def __post_init__(self):
+        checks.positive(bucket=self.bucket, batch_size=self.batch_size)
+        checks.non_negative(bucket_rest=self.bucket_rest)
+        if self.canvas:
+            checks.positive(canvas_height=self.canvas[0], canvas_width=self.canvas[1])
+        ascending = sorted({*self.trimap_px, 0})[1:]
+        if list(self.trimap_px) != ascending:
+            raise ValueError(f"trimap_px must be positive and ascend, got {self.trimap_px}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,8 @@ def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]
       UserError: the canvas does not cover the image.
     """
     if evaluation.canvas is None:
-        height, width = (-(-side // evaluation.bucket) * evaluation.bucket for side in size)
+        bucket, rest = evaluation.bucket, evaluation.bucket_rest
+        height, width = (max(-((side - rest) // -bucket), 0) * bucket + rest for side in size)
         return height, width
     height, width = evaluation.canvas
     if evaluation.protocol == "whole" and (size[0] > height or size[1] > width):
@@ -178,9 +179,9 @@ def _stitched(
     return out
 
 
-def stack(arrays: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Stack up to `count` arrays of one shape to [count ...], the rest zero."""
-    batch = np.zeros((count, *arrays[0].shape), arrays[0].dtype)
+def stack(arrays: Sequence[np.ndarray], count: int, *, fill: int = 0) -> np.ndarray:
+    """Stack up to `count` arrays of one shape to [count ...]; the places left over hold `fill`."""
+    batch = np.full((count, *arrays[0].shape), fill, arrays[0].dtype)
     for slot, array in zip(batch, arrays, strict=False):
         slot[...] = array
     return batch

@@ -128,6 +128,36 @@ def test_errors_name_the_setting_and_the_remedy(image):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"bucket": 0},
+        {"bucket_rest": -1},
+        {"batch_size": 0},
+        {"canvas": (0, 9)},
+        {"trimap_px": (2, 1)},
+        {"trimap_px": (0, 1)},
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        EvalConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket", "rest", "expected"),
+    [
+        ((375, 500), 64, 0, (384, 512)),
+        ((375, 500), 64, 1, (385, 513)),
+        ((385, 513), 64, 1, (385, 513)),
+        ((386, 1), 64, 1, (449, 1)),
+        ((20, 33), 32, 32, (32, 64)),
+    ],
+)
+def test_sides_are_padded_to_the_next_bucket(size, bucket, rest, expected):
+    assert inference.input_size(size, EvalConfig(bucket=bucket, bucket_rest=rest)) == expected
+
+
+@pytest.mark.parametrize(
     "image",
     [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
 )

@@ -92,7 +92,8 @@ def cutting(experiment: Experiment) -> str:
         return "whole image, padded to {}x{} px".format(*evaluation.canvas)
     if evaluation.bucket == 1:
         return "whole image"
-    return f"whole image, sides padded to multiples of {evaluation.bucket} px"
+    rest = f" + {evaluation.bucket_rest}" if evaluation.bucket_rest else ""
+    return f"whole image, sides padded to multiples of {evaluation.bucket}{rest} px"
 
 
 def _training(

@@ -115,6 +115,7 @@ def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
     ("evaluation", "words"),
     [
         ({"bucket": 64}, "whole image, sides padded to multiples of 64 px"),
+        ({"bucket": 16, "bucket_rest": 1}, "whole image, sides padded to multiples of 16 + 1 px"),
         ({"bucket": 1}, "whole image"),
         ({"canvas": (513, 513)}, "whole image, padded to 513x513 px"),
         ({"protocol": "tile", "canvas": (572, 572)}, "overlap-tile, 572x572 px tiles"),
