@@ -1,5 +1,7 @@
 """The blocks against their parts, called one by one."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -48,22 +50,26 @@ def normalised(x, stats):
     return (np.float64(x) - mean) / np.sqrt(var + 1e-3)
 
 
-def randomised(rng, module, x):
-    variables = module.init(jax.random.key(0), x, train=False)
+def init(module, x):
+    return jax.jit(lambda x: module.init(jax.random.key(0), x, train=True))(x)
+
+
+def evaluated(rng, module, x):
+    """Variables with random running averages, and the module's output in evaluation."""
+    variables = init(module, x)
     stats = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32),
-        variables["batch_stats"],
+        lambda leaf: np.float32(rng.uniform(0.5, 2, leaf.shape)), variables["batch_stats"]
     )
-    return variables | {"batch_stats": stats}
+    variables |= {"batch_stats": stats}
+    return variables, jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, x)
 
 
 @pytest.mark.parametrize("activation, limit", [("relu", np.inf), ("relu6", 6.0)])
 def test_separable_conv_is_its_parts(rng, activation, limit):
     x = jnp.asarray(3 * rng.normal(size=(2, 7, 6, 4)), jnp.float32)
     module = SeparableConv(6, 3, stride=2, rate=2, norm=NORM, activation=activation)
-    variables = randomised(rng, module, x)
+    variables, y = evaluated(rng, module, x)
     params, stats = variables["params"], variables["batch_stats"]
-    y = module.apply(variables, x, train=False)
 
     kernel = params["depthwise"]["conv"]["kernel"]
     z = depthwise_conv(x, kernel, stride=2, rate=2, padding="same")
@@ -76,8 +82,7 @@ def test_separable_conv_is_its_parts(rng, activation, limit):
 def test_conv_norm_is_its_parts(rng):
     x = jnp.asarray(rng.normal(size=(2, 7, 6, 4)), jnp.float32)
     module = ConvNorm(5, 3, rate=2, norm=NORM, activation="none", padding=1)
-    variables = randomised(rng, module, x)
-    y = module.apply(variables, x, train=False)
+    variables, y = evaluated(rng, module, x)
     z = conv(x, variables["params"]["conv"]["kernel"], rate=2, padding=1)
     wanted = normalised(z, variables["batch_stats"]["bn"])
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5)
@@ -86,8 +91,9 @@ def test_conv_norm_is_its_parts(rng):
 def test_training_mode_reaches_every_norm(rng):
     x = jnp.asarray(rng.normal(size=(2, 7, 6, 4)), jnp.float32)
     for module in (SeparableConv(6, norm=NORM), DepthwiseConvNorm(norm=NORM)):
-        variables = module.init(jax.random.key(0), x, train=True)
-        _, update = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        variables = init(module, x)
+        train = functools.partial(module.apply, train=True, mutable=["batch_stats"])
+        _, update = jax.jit(train)(variables, x)
         moved = jax.tree.map(
             lambda old, new: bool((old != new).all()),
             variables["batch_stats"],
