@@ -8,7 +8,7 @@ from small_task import MemorySource, small_experiment
 
 from seg_jax import config, metrics, results
 from seg_jax.published import Protocol
-from seg_jax.results import record, run
+from seg_jax.results import files, record, run
 
 CLASSES = ("background", "disc", "bar <b>")
 
@@ -78,5 +78,5 @@ def small_run(folder, name="small", *, seed=0):
     source = MemorySource(((12, 16), (9, 20)), classes=CLASSES)
     for index in range(2):
         prediction = np.minimum(source[index]["label"], 1)
-        run.write_pictures(folder / run.PICTURES, source, index, prediction)
+        run.write_pictures(folder / files.PICTURES, source, index, prediction)
     return found

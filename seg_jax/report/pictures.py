@@ -11,10 +11,10 @@ from PIL import Image
 
 from seg_jax.checks import UserError
 from seg_jax.results import Record
+from seg_jax.results.files import PICTURES
 from seg_jax.types import IGNORE
 
 _NOTICEABLE = 0.005  # of a prediction's pixels: the legend leaves out classes with fewer
-FOLDER = "predictions"  # in a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 
 
 class Run(NamedTuple):
@@ -36,14 +36,14 @@ def _group(runs: Sequence[Run]) -> str:
     ids = {
         path.name.removesuffix(".prediction.png")
         for run in runs
-        for path in (run.folder / FOLDER).glob("*.prediction.png")
+        for path in (run.folder / PICTURES).glob("*.prediction.png")
     }
     return "\n".join(_row(name, runs) for name in sorted(ids))
 
 
 def _row(name: str, runs: Sequence[Run]) -> str:
-    having = [run for run in runs if (run.folder / FOLDER / f"{name}.prediction.png").exists()]
-    first = having[0].folder / FOLDER
+    having = [run for run in runs if (run.folder / PICTURES / f"{name}.prediction.png").exists()]
+    first = having[0].folder / PICTURES
     truth, palette = _read(first / f"{name}.truth.png")
     figures = [
         _figure(first / f"{name}.input.jpg", "input", "", truth.shape),
@@ -51,7 +51,7 @@ def _row(name: str, runs: Sequence[Run]) -> str:
     ]
     present = set(np.unique(truth).tolist())
     for run in having:
-        path = run.folder / FOLDER / f"{name}.prediction.png"
+        path = run.folder / PICTURES / f"{name}.prediction.png"
         label, _ = _read(path)
         values, pixels = np.unique(label, return_counts=True)
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())

@@ -37,7 +37,7 @@ def chart(
     drawn = [(x, y) for line in series for x, y in line.points if _finite(y)]
     if not drawn:
         return ""
-    left, right, top, bottom = 44, 12, 24, 36
+    left, right, top, bottom = 44, 20, 24, 36
     (x_low, x_high), y_values = _extent([x for x, _ in drawn]), nice_ticks([y for _, y in drawn])
     y_low, y_high = y_values[0], y_values[-1]
 
@@ -46,27 +46,24 @@ def chart(
         down = top + (y_high - y) / (y_high - y_low) * (height - top - bottom)
         return round(across, 1), round(down, 1)
 
-    corner = f'x="{width - right}" y="{height - 4}" text-anchor="end"'
     parts = [
         f'<svg class="chart" viewBox="0 0 {width} {height}" style="max-width:{width}px" '
         f'role="img" aria-label="{html.escape(y_title)} over {html.escape(x_title)}">',
-        f'<text x="0" y="12">{html.escape(y_title)}</text>',
-        f"<text {corner}>{html.escape(x_title)}</text>",
+        _text(0, 12, y_title, "start"),
+        _text(width - right, height - 4, x_title, "end"),
     ]
     for value in y_values:
         _, y = place(x_low, value)
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-    for x, label in x_ticks or [(x, f"{x:g}") for x in dict.fromkeys((x_low, x_high))]:
-        across, _ = place(x, y_low)
-        down = height - bottom + 16
-        anchor = "start" if x == x_low and not x_ticks else "middle"
-        parts.append(
-            f'<text x="{across}" y="{down}" text-anchor="{anchor}">{html.escape(label)}</text>'
-        )
-    for index, line in enumerate(series):
-        parts.append(_line(line, index, place))
+        parts.append(_text(left - 6, y + 4, f"{value:g}", "end"))
+    for x, label in x_ticks or [(x_low, f"{x_low:g}"), (x_high, f"{x_high:g}")]:
+        parts.append(_text(place(x, y_low)[0], height - bottom + 16, label, "middle"))
+    parts += [_line(line, index, place) for index, line in enumerate(series)]
     return "\n".join([*parts, "</svg>"])
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
 def _line(line: Series, index: int, place) -> str:

@@ -17,6 +17,7 @@ from seg_jax.results import schema
 from seg_jax.results.record import SCHEMA, Record
 
 FILE = "result.json"
+PICTURES = "predictions"  # folder of a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 
 
 def save(record: Record, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The run record: what was measured, on what, how, and by which code."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -114,7 +115,7 @@ class Record:
     command: str
     date: str
 
-    @property
+    @functools.cached_property
     def scores(self) -> metrics.Scores:
         """The counts as arrays, with the metrics as properties."""
         arrays = {
@@ -125,7 +126,7 @@ class Record:
         arrays["trimap"] = arrays["trimap"].reshape(len(bands), k, k)  # also where r is 0
         return metrics.Scores(**arrays, trimap_px=bands, images=self.counts.images)
 
-    @property
+    @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Every metric by name, as shares of 1; None where there is no score."""
         scores = self.scores

@@ -15,7 +15,6 @@ from seg_jax.experiment import Experiment
 from seg_jax.published import Protocol
 from seg_jax.results import files, provenance, record
 
-PICTURES = "predictions"  # folder in the run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 _PICTURE_COUNT = 8
 
 
@@ -29,8 +28,8 @@ def evaluate_run(
 ) -> record.Record:
     """Score a run's last checkpoint and write its record and a few predictions.
 
-    RUN/result.json is the record of the experiment's own validation split; another split's is
-    RUN/result_<split>.json, so that it never stands in for it.
+    RUN/result.json is the record of the experiment's own validation split; another split has
+    RUN/result_<split>.json.
 
     Args:
       run: the run folder.
@@ -44,10 +43,10 @@ def evaluate_run(
     """
     run = Path(run)
     experiment, variables, step = checkpoint.restore_variables(run)
-    root = root or experiment.data.root
-    own = split in (None, experiment.data.val_split)
-    source = data.open_source(experiment.data.dataset, root, split or experiment.data.val_split)
-    keep = _keep_pictures(run / PICTURES, source) if own else None
+    root, own_split = root or experiment.data.root, experiment.data.val_split
+    own = split in (None, own_split)
+    source = data.open_source(experiment.data.dataset, root, split or own_split)
+    keep = _keep_pictures(run / files.PICTURES, source) if own else None
     started = time.monotonic()
     scores = evaluate.evaluate(experiment, variables, source, on_image=keep, progress=progress)
     result = record.Record(
