@@ -77,6 +77,7 @@ class EvalConfig:
     def __post_init__(self):
         checks.positive(bucket=self.bucket, batch_size=self.batch_size)
         checks.non_negative(bucket_rest=self.bucket_rest)
+        checks.non_negative(bucket_rest=self.bucket_rest)
         if self.canvas:
             checks.positive(canvas_height=self.canvas[0], canvas_width=self.canvas[1])
         ascending = sorted({*self.trimap_px, 0})[1:]

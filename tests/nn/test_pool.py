@@ -253,6 +253,17 @@ def test_average_pool_counts_padding_or_not():
     np.testing.assert_allclose(valid[0, :, :, 0], np.ones((2, 2)), rtol=1e-6)
 
 
+def test_average_pool_has_a_gradient_in_a_compiled_function(rng):
+    """Each pixel's is the sum of what the windows over it get, a ninth of each."""
+    weights = rng.normal(size=(1, 5, 6, 2)).astype(np.float32)
+    gradient = jax.jit(
+        jax.grad(lambda x: jnp.sum(weights * average_pool(x, window=3, stride=1, padding=1)))
+    )(jnp.zeros((1, 5, 6, 2)))
+    around = np.pad(weights, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = sum(around[:, i : i + 5, j : j + 6] for i in range(3) for j in range(3)) / 9
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("size, bins", [((12, 12), 6), ((11, 7), 3), ((5, 4), (2, 3)), ((3, 3), 6)])
 def test_adaptive_average_pool(rng, size, bins):
     x = rng.normal(size=(2, *size, 3)).astype(np.float32)

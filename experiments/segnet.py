@@ -1,0 +1,167 @@
+"""SegNet on CamVid, as released and as the paper's study of decoders; on VOC, and a quick run.
+
+CamVid: 367 pictures of 480x360 are trained on, whole and unchanged, and the 233 of "test" are
+scored at that size, as in the paper's tables.
+"""
+
+import functools
+from dataclasses import replace
+from typing import get_args
+
+from seg_jax.data.camvid import PUBLISHED_WEIGHTS
+from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.preprocessing import RAW_BGR, TF_SYMMETRIC
+from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
+from seg_jax.losses import LossConfig
+from seg_jax.models.segnet import Decoder, SegNet, SegNetBasic
+from seg_jax.nn.norm import Norm
+from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule, Schedule
+
+PAPER = "Badrinarayanan, Kendall & Cipolla, PAMI 2017, arXiv:1511.00561"
+BAYESIAN = "Kendall, Badrinarayanan & Cipolla, BMVC 2017, arXiv:1511.02680"
+SIZE = (360, 480)
+# In the release's VGG-16 network the norms' scales decay, their shifts neither decay nor learn
+# twice as fast; in SegNet-Basic, which says nothing of its norms, both do as kernels do.
+VGG16_RULES = (Rule(".*_bn/scale"), Rule(".*_bn/bias", decay=0.0), *CAFFE_RULES)
+BASIC_RULES = (Rule(".*_bn/.*"), *CAFFE_RULES)
+
+
+def _camvid(model: SegNet | SegNetBasic, optim: OptimConfig, train: TrainConfig) -> Experiment:
+    return Experiment(
+        family="SegNet",
+        paper=PAPER if model.dropout_at == "none" else BAYESIAN,
+        model=model,
+        data=DataConfig(
+            dataset="camvid",
+            augmentation=Augmentation(crop=SIZE, flip=0.0),
+            preprocessing=RAW_BGR,
+            val_split="test",
+        ),
+        loss=LossConfig(class_weights=PUBLISHED_WEIGHTS),
+        optim=optim,
+        train=train,
+        evaluation=EvalConfig(bucket=120),  # which divides 360 and 480: nothing is padded
+    )
+
+
+def _vgg16(**fields) -> Experiment:
+    """segnet_train.prototxt and segnet_solver.prototxt."""
+    return _camvid(
+        SegNet(num_classes=11, **fields),
+        OptimConfig(base_lr=1e-3, weight_decay=5e-4, rules=VGG16_RULES),
+        TrainConfig(steps=40_000, batch_size=4, evaluate_every=5000),
+    )
+
+
+@register("segnet_vgg16_camvid", suites=("published",))
+def segnet_vgg16_camvid() -> Experiment:
+    """SegNet as released for CamVid. The paper: 60.1 mIoU (Table 3, 140K steps).
+
+        python -m seg_jax train segnet_vgg16_camvid
+
+    Class weights by median frequency, as released; pedestrian and pole weigh 30 times road. Starts
+    from VGG-16 of ImageNet. The paper's figure is of batches of 5, without class weights, and of
+    3433 pictures, some of which are not public: this run cannot meet it.
+    """
+    return _vgg16()
+
+
+@register("segnet_vgg16_camvid_bayesian", suites=("published",))
+def segnet_vgg16_camvid_bayesian() -> Experiment:
+    """Bayesian SegNet: dropout in the six central stages, 60K steps.
+
+        python -m seg_jax train segnet_vgg16_camvid_bayesian
+
+    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` samples it.
+    """
+    experiment = _vgg16(dropout_at="central")
+    return replace(experiment, train=replace(experiment.train, steps=60_000))
+
+
+def _basic(**fields) -> Experiment:
+    """segnet_basic_train.prototxt and its solver, in batches of the paper's 12 (the release: 4).
+
+    The paper trains until the loss converges; 10,000 steps are the release's.
+    """
+    return _camvid(
+        SegNetBasic(num_classes=11, **fields),
+        OptimConfig(base_lr=0.1, weight_decay=5e-4, rules=BASIC_RULES),
+        TrainConfig(steps=10_000, batch_size=12, evaluate_every=1000),
+    )
+
+
+@register("segnet_basic_camvid", suites=("published",))
+def segnet_basic_camvid() -> Experiment:
+    """SegNet-Basic: 47.7 mIoU (Table 1, median-frequency balancing).
+
+    python -m seg_jax train segnet_basic_camvid
+    """
+    return _basic()
+
+
+@register("segnet_basic_camvid_bayesian", suites=("published",))
+def segnet_basic_camvid_bayesian() -> Experiment:
+    """Bayesian SegNet-Basic: dropout in the four central stages.
+
+        python -m seg_jax train segnet_basic_camvid_bayesian
+
+    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` samples it.
+    """
+    return _basic(dropout_at="central")
+
+
+# The other decoders of Table 1, each `segnet_basic_camvid_<decoder>`; trained as SegNet-Basic is.
+for _decoder in get_args(Decoder):
+    if _decoder != SegNetBasic().decoder:
+        register(f"segnet_basic_camvid_{_decoder}", suites=("published",))(
+            functools.partial(_basic, decoder=_decoder)
+        )
+
+
+@register("segnet_vgg16_voc", suites=("published", "voc"))
+def segnet_vgg16_voc() -> Experiment:
+    """SegNet on VOC: 59.9 mIoU on VOC 2012 test; no figure on val was published.
+
+        python -m seg_jax train segnet_vgg16_voc
+
+    Of the recipe the authors published the network alone: dropout before every pool and unpooling,
+    224x224 px. Optimiser as for CamVid; steps, batch and scales are ours. Nor did they publish
+    class weights for VOC, without which others saw it predict background and person only: `python
+    -m seg_jax data check` prints those of median frequency, for --loss.class-weights. Starts from
+    VGG-16 of ImageNet.
+    """
+    return Experiment(
+        family="SegNet",
+        paper=PAPER,
+        model=SegNet(num_classes=21, dropout_at="all"),
+        data=DataConfig(
+            dataset="voc2012",
+            augmentation=Augmentation(crop=(224, 224), scale=(0.5, 1.5)),
+            preprocessing=RAW_BGR,
+            train_split="trainaug",
+        ),
+        optim=OptimConfig(base_lr=1e-3, weight_decay=5e-4, rules=VGG16_RULES),
+        train=TrainConfig(steps=40_000, batch_size=16, evaluate_every=5000),
+    )
+
+
+@register("segnet_vgg16_synthetic", suites=("quick",))
+def segnet_vgg16_synthetic() -> Experiment:
+    """SegNet on drawn pictures, an eighth of its channels: the pools' places keep borders sharp.
+
+    python -m seg_jax train segnet_vgg16_synthetic
+    """
+    return Experiment(
+        family="SegNet",
+        paper=PAPER,
+        model=SegNet(num_classes=21, width=1 / 8, norm=Norm(momentum=0.9)),
+        data=DataConfig(
+            dataset="synthetic_voc",
+            augmentation=Augmentation(crop=(96, 96)),
+            preprocessing=TF_SYMMETRIC,
+        ),
+        optim=OptimConfig(
+            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
+        ),
+        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
+    )
