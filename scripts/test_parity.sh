@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares the networks with third parties' in PyTorch and writes experiments/parity.json.
-# PyTorch goes into an environment of its own, .venv-parity. Arguments go to pytest.
+# PyTorch goes into an environment of its own, .venv-parity. Arguments go to pytest; a run without any
+# writes the file anew, a run of some tests changes their entries.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-parity}
@@ -10,4 +11,5 @@ pip=("$python" -m pip install --quiet --disable-pip-version-check)
 # Without their dependencies: torchvision would ask for one exact torch.
 "$python" -c "import importlib.util as u, sys; sys.exit(not (u.find_spec('torchvision') and u.find_spec('segmentation_models_pytorch') and u.find_spec('timm')))" ||
   { "${pip[@]}" --no-deps torchvision timm segmentation-models-pytorch && "${pip[@]}" safetensors huggingface-hub pyyaml; }
+[ $# -gt 0 ] || rm -f experiments/parity.json
 SEG_JAX_WRITE_PARITY=${SEG_JAX_WRITE_PARITY:-1} exec "$python" -m pytest tests/parity "$@"

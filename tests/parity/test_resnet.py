@@ -65,7 +65,7 @@ def import_state(model):
 
 def record(parity_record, depth, what, error):
     parity_record(
-        f"ResNet-{depth} trunk", f"torchvision resnet{depth}, its classifier 1x1", what, error
+        f"resnet{depth} trunk", f"torchvision resnet{depth}, its classifier 1x1", what, error
     )
 
 

@@ -1,0 +1,64 @@
+"""FCN on dilated ResNets: torchvision's reference training, on VOC instead of COCO.
+
+torchvision reports its networks on COCO's val2017 with VOC's classes, short sides resized to 520
+px: not comparable with figures on VOC. There is no quick run: PSPNet's is this network and more.
+"""
+
+from seg_jax.backbones.resnet import Depth, ResNet
+from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.preprocessing import TORCH
+from seg_jax.experiment import Experiment, TrainConfig, register
+from seg_jax.losses import LossConfig
+from seg_jax.models.fcn_resnet import FCNResNet
+from seg_jax.optim import OptimConfig, Rule, Schedule
+
+SOURCE = (
+    "Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038; torchvision, references/segmentation"
+)
+TRAINAUG = 10_582  # images
+
+
+def _voc(depth: Depth) -> Experiment:
+    """torchvision's train.py and its README: 30 epochs, 8 GPUs with 4 images each, lr 0.02, the
+    auxiliary head weighs 0.5 and learns ten times as fast, everything decays, norms synchronised.
+
+    Its short sides are 260 to 1040 px; VOC's is mostly 333 or 375, hence the scales.
+    """
+    return Experiment(
+        family="FCN",
+        paper=SOURCE,
+        model=FCNResNet(num_classes=21, backbone=ResNet(depth, "torchvision", output_stride=8)),
+        data=DataConfig(
+            dataset="voc2012",
+            augmentation=Augmentation(crop=(480, 480), scale=(0.7, 2.8)),
+            preprocessing=TORCH,
+            train_split="trainaug",
+        ),
+        loss=LossConfig(heads=(("out", 1.0), ("aux", 0.5))),
+        optim=OptimConfig(
+            base_lr=0.02,
+            optimizer="sgd_torch",
+            weight_decay=1e-4,
+            schedule=Schedule("poly", power=0.9),
+            rules=(Rule("aux_head/.*", lr=10.0), Rule(".*")),
+        ),
+        train=TrainConfig(steps=30 * TRAINAUG // 32, batch_size=32, evaluate_every=2000),
+    )
+
+
+@register("fcn_resnet50_voc", suites=("published", "voc"))
+def fcn_resnet50_voc() -> Experiment:
+    """FCN on ResNet-50, output stride 8. Starts from ImageNet's weights.
+
+    python -m seg_jax train fcn_resnet50_voc
+    """
+    return _voc(50)
+
+
+@register("fcn_resnet101_voc", suites=("published", "voc"))
+def fcn_resnet101_voc() -> Experiment:
+    """FCN on ResNet-101, output stride 8. Starts from ImageNet's weights.
+
+    python -m seg_jax train fcn_resnet101_voc
+    """
+    return _voc(101)
