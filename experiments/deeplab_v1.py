@@ -11,9 +11,10 @@ The paper's dense CRF is not applied: figures "+ CRF" are not to be met yet.
 
 from dataclasses import replace
 
+from experiments.quick import quick
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
-from seg_jax.data.preprocessing import DEEPLAB_CAFFE, TF_SYMMETRIC
+from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v1 import POOLS_2X2, DeepLabV1
@@ -182,25 +183,13 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
 
     fc6 has a rate of 4 on 13x13 scores, about the share of the crop that 12 has of 41x41.
     """
-    return Experiment(
-        family="DeepLab v1",
-        paper=PAPER,
-        model=DeepLabV1(
-            num_classes=21,
-            fc6_rate=4,
-            dropout=0.0,
-            width=1 / 8,
-            backbone=VGG(width=1 / 8, pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
-        ),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(97, 97)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        loss=LossConfig(label_grids=((0, 8),)),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-        evaluation=EvalConfig(bucket=16, bucket_rest=1),
+    model = DeepLabV1(
+        num_classes=21,
+        fc6_rate=4,
+        dropout=0.0,
+        width=1 / 8,
+        backbone=VGG(width=1 / 8, depths=(1, 1, 2, 2, 2), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
+    )
+    return quick(
+        family="DeepLab v1", paper=PAPER, model=model, align_corners=True, label_grids=((0, 8),)
     )

@@ -8,9 +8,10 @@ The paper's dense CRF is not applied: figures "+ CRF" are not to be met yet.
 
 from dataclasses import replace
 
+from experiments.quick import quick
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
-from seg_jax.data.preprocessing import DEEPLAB_CAFFE, TF_SYMMETRIC
+from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v2 import ASPP_L, ASPP_S, RESNET101, DeepLabV2
@@ -167,25 +168,13 @@ def deeplab_v2_vgg16_synthetic() -> Experiment:
 
     Rates of 2 to 8 on 13x13 scores, about the share of the crop that 6 to 24 have of 41x41.
     """
-    return Experiment(
-        family="DeepLab v2",
-        paper=PAPER,
-        model=DeepLabV2(
-            num_classes=21,
-            rates=(2, 4, 6, 8),
-            dropout=0.0,
-            width=1 / 16,
-            backbone=VGG(width=1 / 8, pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
-        ),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(97, 97)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        loss=LossConfig(label_grids=((0, 8),)),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-        evaluation=EvalConfig(bucket=16, bucket_rest=1),
+    model = DeepLabV2(
+        num_classes=21,
+        rates=(2, 4, 6, 8),
+        dropout=0.0,
+        width=1 / 16,
+        backbone=VGG(width=1 / 8, depths=(1, 1, 2, 2, 2), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
+    )
+    return quick(
+        family="DeepLab v2", paper=PAPER, model=model, align_corners=True, label_grids=((0, 8),)
     )

@@ -13,6 +13,7 @@ The paper trains at output stride 16 and evaluates at 8 with the same weights: 7
 
 from dataclasses import replace
 
+from experiments.quick import quick
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TF_MEAN, TF_SYMMETRIC
@@ -136,24 +137,11 @@ def deeplab_v3_resnet50_synthetic() -> Experiment:
     """
     norm, width = Norm(), 1 / 8
     backbone = ResNet(26, "slim", output_stride=8, multi_grid=(1, 2), norm=norm, width=width)
-    return Experiment(
-        family="DeepLab v3",
-        paper=PAPER,
-        model=DeepLabV3(
-            num_classes=21,
-            aspp=ASPP(rates=(1, 2, 3), dropout=0.0, norm=norm, width=width),
-            norm=norm,
-            width=width,
-            backbone=backbone,
-        ),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(97, 97)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-        evaluation=EvalConfig(bucket=16, bucket_rest=1),
+    model = DeepLabV3(
+        num_classes=21,
+        aspp=ASPP(rates=(1, 2, 3), dropout=0.0, norm=norm, width=width),
+        norm=norm,
+        width=width,
+        backbone=backbone,
     )
+    return quick(family="DeepLab v3", paper=PAPER, model=model, align_corners=True)

@@ -7,14 +7,15 @@ and 4's stacks `--model.context stacked`, without boundary refinement `--model.n
 section 4.3's ResNet50-GCN `--model.backbone.unit gcn`.
 """
 
+from experiments.quick import quick
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
-from seg_jax.data.preprocessing import TF_SYMMETRIC, TORCH
+from seg_jax.data.preprocessing import TORCH
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.gcn import GCN
 from seg_jax.nn.norm import Norm
-from seg_jax.optim import OptimConfig, Schedule
+from seg_jax.optim import OptimConfig
 
 PAPER = "Peng, Zhang, Yu, Luo & Sun, CVPR 2017, arXiv:1703.02719"
 FROZEN = Norm(statistics="frozen")
@@ -83,18 +84,5 @@ def gcn_resnet50_synthetic() -> Experiment:
 
     The coarsest map of a 96 px crop is 3x3: kernels of 5 cover it, as 15 cover 16x16.
     """
-    return Experiment(
-        family="GCN",
-        paper=PAPER,
-        model=GCN(num_classes=21, kernel_size=5, backbone=ResNet(26, width=1 / 8)),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(96, 96)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-        evaluation=EvalConfig(bucket=32),
-    )
+    model = GCN(num_classes=21, kernel_size=5, backbone=ResNet(26, width=1 / 8))
+    return quick(family="GCN", paper=PAPER, model=model)

@@ -11,9 +11,10 @@ this is the paper's and Caffe's:
     the rate multiplies before the momentum (Caffe)       after (--optim.optimizer sgd_torch)
 """
 
+from experiments.quick import quick
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
-from seg_jax.data.preprocessing import PSPNET_CAFFE, TF_SYMMETRIC
+from seg_jax.data.preprocessing import PSPNET_CAFFE
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.pspnet import PSPNet, PyramidPooling
@@ -103,19 +104,5 @@ def pspnet_resnet50_synthetic() -> Experiment:
 
     Its pyramid sees the whole crop, and with it the horizon that tells the twin classes apart.
     """
-    return Experiment(
-        family="PSPNet",
-        paper=PAPER,
-        model=_pspnet(26, Norm(), width=1 / 8),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(97, 97)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        loss=LOSSES,
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-        evaluation=EvalConfig(bucket=16, bucket_rest=1),
-    )
+    model = _pspnet(26, Norm(), width=1 / 8)
+    return quick(family="PSPNet", paper=PAPER, model=model, align_corners=True, heads=LOSSES.heads)

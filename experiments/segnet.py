@@ -8,14 +8,15 @@ import functools
 from dataclasses import replace
 from typing import get_args
 
+from experiments.quick import quick
 from seg_jax.data.camvid import PUBLISHED_WEIGHTS
 from seg_jax.data.config import Augmentation, DataConfig
-from seg_jax.data.preprocessing import RAW_BGR, TF_SYMMETRIC
+from seg_jax.data.preprocessing import RAW_BGR
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.segnet import Decoder, SegNet, SegNetBasic
 from seg_jax.nn.norm import Norm
-from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule, Schedule
+from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule
 
 PAPER = "Badrinarayanan, Kendall & Cipolla, PAMI 2017, arXiv:1511.00561"
 BAYESIAN = "Kendall, Badrinarayanan & Cipolla, BMVC 2017, arXiv:1511.02680"
@@ -151,17 +152,5 @@ def segnet_vgg16_synthetic() -> Experiment:
 
     python -m seg_jax train segnet_vgg16_synthetic
     """
-    return Experiment(
-        family="SegNet",
-        paper=PAPER,
-        model=SegNet(num_classes=21, width=1 / 8, norm=Norm(momentum=0.9)),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(96, 96)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-    )
+    model = SegNet(num_classes=21, width=1 / 8, norm=Norm(momentum=0.9))
+    return quick(family="SegNet", paper=PAPER, model=model)

@@ -3,6 +3,7 @@
 Paper and release say nothing of the rate, the weight decay and the number of steps; those are ours.
 """
 
+from experiments.quick import quick
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TF_SYMMETRIC, Preprocessing
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
@@ -82,17 +83,5 @@ def unet_synthetic() -> Experiment:
 
     Padding and norm are not the paper's: they are how U-Net is mostly used today.
     """
-    return Experiment(
-        family="U-Net",
-        paper=PAPER,
-        model=UNet(num_classes=21, width=1 / 8, padding="same", norm=Norm(), dropout=0.0),
-        data=DataConfig(
-            dataset="synthetic_voc",
-            augmentation=Augmentation(crop=(96, 96)),
-            preprocessing=TF_SYMMETRIC,
-        ),
-        optim=OptimConfig(
-            base_lr=1e-3, optimizer="adamw", weight_decay=1e-4, schedule=Schedule("poly")
-        ),
-        train=TrainConfig(steps=400, batch_size=8, checkpoint_every=200),
-    )
+    model = UNet(num_classes=21, width=1 / 8, padding="same", norm=Norm(), dropout=0.0)
+    return quick(family="U-Net", paper=PAPER, model=model)

@@ -77,7 +77,6 @@ class EvalConfig:
     def __post_init__(self):
         checks.positive(bucket=self.bucket, batch_size=self.batch_size)
         checks.non_negative(bucket_rest=self.bucket_rest)
-        checks.non_negative(bucket_rest=self.bucket_rest)
         if self.canvas:
             checks.positive(canvas_height=self.canvas[0], canvas_width=self.canvas[1])
         ascending = sorted({*self.trimap_px, 0})[1:]
@@ -123,7 +122,7 @@ def register(name: str, *, suites: tuple[str, ...] = ()) -> Callable[[Builder], 
 
     Args:
       name: `<architecture>_<backbone>_<data set>[_<variant>]`.
-      suites: names under which `reproduce` runs it, in order of registration.
+      suites: names under which `reproduce` runs it.
     """
 
     def add(builder: Builder) -> Builder:
@@ -163,11 +162,13 @@ def get(name: str) -> Experiment:
 
 
 def suite(name: str) -> tuple[str, ...]:
-    """Return the names of a suite's experiments, in the order in which they are to run."""
+    """Return the names of a suite's experiments in the order in which they are to run: the line's
+    families in turn, and those of one family as they were registered.
+    """
     discover()
     if name not in _SUITES:
         raise checks.UserError(f"suite: {checks.unknown(name, _SUITES)}")
-    return tuple(_SUITES[name])
+    return tuple(sorted(_SUITES[name], key=lambda member: published.order(member)[0]))
 
 
 def shrink(model: Any, *, width: float = 1 / 16) -> Any:

@@ -97,6 +97,8 @@ def fit(
         run_folder.check_resumable(run, experiment)
         start, end = checkpoint.newest(run), experiment.train.steps
         if start == end:
+            if first:  # fields that are free to change may have
+                run_folder.write_config(run, experiment)
             say(f"{run} is finished (step {end}): nothing to do")
             return RunSummary(run, end, 0, 0.0, {})
         job = _prepare(experiment, run, start, parallel, say)

@@ -45,11 +45,11 @@ def test_a_name_registers_once(registry):
         experiment.register("toy")(build)
 
 
-def test_suites_keep_the_order_of_registration(registry):
-    for name in ("b", "a", "c"):
-        experiment.register(name, suites=("quick",) if name != "c" else ())(build)
-    assert experiment.suite("quick") == ("b", "a")
-    assert experiment.names() == ("a", "b", "c")
+def test_suites_follow_the_line_and_the_order_of_registration(registry):
+    for name in ("other", "deeplab_v3_toy", "fcn8s_toy", "fcn16s_toy", "left_out"):
+        experiment.register(name, suites=("quick",) if name != "left_out" else ())(build)
+    assert experiment.suite("quick") == ("fcn8s_toy", "fcn16s_toy", "deeplab_v3_toy", "other")
+    assert experiment.names() == ("deeplab_v3_toy", "fcn16s_toy", "fcn8s_toy", "left_out", "other")
     with pytest.raises(UserError, match="did you mean quick"):
         experiment.suite("quik")
 
