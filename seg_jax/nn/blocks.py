@@ -95,7 +95,8 @@ class SeparableConv(nn.Module):
       kernel_size, stride, rate: of the depthwise part.
       norm: how both parts normalise.
       activation: after each of the two norms; "none" where the activation stands before the block.
-      depthwise_init, pointwise_init: initialisers of the kernels.
+      depthwise_init, pointwise_init: initialisers of the kernels; by default those of DeepLab v3+'s
+        release for its ASPP and decoder.
     """
 
     features: int
@@ -104,8 +105,8 @@ class SeparableConv(nn.Module):
     rate: Size = 1
     norm: Norm = Norm()
     activation: Activation = "relu"
-    depthwise_init: Initializer = nn.initializers.he_normal()
-    pointwise_init: Initializer = nn.initializers.he_normal()
+    depthwise_init: Initializer = nn.initializers.truncated_normal(0.33)
+    pointwise_init: Initializer = nn.initializers.truncated_normal(0.06)
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:

@@ -1,0 +1,206 @@
+"""MobileNetV2: inverted residuals with linear bottlenecks, plain or dilated.
+
+Sandler, Howard, Zhu, Zhmoginov & Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+CVPR 2018, arXiv:1801.04381; Table 2. Layer names and constants are those of TensorFlow's releases
+(tensorflow/models, research/slim and research/deeplab).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from seg_jax import checks
+from seg_jax.nn import torch_state
+from seg_jax.nn.blocks import ConvNorm, DepthwiseConvNorm
+from seg_jax.nn.norm import Norm
+
+# Table 2: expansion t, channels c, repetitions n, stride s of the first of them.
+_TABLE = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+_INIT = nn.initializers.truncated_normal(0.09)  # of all kernels in the release
+
+RELEASED_NORM = Norm(momentum=0.997, epsilon=1e-3)
+
+
+def divisible(channels: float, divisor: int) -> int:
+    """Return the multiple of `divisor` nearest to `channels`, but none that is 10 % below it.
+
+    >>> divisible(12.0, 1), divisible(12.0, 8), divisible(11.2, 8), divisible(17.6, 8)
+    (12, 16, 16, 16)
+    """
+    nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * channels else nearest
+
+
+class Unit(NamedTuple):
+    """What distinguishes one inverted residual from another.
+
+    Attributes:
+      name: as in TensorFlow: "expanded_conv", "expanded_conv_1", ...
+      expansion: factor from the input's channels to the depthwise convolution's.
+      channels: of the result at width 1.
+      stride, rate: of the depthwise convolution.
+      stage: its result is the map "c<stage>", unless a later unit's is.
+    """
+
+    name: str
+    expansion: int
+    channels: int
+    stride: int
+    rate: int
+    stage: int
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 up to the last bottleneck, slim's layer_18: 320 channels, no 1x1 to 1280.
+
+    At an output stride below 32 the units from that stride on keep the map's size, and stride
+    becomes rate from the next unit on. Convolutions pad symmetrically, as torchvision's;
+    TensorFlow's "SAME" is the same at image sides of 32 k + 1 and shifts even maps by one pixel.
+
+    Attributes:
+      output_stride: image pixels between two samples of the last map: 8, 16 or 32.
+      divisor: of every channel count after `width`. 1 in the DeepLab release, whose network of
+        half the width has 12 channels where slim's and torchvision's ImageNet networks, of divisor
+        8, have 16. No difference at width 1.
+      norm: of every convolution.
+      width: factor of every channel count, the release's "depth multiplier".
+    """
+
+    output_stride: int = 16
+    divisor: int = 1
+    norm: Norm = RELEASED_NORM
+    width: float = 1.0
+
+    @nn.nowrap
+    def units(self) -> tuple[Unit, ...]:
+        """Return the units in order.
+
+        Raises:
+          ValueError: an output stride that is not 8, 16 or 32.
+        """
+        checks.one_of((8, 16, 32), output_stride=self.output_stride)
+        units, stride, rate, stage = [], 2, 1, 1
+        for expansion, channels, count, first in _TABLE:
+            for step in (first, *(1,) * (count - 1)):
+                stage += step == 2
+                dilated = stride * step > self.output_stride
+                name = f"expanded_conv_{len(units)}" if units else "expanded_conv"
+                size = (expansion, channels, 1 if dilated else step, rate)
+                units.append(Unit(name, *size, stage))
+                stride, rate = (stride, rate * step) if dilated else (stride * step, rate)
+        return tuple(units)
+
+    @nn.nowrap
+    def scaled(self, channels: int) -> int:
+        """Return a channel count of the paper's at this width."""
+        checks.positive(width=self.width, divisor=self.divisor)
+        return divisible(max(4, channels * self.width), self.divisor)
+
+    @nn.compact
+    def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
+        """Return {"c1", ..., "c5": the last bottleneck before the next stride}, and "low_level":
+        what the release's decoder is made for, the depthwise convolution of layer_4 after ReLU6.
+
+        Args:
+          image: float [n h w c].
+          train: batch norms use the batch's statistics and update the running ones.
+
+        Returns:
+          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 at most `output_stride` and 16, 24, 32,
+          96 and 320 channels; "low_level" of stride 4 and 144 channels. The bottlenecks are linear:
+          they end in no ReLU.
+        """
+        units = self.units()
+        conv = ConvNorm(
+            self.scaled(32),
+            3,
+            2,
+            norm=self.norm,
+            activation="relu6",
+            kernel_init=_INIT,
+            name="conv",
+        )
+        x, features = conv(image, train=train), {}
+        for unit in units:
+            bottleneck = InvertedResidual(
+                unit, self.scaled(unit.channels), self.norm, name=unit.name
+            )
+            x, inner = bottleneck(x, train=train)
+            features[f"c{unit.stage}"] = x
+            if unit.stage == 2:  # layer_3 and layer_4
+                features["low_level"] = inner
+        return features
+
+
+class InvertedResidual(nn.Module):
+    """1x1 "expand", 3x3 "depthwise", both with ReLU6, and 1x1 "project" without.
+
+    The input is added where stride and channels allow it.
+
+    Attributes:
+      spec: expansion, stride, rate.
+      channels: of the result.
+      norm: of every convolution.
+    """
+
+    spec: Unit
+    channels: int
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: Any, *, train: bool) -> tuple[Any, Any]:
+        """Return the result [n h/s w/s channels] and what enters the projection [n h/s w/s e]."""
+        y, norm = x, self.norm
+        if self.spec.expansion > 1:
+            expanded = divisible(x.shape[-1] * self.spec.expansion, 8)
+            expand = ConvNorm(
+                expanded, 1, norm=norm, activation="relu6", kernel_init=_INIT, name="expand"
+            )
+            y = expand(y, train=train)
+        depthwise = DepthwiseConvNorm(
+            stride=self.spec.stride,
+            rate=self.spec.rate,
+            norm=norm,
+            activation="relu6",
+            kernel_init=_INIT,
+            name="depthwise",
+        )
+        inner = depthwise(y, train=train)
+        project = ConvNorm(
+            self.channels, 1, norm=norm, activation="none", kernel_init=_INIT, name="project"
+        )
+        y = project(inner, train=train)
+        return (x + y if y.shape == x.shape else y), inner
+
+
+def torchvision_layer(module: str) -> str | None:
+    """Return torchvision's name of a layer: "expanded_conv_1/project/bn" -> "features.2.conv.3"."""
+    if match := re.fullmatch(r"conv/(conv|bn)", module):
+        return f"features.0.{'01'[match[1] == 'bn']}"
+    pattern = r"expanded_conv(?:_(\d+))?/(expand|depthwise|project)/(conv|bn)"
+    if not (match := re.fullmatch(pattern, module)):
+        return None
+    unit, part, is_norm = int(match[1] or 0), match[2], match[3] == "bn"
+    # The first unit has no expansion; a projection stands flat in the Sequential.
+    position = {"expand": 0, "depthwise": 1, "project": 2}[part] - (unit == 0)
+    inner = f"{position + is_norm}" if part == "project" else f"{position}.{int(is_norm)}"
+    return f"features.{unit + 1}.conv.{inner}"
+
+
+def from_torchvision(model: MobileNetV2, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a MobileNetV2 from torchvision's mobilenet_v2.
+
+    Every leaf is covered and every tensor used but those of the 1x1 convolution to 1280 channels
+    and the classifier. torchvision's epsilon is 1e-5, `Norm()`'s; of narrower networks of its own
+    (width_mult) the divisor is 8.
+
+    Raises:
+      UserError: other weights; the layers that do not fit are listed.
+    """
+    ignore = r"(features\.18|classifier\.1)\..*"
+    return torch_state.import_state(model, state, torchvision_layer, ignore=ignore)
