@@ -16,7 +16,8 @@ from flax import linen as nn
 
 from seg_jax import config, data, experiment, inference, losses, optim
 
-SMALL_SIZES = ((65, 81), (97, 129), (188, 204))  # the first that a model takes
+NUMBERED = re.compile(r"(^|/)[A-Z]\w*_\d+/")  # a name that flax makes up
+SMALL_SIZES = ((65, 81), (64, 96), (97, 129), (188, 204))  # the first that a model takes
 
 
 @functools.cache
@@ -24,21 +25,29 @@ def get(name):
     return experiment.get(name)
 
 
-def abstract_image(chosen, size, dtype=jnp.float32, n=2):
-    return jax.ShapeDtypeStruct((n, *size, chosen.data.preprocessing.channels), dtype)
+def abstract_image(chosen, size):
+    return jax.ShapeDtypeStruct((2, *size, chosen.data.preprocessing.channels), jnp.float32)
 
 
-@functools.cache
-def variables_of(name):
-    """Shapes of the variables at full size."""
-    chosen = get(name)
-    return abstract_variables(chosen.model, abstract_image(chosen, chosen.data.augmentation.crop))
-
-
-def abstract_variables(model, image):
+@functools.cache  # for tests of one experiment, and for experiments of one model
+def initialise(model, shape):
+    """Shapes of (outputs, variables) at full size, for an image of `shape`."""
     return jax.eval_shape(
-        lambda key, image: model.init(key, image, train=False), jax.random.key(0), image
+        lambda key, image: model.init_with_output(key, image, train=False),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
     )
+
+
+def variables_of(name):
+    """Shapes of the variables, as training makes them."""
+    chosen = get(name)
+    return initialise(chosen.model, crop_of(chosen).shape)[1]
+
+
+def crop_of(chosen):
+    """The image of a training batch."""
+    return abstract_image(chosen, chosen.data.augmentation.crop)
 
 
 def by_name(tree):
@@ -77,36 +86,35 @@ def check_configuration(name):
 
 
 def check_layers(name):
-    """Every layer has a name of its own, and `width` thins the network."""
-    chosen = get(name)
-    variables = variables_of(name)
-    numbered = [path for path in by_name(variables) if re.search(r"(^|/)[A-Z]\w*_\d+/", path)]
+    """Every layer has a name of its own."""
+    numbered = [path for path in by_name(variables_of(name)) if NUMBERED.search(path)]
     assert not numbered, f"layers without a name: {numbered}"
-    image = abstract_image(chosen, chosen.data.augmentation.crop)
-    shrunk = abstract_variables(experiment.shrink(chosen.model, width=1 / 32), image)
-    assert set(by_name(shrunk)) == set(by_name(variables))
-    assert parameter_count(shrunk) < parameter_count(variables) / 2
 
 
 def check_outputs(name):
-    """Logits of the contract's size, at the sizes of training and of evaluation; float32 even from
-    a bfloat16 forward pass; the loss finds its heads.
+    """Logits of the contract's size: at the size of a training crop, and at that of an evaluation,
+    where the pass is one of training in bfloat16: the logits are float32 all the same.
     """
     chosen = get(name)
-    variables = variables_of(name)
-    image = abstract_image(chosen, chosen.data.augmentation.crop)
-    outputs = jax.eval_shape(functools.partial(apply_in_training, chosen), variables, image)
-    check_logits(chosen, image, outputs)
+    crop = crop_of(chosen)
+    check_logits(chosen, crop, initialise(chosen.model, crop.shape)[0])
+    size = inference.input_size((1, chosen.evaluation.bucket + 1), chosen.evaluation)
+    image = abstract_image(chosen, size)
+    check_logits(chosen, image, train_in_bfloat16(chosen.model, crop.shape, image.shape))
 
-    size = inference.input_size((375, 500), chosen.evaluation)
+
+@functools.cache
+def train_in_bfloat16(model, crop_shape, shape):
+    """Shapes of the outputs of a network that `crop_shape` initialised, for an image of `shape`."""
+    variables = initialise(model, crop_shape)[1]
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), variables["params"]
     )
-    image = abstract_image(chosen, size, jnp.bfloat16)
-    outputs = jax.eval_shape(
-        lambda v, x: chosen.model.apply(v, x, train=False), {**variables, "params": params}, image
+    return jax.eval_shape(
+        functools.partial(apply_in_training, model),
+        {**variables, "params": params},
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16),
     )
-    check_logits(chosen, image, outputs)
 
 
 def check_logits(chosen, image, outputs):
@@ -122,9 +130,9 @@ def check_logits(chosen, image, outputs):
         assert (logits.shape, logits.dtype) == (expected, jnp.float32), head
 
 
-def apply_in_training(chosen, variables, image):
+def apply_in_training(model, variables, image):
     key = jax.random.key(0)
-    outputs, _ = chosen.model.apply(
+    outputs, _ = model.apply(
         variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
     return outputs
@@ -184,9 +192,12 @@ def random_variables(variables, rng):
 
 
 def check_one_update(name, rng):
-    """Compiled, on a shrunk network: finite loss, and a gradient for every kernel."""
-    chosen = dataclasses.replace(get(name), model=experiment.shrink(get(name).model))
+    """Compiled, on a network shrunk by `width`: finite loss, and a gradient for every kernel."""
+    full = variables_of(name)
+    chosen = dataclasses.replace(get(name), model=experiment.shrink(get(name).model, width=1 / 32))
     image, variables = small_input(chosen)
+    assert set(by_name(variables)) == set(by_name(full))
+    assert parameter_count(variables) < parameter_count(full) / 2
     variables = random_variables(variables, rng)
     num_classes = chosen.model.num_classes
     label = rng.integers(0, num_classes, image.shape[:3]).astype(np.int32)
@@ -196,11 +207,10 @@ def check_one_update(name, rng):
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def update(params, image):
         def loss(params):
-            outputs = apply_in_training(chosen, {**variables, "params": params}, image)
+            outputs = apply_in_training(chosen.model, {**variables, "params": params}, image)
             check_logits(chosen, image, outputs)
             margin = inference.model_margin(chosen.model)
-            total, count = losses.loss_sums(outputs, label, chosen.loss, margin=margin)
-            return total / count.astype(jnp.float32)
+            return losses.loss_sums(outputs, label, chosen.loss, margin=margin)[0]
 
         return jax.value_and_grad(loss)(params)
 
@@ -217,7 +227,7 @@ def small_input(chosen):
     for size in SMALL_SIZES:
         image = abstract_image(chosen, size)
         try:
-            return image, abstract_variables(chosen.model, image)
+            return image, initialise(chosen.model, image.shape)[1]
         except ValueError as error:
             errors.append(str(error))
     raise AssertionError(f"{chosen.name} takes none of {SMALL_SIZES}: {errors}")
