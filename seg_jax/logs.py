@@ -10,6 +10,7 @@ Every line of metrics.jsonl is an object with "kind" and "step":
     event     message: started, resumed, a checkpoint that failed, ...
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -36,8 +37,12 @@ def read(run: Path) -> list[dict[str, Any]]:
 
 def training_seconds(run: Path) -> float | None:
     """Return the wall time a run has been trained for, all sittings together; None if unknown."""
-    seconds = [line["seconds"] for line in read(run) if "seconds" in line]
-    return seconds[-1] if seconds else None
+    return last(run, "train").get("seconds")
+
+
+def last(run: Path, kind: str) -> dict[str, Any]:
+    """Return the last line of a kind, empty if there is none."""
+    return next((line for line in reversed(read(run)) if line["kind"] == kind), {})
 
 
 class RunLog:
@@ -83,9 +88,10 @@ class RunLog:
 
     def close(self) -> None:
         """Write out what is buffered."""
-        if self._file is not None:
-            self._board.close()
-            self._file.close()
+        for file in filter(None, (self._board, self._file)):
+            # On a full disk this fails again; it must not hide the error that ends the run.
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 class Meter:

@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from tqdm import tqdm
 
-from seg_jax import checkpoint, data, logs, optim, run_folder, step, warm_start
+from seg_jax import checkpoint, data, logs, optim, reporting, run_folder, step, warm_start
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
 from seg_jax.data import pipeline
@@ -54,7 +54,7 @@ class RunSummary:
       step: updates done, in all sittings.
       trained: updates done in this one; 0: the run was finished before.
       seconds: wall time of this one.
-      metrics: the last line of the log.
+      metrics: the last line of the log that tells of a step.
     """
 
     run: Path
@@ -100,15 +100,18 @@ def fit(
             if first:  # fields that are free to change may have
                 run_folder.write_config(run, experiment)
             say(f"{run} is finished (step {end}): nothing to do")
-            return RunSummary(run, end, 0, 0.0, {})
+            return RunSummary(run, end, 0, 0.0, logs.last(run, "train"))
         job = _prepare(experiment, run, start, parallel, say)
         stack.callback(job.batches.close)
         if first:
             run_folder.write_config(run, experiment)
-        log = stack.enter_context(contextlib.closing(logs.RunLog(run, job.start, active=first)))
+        log = logs.RunLog(run, job.start, active=first)
+        stack.callback(log.close)
         log.event(job.start, f"{'resumed' if job.start else 'started'} {command}".strip())
-        bar = stack.enter_context(_progress_bar(experiment, job.start, shown=first and progress))
-        report = _Report(experiment, log, bar, job.batches.get_state())
+        bar = stack.enter_context(
+            reporting.progress_bar(experiment, job.start, shown=first and progress)
+        )
+        report = reporting.Report(experiment, log, bar, job.batches.get_state())
         _loop(job, report, evaluate)
     say(f"trained {run} to step {end} in {report.seconds():.0f} s")
     return RunSummary(run, end, end - job.start, report.seconds(), report.last)
@@ -147,18 +150,8 @@ def _prepare(
         f"  steps  {settings.steps} of {settings.batch_size} images ({epochs:.1f} epochs) "
         f"on {mesh.size} {mesh.devices.flat[0].device_kind} device(s), {settings.precision}"
     )
-    batches = pipeline.train_dataset(
-        source,
-        experiment.data,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
     metadata = {"images": len(source), "list": source.checksum}
-    state, optimizer, position = _first_state(experiment, run, start, metadata, say)
-    if position is not None:
-        batches.set_state(position)
+    state, optimizer, position = _first_state(experiment, run, start, source, metadata, say)
     per_device = functools.partial(
         step.train_step,
         model=experiment.model,
@@ -171,6 +164,16 @@ def _prepare(
     )
     compiled = parallelism.compile_step(per_device, mesh, implementation=implementation)
     state = parallelism.replicate(state, mesh)
+    batches = pipeline.train_dataset(
+        source,
+        experiment.data,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if position is not None:
+        batches.set_state(position)
     return _Job(experiment, run, mesh, compiled, state, batches, start or 0, metadata)
 
 
@@ -189,6 +192,7 @@ def _first_state(
     experiment: Experiment,
     run: Path,
     start: int | None,
+    source: Source,
     metadata: Mapping[str, Any],
     say: Callable,
 ) -> tuple[step.TrainState, Any, Any]:
@@ -197,6 +201,7 @@ def _first_state(
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     input_shape = (1, *crop, channels)
     shapes = step.variable_shapes(experiment.model, input_shape=input_shape)
+    _check_classes(experiment, shapes, input_shape, source)
     optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
     if start is None:
         variables = step.init_variables(
@@ -217,19 +222,33 @@ def _first_state(
     return found.state, optimizer, found.iterator
 
 
-def _loop(job: _Job, report: "_Report", evaluate: Evaluate | None) -> None:
+def _check_classes(
+    experiment: Experiment, shapes: Any, input_shape: tuple[int, ...], source: Source
+) -> None:
+    """Raise UserError unless the model scores the data set's classes."""
+    image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    apply = functools.partial(experiment.model.apply, train=False)
+    scored = jax.eval_shape(apply, shapes, image)[experiment.loss.heads[0][0]].shape[-1]
+    if scored != len(source.classes):
+        raise UserError(
+            f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
+            f"--model.num-classes {len(source.classes)}"
+        )
+
+
+def _loop(job: _Job, report: reporting.Report, evaluate: Evaluate | None) -> None:
     """Run the steps that are left; the state is saved at the last one, whatever the intervals."""
     settings = job.experiment.train
     key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # the key itself initialised
-    pending: collections.deque[_Sent] = collections.deque()
+    pending: collections.deque[reporting.Sent] = collections.deque()
     with futures.ThreadPoolExecutor(1) as reader, _termination() as terminated:
         for number in range(job.start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = parallelism.shard_batch(next(job.batches), job.mesh)
             fetched = (asked, time.monotonic())
             job.state, metrics = job.compiled(job.state, batch, key)
-            result = reader.submit(_read, metrics)
-            pending.append(_Sent(number, fetched, result, job.batches.get_state()))
+            result = reader.submit(reporting.read, metrics)
+            pending.append(reporting.Sent(number, fetched, result, job.batches.get_state()))
             stop = terminated(number)
             last = number == settings.steps
             save = stop or last or number % settings.checkpoint_every == 0
@@ -247,63 +266,7 @@ def _loop(job: _Job, report: "_Report", evaluate: Evaluate | None) -> None:
                 report.log.write("evaluate", number, evaluate(job.experiment, variables, number))
 
 
-class _Sent(NamedTuple):
-    """A step that was sent to the device."""
-
-    number: int
-    fetched: tuple[float, float]  # when its batch was asked for, and when it was there
-    result: futures.Future  # of `_read`
-    position: Any  # state of the iterator after its batch
-
-
-def _read(metrics: Any) -> tuple[dict[str, float], float]:
-    """Wait for a step; return its metrics, and when it was done."""
-    values = jax.device_get(metrics)
-    return {name: value.item() for name, value in values.items()}, time.monotonic()
-
-
-class _Report:
-    """Tells of finished steps, in order: log, progress bar, and the last good position."""
-
-    def __init__(self, experiment: Experiment, log: logs.RunLog, bar: tqdm, position: Any):
-        self.log, self.position, self.last = log, position, {}
-        self._settings, self._bar = experiment.train, bar
-        self._meter = logs.Meter(experiment.train.batch_size)
-        self._began = time.monotonic()
-
-    def seconds(self) -> float:
-        """Wall time of this sitting."""
-        return time.monotonic() - self._began
-
-    def finish(self, sent: _Sent) -> bool:
-        """Report a step; return whether its loss and gradient were finite."""
-        metrics, done = sent.result.result()
-        self._bar.update()
-        if not metrics.pop("finite"):
-            self.last = {"step": sent.number, **metrics}
-            return False
-        self.position = sent.position
-        rate = metrics.pop("learning_rate")
-        self._meter.add(metrics, fetched=sent.fetched, done=done)
-        if sent.number % self._settings.log_every == 0 or sent.number == self._settings.steps:
-            self._write(sent.number, rate)
-        return True
-
-    def _write(self, number: int, rate: float) -> None:
-        values = {**self._meter.take(), "learning_rate": rate}
-        memory = logs.device_memory_gib()
-        if memory is not None:
-            values["memory_gib"] = memory
-        values["seconds"] = self.log.seconds_before + self.seconds()
-        self.log.write("train", number, values)
-        self.last = values
-        shown = {"loss": f"{values['loss']:.4g}"}
-        if "images_per_second" in values:
-            shown["img/s"] = f"{values['images_per_second']:.1f}"
-        self._bar.set_postfix(shown, refresh=False)
-
-
-def _save(job: _Job, report: _Report, *, must: bool) -> None:
+def _save(job: _Job, report: reporting.Report, *, must: bool) -> None:
     """Write a checkpoint. A failure is logged, and ends the run only if this one must be there."""
     number = int(job.state.step)
     try:
@@ -322,7 +285,7 @@ def _save(job: _Job, report: _Report, *, must: bool) -> None:
         _log.warning("%s; the run goes on, the last good checkpoint stays", error)
 
 
-def _diverged(job: _Job, report: _Report) -> NonFiniteLoss:
+def _diverged(job: _Job, report: reporting.Report) -> NonFiniteLoss:
     """Save the state before the bad step, and return the error to raise."""
     bad, good = report.last, int(job.state.step)
     what = f"loss {bad['loss']}, gradient norm {bad['grad_norm']} at step {bad['step']}"
@@ -357,16 +320,3 @@ def _termination() -> Iterator[Callable[[int], bool]]:
         yield lambda number: came.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _progress_bar(experiment: Experiment, start: int, *, shown: bool) -> tqdm:
-    interval = 0.1 if sys.stderr.isatty() else 30.0  # a log file gets a line now and then
-    return tqdm(
-        total=experiment.train.steps,
-        initial=start,
-        desc=experiment.name or "training",
-        unit="step",
-        mininterval=interval,
-        disable=not shown,
-        dynamic_ncols=True,
-    )

@@ -38,7 +38,7 @@ def from_run(variables: dict[str, Any], init: str, run: Path) -> tuple[dict[str,
       UserError: there is no such run, or no layer of it fits.
     """
     source = find_run(init, run)
-    _, weights, step = checkpoint.restore_variables(source)
+    experiment, weights, step = checkpoint.restore_variables(source)
     variables, layers = copy_matching(variables, weights)
     copied = [name for name, problem in layers.items() if problem is None]
     if not copied:
@@ -47,7 +47,10 @@ def from_run(variables: dict[str, Any], init: str, run: Path) -> tuple[dict[str,
             f"train.init {init!r}: no layer of {source} fits; it has {', '.join(theirs[:3])}, ..., "
             f"this network {', '.join(list(layers)[:3])}, ..."
         )
-    report = [f"init from {source}, step {step}: {len(copied)} of {len(layers)} layers copied"]
+    report = [
+        f"init from {source}, step {step} of {experiment.train.steps}: "
+        f"{len(copied)} of {len(layers)} layers copied"
+    ]
     width = max(map(len, layers))
     for name, problem in layers.items():
         report.append(f"  {name:<{width}}  " + (f"kept: {problem}" if problem else "copied"))

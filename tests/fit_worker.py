@@ -13,7 +13,11 @@ from seg_jax.experiment import Experiment
 
 def make_experiment(root: Path, *, steps: int) -> Experiment:
     return tiny.experiment(
-        model=tiny.Tiny(dropout=0.5), root=root, steps=steps, checkpoint_every=3, evaluate_every=1
+        model=tiny.voc_model(dropout=0.5),
+        root=root,
+        steps=steps,
+        checkpoint_every=3,
+        evaluate_every=1,
     )
 
 

@@ -1,6 +1,7 @@
 """Checkpoints come back bit for bit, or not at all."""
 
 import dataclasses
+import gc
 import logging
 import resource
 import shutil
@@ -147,6 +148,8 @@ def test_an_interrupted_save_does_not_count_and_is_cleared_away(tmp_path, state,
     assert sorted(path.name for path in folder.iterdir()) == ["00000001", "00000004"]
 
 
+# Orbax drops the coroutines of a write that failed without awaiting them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_leaves_the_last_good_one(tmp_path, state, rng):
     large = {"large": rng.normal(size=10_000).astype(np.float32)}
     wide = dataclasses.replace(state, params=state.params | large)
@@ -158,6 +161,7 @@ def test_a_write_that_fails_leaves_the_last_good_one(tmp_path, state, rng):
             save(tmp_path, at(wide, 2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    gc.collect()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000001"]
     assert_identical(restore(tmp_path, wide).state, at(wide, 1))
     save(tmp_path, at(wide, 2))

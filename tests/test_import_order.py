@@ -34,6 +34,7 @@ _LATE = {
     "run_folder",
     "checkpoint",
     "warm_start",
+    "reporting",
     "train",
     "inference",
     "tally",

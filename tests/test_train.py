@@ -44,7 +44,7 @@ def root(tmp_path_factory):
 def whole(root, tmp_path_factory):
     """A run that nothing interrupted: (experiment, folder)."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    experiment = tiny.experiment(model=tiny.Tiny(dropout=0.5), root=root, checkpoint_every=2)
+    experiment = tiny.experiment(model=tiny.voc_model(dropout=0.5), root=root, checkpoint_every=2)
     summary = train.fit(experiment, folder)
     assert (summary.step, summary.trained) == (6, 6)
     return experiment, folder
@@ -102,6 +102,7 @@ def test_a_finished_run_is_left_alone_and_needs_no_data(whole, tmp_path, capsys)
     before = (run / "metrics.jsonl").read_bytes()
     moved = dataclasses.replace(experiment.data, root=tmp_path / "gone")
     summary = train.fit(dataclasses.replace(experiment, data=moved), run)
+    assert summary.metrics == lines_of(run, "train")[-1]
     assert summary.trained == 0 and "is finished (step 6): nothing to do" in capsys.readouterr().out
     assert (run / "metrics.jsonl").read_bytes() == before
 
@@ -236,7 +237,7 @@ def test_another_configuration_is_refused_naming_every_field(whole, tmp_path):
     other = dataclasses.replace(
         experiment,
         optim=dataclasses.replace(experiment.optim, base_lr=0.5, momentum=0.8),
-        model=tiny.Tiny(dropout=0.25),
+        model=tiny.voc_model(dropout=0.25),
         train=dataclasses.replace(experiment.train, log_every=7),
     )
     with pytest.raises(UserError) as refused:
@@ -297,13 +298,19 @@ def test_a_batch_size_that_does_not_divide_is_refused_before_anything_is_written
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_model_of_other_classes_is_refused_before_training(root, tmp_path):
+    four = tiny.experiment(model=tiny.Tiny(num_classes=4), root=root)
+    with pytest.raises(UserError, match="scores 4 classes, voc2012-part has 21: set --model.num"):
+        train.fit(four, tmp_path)
+
+
 def test_init_takes_what_fits_from_a_run_beside_this_one(whole, root, capsys):
     _, run = whole
-    wider = tiny.experiment(
-        "wider", model=tiny.Tiny(num_classes=5), root=root, init="whole", evaluate_every=1
+    larger = tiny.experiment(
+        "larger", model=tiny.voc_model(score_size=3), root=root, init="whole", evaluate_every=1
     )
-    frozen = dataclasses.replace(wider.optim, rules=(tiny.Rule(".*", lr=0.0),))
-    wider = dataclasses.replace(wider, optim=frozen)
+    frozen = dataclasses.replace(larger.optim, rules=(tiny.Rule(".*", lr=0.0),))
+    larger = dataclasses.replace(larger, optim=frozen)
     found = {}
 
     def look(experiment, variables, step):
@@ -311,14 +318,14 @@ def test_init_takes_what_fits_from_a_run_beside_this_one(whole, root, capsys):
         raise Stop
 
     with pytest.raises(Stop):
-        train.fit(wider, run.parent / "wider", evaluate=look)
+        train.fit(larger, run.parent / "larger", evaluate=look)
     params = variables_of(run)["params"]
     np.testing.assert_array_equal(found["params"]["conv"]["kernel"], params["conv"]["kernel"])
-    assert found["params"]["score"]["kernel"].shape[-1] == 5
+    assert found["params"]["score"]["kernel"].shape == (3, 3, 4, 21)
     printed = capsys.readouterr().out
-    assert f"init from {run}, step 6: 2 of 3 layers copied" in printed
+    assert f"init from {run}, step 6 of 6: 2 of 3 layers copied" in printed
     assert "norm   copied" in printed
-    assert "score  kept: bias is (3,) there, (5,) here" in printed
+    assert "score  kept: kernel is (1, 1, 4, 21) there, (3, 3, 4, 21) here" in printed
 
 
 def test_init_that_is_not_there_or_does_not_fit_is_named(whole, root):
@@ -329,7 +336,7 @@ def test_init_that_is_not_there_or_does_not_fit_is_named(whole, root):
     class Other(tiny.nn.Module):
         @tiny.nn.compact
         def __call__(self, image, *, train):
-            return {"out": tiny.nn.Conv(3, (1, 1), name="only")(image)}
+            return {"out": tiny.nn.Conv(21, (1, 1), name="only")(image)}
 
     alien = tiny.experiment(model=Other(), root=root, init=str(run))
     with pytest.raises(UserError, match="no layer of .* fits; it has conv, norm, .* network only"):

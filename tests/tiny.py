@@ -16,7 +16,7 @@ from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
-from seg_jax.types import IGNORE
+from seg_jax.types import IGNORE, VOC_CLASSES
 
 CLASSES = 3
 MEAN = LossConfig()
@@ -34,6 +34,7 @@ class Tiny(nn.Module):
     norm: Norm | None = Norm()
     dropout: float = 0.0
     num_classes: int = CLASSES
+    score_size: int = 1
 
     @nn.compact
     def __call__(self, image, *, train):
@@ -42,7 +43,7 @@ class Tiny(nn.Module):
             x = BatchNorm(self.norm, name="norm")(x, train=train)
         x = nn.relu(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Conv(self.num_classes, (1, 1), name="score")(x)
+        x = nn.Conv(self.num_classes, (self.score_size, self.score_size), name="score")(x)
         return {"out": x.astype(jnp.float32)}
 
 
@@ -91,13 +92,17 @@ def setup_scalar(model, **options):
     return state, per_device(model, optimizer, config=config, **options)
 
 
+def voc_model(**fields):
+    return Tiny(num_classes=len(VOC_CLASSES), **fields)
+
+
 def experiment(name="tiny", *, model=None, root=None, **train):
     """An experiment on a folder of small pictures."""
     return Experiment(
         name=name,
         family="Tiny",
         paper="none",
-        model=model or Tiny(),
+        model=model or voc_model(),
         data=DataConfig(
             dataset="voc2012",
             root=root,
