@@ -124,8 +124,10 @@ def _check(model: GCN) -> None:
         raise ValueError(f"kernel_size {model.kernel_size} must be odd and positive")
     if model.context == "stacked" and model.kernel_size < 3:
         raise ValueError(f"kernel_size {model.kernel_size}: a stack of 3x3 begins at 3")
-    if model.backbone.output_stride != 32 or model.backbone.variant == "slim":
+    net = model.backbone
+    if (net.output_stride, net.pool_rounding) != (32, "floor") or net.variant == "slim":
         raise ValueError(
-            "backbone must halve its map from block to block: output_stride 32 and no 'slim' "
-            f"variant, got output_stride {model.backbone.output_stride}, {model.backbone.variant!r}"
+            "backbone must halve its map from block to block: output_stride 32, pool_rounding "
+            f"'floor' and no 'slim' variant, got {net.output_stride}, {net.pool_rounding!r}, "
+            f"{net.variant!r}"
         )

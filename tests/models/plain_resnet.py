@@ -22,12 +22,15 @@ def layer(variables, name):
     return variables["params"][name], variables["batch_stats"][name]
 
 
-def stem(x, variables):
-    """7x7, or three 3x3; then a 3x3 maximum pool that rounds up, as Caffe's."""
+def stem(x, variables, pool_rounding):
+    """7x7, or three 3x3; then a 3x3 maximum pool with stride 2 and padding 1."""
     for name, stride in (("conv1", 2), ("conv1_1", 2), ("conv1_2", 1), ("conv1_3", 1)):
         if name in variables["params"]:
             x = plain.relu(conv_bn(x, layer(variables, name), stride=stride))
-    return plain.max_pool_padded(x, window=3, stride=2, pad=1)
+    pooled = plain.max_pool_padded(x, window=3, stride=2, pad=1)  # rounds up
+    if pool_rounding == "ceil":
+        return pooled
+    return pooled[: (x.shape[0] + 1) // 2, : (x.shape[1] + 1) // 2]
 
 
 def unit(x, variables, *, strides=(1, 1), rate=1):
@@ -43,12 +46,12 @@ def unit(x, variables, *, strides=(1, 1), rate=1):
     return plain.relu(x + residual), residual
 
 
-def features(image, variables, plan):
+def features(image, variables, plan, pool_rounding="ceil"):
     """Maps by block, and the residual of block 1's first unit.
 
     plan: of each block its units, each ((stride of conv1, stride of conv2), rate).
     """
-    x, maps = stem(image, variables), []
+    x, maps = stem(image, variables, pool_rounding), []
     for block, units in enumerate(plan, start=1):
         for index, (strides, rate) in enumerate(units, start=1):
             own = pick(variables, f"block{block}_unit{index}")
