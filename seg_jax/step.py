@@ -121,6 +121,10 @@ def train_step(
     # with the cast both agree.
     params = lax.pcast(state.params, DATA_AXIS, to="varying")
 
+    objective = functools.partial(
+        _objective, model=model, loss=loss, preprocessing=preprocessing, precision=precision
+    )
+
     def gradient(batch_stats, batch, key):
         """Sums of a micro-batch (gradient, loss, its divisor, correct and valid pixels), and its
         new batch_stats.
@@ -129,20 +133,6 @@ def train_step(
             params, batch_stats, batch, key
         )
         return (grads, total, *counts), _average_change(batch_stats, new)
-
-    def objective(params, batch_stats, batch, key):
-        variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
-        image = preprocessing(batch["image"]).astype(precision)
-        outputs, changed = model.apply(
-            variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-        )
-        margin = getattr(model, "margin", 0)
-        total, count = losses.loss_sums(
-            outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
-        )
-        head = loss.heads[0][0]
-        pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
-        return total, ((count, *pixels), changed.get("batch_stats", {}))
 
     sums, batch_stats = _accumulate(gradient, state.batch_stats, batch, key, accumulate)
     grads, total, count, correct, pixels = lax.psum(sums, DATA_AXIS)
@@ -158,6 +148,22 @@ def train_step(
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
     state = _update(state, grads, batch_stats, optimizer, finite)
     return state, metrics | {"finite": finite}
+
+
+def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision):
+    """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
+    variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
+    image = preprocessing(batch["image"]).astype(precision)
+    outputs, changed = model.apply(
+        variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+    )
+    margin = getattr(model, "margin", 0)
+    total, count = losses.loss_sums(
+        outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
+    )
+    head = loss.heads[0][0]
+    pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
+    return total, ((count, *pixels), changed.get("batch_stats", {}))
 
 
 def _update(

@@ -228,7 +228,7 @@ def _check_classes(
     """Raise UserError unless the model scores the data set's classes."""
     image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     apply = functools.partial(experiment.model.apply, train=False)
-    scored = jax.eval_shape(apply, shapes, image)[experiment.loss.heads[0][0]].shape[-1]
+    scored = jax.eval_shape(apply, shapes, image)["out"].shape[-1]
     if scored != len(source.classes):
         raise UserError(
             f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
