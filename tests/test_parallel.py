@@ -161,3 +161,16 @@ def test_distributed_without_coordinator_says_how(monkeypatch):
     monkeypatch.setenv("SEG_JAX_COORDINATOR", "localhost:1")
     with pytest.raises(checks.UserError, match="SEG_JAX_PROCESSES, SEG_JAX_PROCESS not set"):
         parallel.initialize_distributed()
+
+
+def test_the_compilation_cache_lies_where_the_user_says(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert parallel.enable_compilation_cache() == tmp_path / "seg_jax" / "xla"
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
+        assert parallel.enable_compilation_cache() == tmp_path / "mine"
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

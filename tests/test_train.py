@@ -97,6 +97,11 @@ def test_the_folder_tells_the_whole_story(whole):
     assert list((run / "tensorboard").glob("events*"))[0].stat().st_size > 0
 
 
+def test_compiled_programs_are_kept_on_disk(whole):
+    kept = [path.name for path in Path(jax.config.jax_compilation_cache_dir).iterdir()]
+    assert any("train_step" in name for name in kept)
+
+
 def test_a_finished_run_is_left_alone_and_needs_no_data(whole, tmp_path, capsys):
     experiment, run = whole
     before = (run / "metrics.jsonl").read_bytes()
