@@ -200,9 +200,12 @@ def _first_state(
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     input_shape = (1, *crop, channels)
-    shapes = step.variable_shapes(experiment.model, input_shape=input_shape)
+    try:
+        shapes = step.variable_shapes(experiment.model, input_shape=input_shape)
+        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+    except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
+        raise UserError(f"{experiment.name or experiment.family}: {error}") from error
     _check_classes(experiment, shapes, input_shape, source)
-    optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
     if start is None:
         variables = step.init_variables(
             experiment.model, input_shape=input_shape, seed=settings.seed
