@@ -4,7 +4,7 @@ Its figures of 80.3 mIoU and more come from three stages, the first of which nee
 images padded to 640 px, then VOC and SBD, then VOC alone). The others of section 4.1 are fields:
 Table 1's kernels `--model.kernel-size 3`, Table 2's dense ones `--model.context plain`, Tables 3
 and 4's stacks `--model.context stacked`, without boundary refinement `--model.no-refinement`, and
-section 4.3's ResNet50-GCN `--model.backbone.unit gcn`.
+its ResNet50-GCN `--model.backbone.unit gcn`.
 """
 
 from experiments.quick import quick

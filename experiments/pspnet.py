@@ -23,7 +23,7 @@ from seg_jax.optim import OptimConfig, Rule, Schedule
 
 PAPER = "Zhao, Shi, Qi, Wang & Jia, CVPR 2017, arXiv:1612.01105"
 CAFFE_NORM = Norm(momentum=0.95, epsilon=1e-5)
-# Section 4.1 and the release's prototxt: what is new learns ten times as fast.
+# The release's prototxt: what is new learns ten times as fast.
 RULES = (
     Rule("(out|aux)_head/score/bias", lr=20.0),
     Rule("(pyramid|out_head|aux_head)/.*/kernel", lr=10.0),
@@ -31,7 +31,7 @@ RULES = (
     Rule("backbone/.*/bn/.*", decay=0.0),
     Rule("backbone/.*/kernel"),
 )
-# The auxiliary loss weighs 0.4 (Table 1).
+# The auxiliary loss weighs 0.4 (sections 4 and 5.2).
 LOSSES = LossConfig(heads=(("out", 1.0), ("aux", 0.4)), label_grids=((0, 8), (0, 8)))
 
 
@@ -46,7 +46,7 @@ def _pspnet(depth: Depth, norm: Norm, *, width: float = 1.0) -> PSPNet:
 
 
 def _voc(depth: Depth) -> Experiment:
-    """Sections 4.1 and 4.3: 30,000 steps of 16 crops, synchronised norms.
+    """Sections 5.1 and 5.3: 30,000 steps of 16 crops, synchronised norms.
 
     Deviates: no rotation (10 degrees) and no Gaussian blur. Evaluated in one pass over the whole
     image; the paper's figures are of 473 px crops that overlap by a third, six scales and mirror
@@ -87,7 +87,7 @@ def pspnet_resnet50_voc() -> Experiment:
 
 @register("pspnet_resnet101_voc", suites=("published", "voc"))
 def pspnet_resnet101_voc() -> Experiment:
-    """PSPNet-101: 82.6 mIoU on VOC 2012 test (Table 7), 79.07 on val (semseg's README).
+    """PSPNet-101: 82.6 mIoU on VOC 2012 test, 79.07 on val (semseg's README).
 
         python -m seg_jax train pspnet_resnet101_voc
 

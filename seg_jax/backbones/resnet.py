@@ -85,7 +85,7 @@ class ResNet(nn.Module):
       cascade: copies of block 4 that follow it, 3 for DeepLab v3's blocks 5 to 7 (Figure 3); each
         doubles the stride or the rate once more.
       unit: "bottleneck"; or "gcn", whose first two convolutions are a global convolution of
-        size 5 (ResNet-GCN: Large Kernel Matters, section 4.3).
+        size 5 (ResNet-GCN: Large Kernel Matters, section 4.1).
       pool_rounding: of the stem's pooled size; "ceil" is Caffe's. They differ at image
         sides of 4 k and 4 k - 1.
       norm: of every convolution.
@@ -219,7 +219,7 @@ class Bottleneck(nn.Module):
 def _gcn_channels(inner: int) -> int:
     """Return g for which a unit with a global convolution has as many weights as a bottleneck.
 
-    Section 4.3 asks for similar cost. With 4 m channels in and out, m inner and k = 5:
+    The paper asks for similar cost. With 4 m channels in and out, m inner and k = 5:
     2 k (4 m g + g^2) + 4 m g = 4 m^2 + 9 m^2 + 4 m^2, so g = 0.3574 m.
     """
     return max(1, round(0.3574 * inner))

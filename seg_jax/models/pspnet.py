@@ -58,7 +58,7 @@ class PSPNet(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      aux: a second head on block 3, which only training uses (section 3.3).
+      aux: a second head on block 3, which only training uses (section 4).
       dropout: rate before the scores, of single elements (Caffe; semseg drops whole channels).
       norm: of the pyramid and the heads.
       width: factor of the heads' channel counts.

@@ -43,7 +43,7 @@ def test_strides_and_rates(variant, output_stride):
     ("output_stride", "rates"), [(16, (2, 4, 8)), (8, (4, 8, 16)), (32, (1, 2, 4))]
 )
 def test_multi_grid_multiplies_the_rate(output_stride, rates):
-    """DeepLab v3, section 3.3: rates 2 x (1, 2, 4) at output stride 16."""
+    """DeepLab v3, section 3.2.1: rates 2 x (1, 2, 4) at output stride 16."""
     model = ResNet(101, variant="slim", output_stride=output_stride, multi_grid=(1, 2, 4))
     assert tuple(rate for _, rate in plan_of(model)[3]) == rates
     assert {rate for _, rate in plan_of(model)[2]} == {2 if output_stride == 8 else 1}
@@ -191,7 +191,7 @@ def test_receptive_field_ends_where_the_kernels_do(rng):
 
 
 def test_units_of_global_convolutions_weigh_about_as_much():
-    """Large Kernel Matters, section 4.3: the sizes are chosen for a similar cost."""
+    """Large Kernel Matters, section 4.1: the sizes are chosen for a similar cost."""
     counts = []
     for unit in ("bottleneck", "gcn"):
         features, variables = evaluate_shapes(ResNet(50, unit=unit), (64, 64))

@@ -7,9 +7,10 @@ import plain_layers as plain
 import plain_resnet
 import pytest
 
-from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones.resnet import Bottleneck, ResNet, Unit
 from seg_jax.models.gcn import GCN
 from seg_jax.nn.global_conv import GlobalConv
+from seg_jax.nn.norm import Norm
 
 # torchvision's ResNet of one unit a block: ((stride of conv1, of conv2), rate).
 PLAN = [[((1, 1), 1)], [((1, 2), 1)], [((1, 2), 1)], [((1, 2), 1)]]
@@ -106,6 +107,32 @@ def test_global_convolution_is_a_dense_one_of_two_terms(stride, rate, rng):
     dense = {"kernel": left + right}
     expected = plain.conv(np.float64(x[0]), dense, pad=rate * (k // 2), stride=stride, rate=rate)
     plain.assert_close(actual[0], expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_unit_of_resnet_gcn_equals_numpy(stride, rng):
+    """Norm and ReLU after each of the four convolutions; then as a bottleneck's."""
+    unit = Bottleneck(Unit(2, 1, 16, stride, 1), "conv2", "gcn", Norm(), 1.0)
+    x = np.float32(rng.normal(size=(1, 9, 8, 6)))
+    variables = plain.random_variables(unit, x.shape, rng)
+    actual, residual = plain.quick_jit(lambda v: unit.apply(v, x, train=False))(variables)
+    cross = plain_resnet.pick(variables, "gcn")
+
+    def along(x, name):
+        params, statistics = plain_resnet.layer(cross, name)
+        conv, column = params["conv"], name.endswith("column")
+        kernel = np.zeros((5, 5, *conv["kernel"].shape[2:]))
+        kernel[(slice(None), 2) if column else 2] = np.squeeze(conv["kernel"], 1 if column else 0)
+        x = plain.conv(x, {"kernel": kernel}, pad=2)
+        x = x[::stride] if column else x[:, ::stride]
+        return plain.relu(plain.batch_norm(x, params["bn"], statistics["bn"], plain_resnet.EPSILON))
+
+    x = np.float64(x[0])
+    y = along(along(x, "left_column"), "left_row") + along(along(x, "right_row"), "right_column")
+    y = plain_resnet.conv_bn(y, plain_resnet.layer(variables, "conv3"))
+    plain.assert_close(residual[0], y)
+    shortcut = plain_resnet.layer(variables, "shortcut")
+    plain.assert_close(actual[0], plain.relu(y + plain_resnet.conv_bn(x, shortcut, stride=stride)))
 
 
 def reference(image, variables, plan, *, refine):
