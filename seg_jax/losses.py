@@ -84,7 +84,7 @@ def cross_entropy_sums(
     label = label.astype(jnp.int32)
     valid = label != IGNORE
     # A comparison, where a gather would do: the gradient of a gather is a scatter.
-    truth = label[..., None] == jnp.arange(num_classes)[None, None, None]
+    truth = label[..., None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, None]
     picked = jnp.sum(jnp.where(truth, logits, 0.0), axis=-1)
     loss = jax.nn.logsumexp(logits, axis=-1) - picked
     if class_weights:

@@ -107,6 +107,17 @@ class VGG(nn.Module):
         return grid
 
 
+def torchvision_layers(depths: tuple[int, ...]) -> dict[str, str]:
+    """Return torchvision's names of the layers: {"conv1_1": "features.0", ...}."""
+    names, position = {}, 0  # torchvision counts convolutions, ReLUs and pools alike
+    for stage, depth in enumerate(depths, start=1):
+        for layer in range(1, depth + 1):
+            names[f"conv{stage}_{layer}"] = f"features.{position}"
+            position += 2
+        position += 1
+    return names
+
+
 def from_torchvision(model: VGG, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the variables of a VGG from torchvision's vgg16 (or vgg11, 13, 19, by `depths`).
 
@@ -116,11 +127,6 @@ def from_torchvision(model: VGG, state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: other weights; the layers that do not fit are listed.
     """
-    numbers, position = {}, 0  # torchvision counts convolutions, ReLUs and pools alike
-    for stage, depth in enumerate(model.depths, start=1):
-        for layer in range(1, depth + 1):
-            numbers[f"conv{stage}_{layer}"] = f"features.{position}"
-            position += 2
-        position += 1
+    layers = torchvision_layers(model.depths)
     ignore = r"classifier\.\d+\.(weight|bias)"
-    return torch_state.import_state(model, state, numbers.get, ignore=ignore)
+    return torch_state.import_state(model, state, layers.get, ignore=ignore)

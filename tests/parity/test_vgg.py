@@ -11,7 +11,7 @@ from seg_jax.nn.conv import Conv
 from seg_jax.nn.resize import resize_half_pixel
 
 torch = parity.torch
-NAME, REFERENCE = "VGG-16 trunk", "torchvision vgg16, its classifier 1x1"
+NAME, REFERENCE = "vgg16 trunk", "torchvision vgg16, its classifier 1x1"
 FLOOR = vgg.VGG(pool_rounding="floor")  # torchvision's pools
 
 
@@ -42,20 +42,12 @@ class TorchScored(torch.nn.Module):
 
 
 def import_state(state):
-    """The trunk by its own function, the classifier beside it."""
-    classifier = {name: state[name] for name in state if name.startswith("classifier")}
-    trunk = {name: state[name] for name in state if name not in classifier}
-    params = {"trunk": vgg.from_torchvision(FLOOR, trunk)["params"]}
-    score = torch_state.import_state(Score(), classifier, lambda module: module)
-    return {"params": params | score["params"]}
+    layers = vgg.torchvision_layers(FLOOR.depths)
 
+    def layer(module):
+        return module if module == "classifier" else layers.get(module.removeprefix("trunk/"))
 
-class Score(nn.Module):
-    """What `Scored` has beside its trunk."""
-
-    @nn.compact
-    def __call__(self, image, *, train):
-        return Conv(21, 1, name="classifier")(image[..., :1].repeat(512, axis=-1))
+    return torch_state.import_state(Scored(FLOOR), state, layer)
 
 
 @pytest.fixture(scope="module")
