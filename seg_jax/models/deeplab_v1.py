@@ -30,9 +30,9 @@ _BRANCH_STDDEV = {"pool4_fc": 0.005, "pool3_ms": 0.0}
 class DeepLabV1(nn.Module):
     """DeepLab, from VGG-16 as it is to LargeFOV and MSc-LargeFOV.
 
-    The variants of the paper's Table 2, and what they see of the image:
+    The variants of the paper's Table 2, with the field of view that it gives to fc6:
 
-        name                fc6_kernel  fc6_rate  fc_channels  pool5a     pools      field
+        name                fc6_kernel  fc6_rate  fc_channels  pool5a     pools      view
         DeepLab             4           4         4096         "none"     POOLS_2X2  128 px
         DeepLab-4x4         4           8         4096         "none"     POOLS_2X2  224 px
         DeepLab-7x7         7           4         4096         "none"     POOLS_2X2  224 px

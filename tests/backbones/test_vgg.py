@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seg_jax.backbones.vgg import VGG
+from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG, Pool
+from seg_jax.nn.grid import Grid
 
 
 def evaluate_shapes(model, size):
@@ -43,6 +44,26 @@ def test_width_and_depths_shrink_it():
     features, variables = evaluate_shapes(VGG(width=1 / 8, depths=(1, 1, 1, 1, 1)), (64, 64))
     assert [features[f"c{stage}"].shape[3] for stage in range(1, 6)] == [8, 16, 32, 64, 64]
     assert len(variables["params"]) == 5
+
+
+def test_deeplabs_trunk_keeps_its_map_at_an_eighth():
+    """Windows of 3 keep samples on pixels 0, 8, ...; those of 2, half a pixel after 0."""
+    model = VGG(width=1 / 16, pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES)
+    features, variables = evaluate_shapes(model, (321, 321))
+    assert [features[f"c{stage}"].shape[1] for stage in range(1, 6)] == [161, 81, 41, 41, 41]
+    assert [model.grid(stage) for stage in range(6)] == [
+        Grid(stride) for stride in (1, 2, 4, 8, 8, 8)
+    ]
+    plain = evaluate_shapes(VGG(width=1 / 16), (321, 321))[1]
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain)
+    windows_of_2 = (*(Pool(2, 2, 1),) * 3, Pool(2, 1, 0), Pool(3, 1, 1))
+    assert VGG(pools=windows_of_2, rates=DEEPLAB_RATES).grid(5) == Grid(8, 0.5)
+
+
+@pytest.mark.parametrize("field", ["depths", "pools", "rates"])
+def test_every_stage_wants_its_own(field):
+    with pytest.raises(ValueError, match=f"{field} .* must be five, one a stage"):
+        evaluate_shapes(VGG(**{field: getattr(VGG(), field)[:4]}), (64, 64))
 
 
 @pytest.mark.parametrize("padding", [1, 20])
