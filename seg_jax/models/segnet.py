@@ -11,10 +11,11 @@ cannot be tested. The running averages here replace it: with a momentum of 0.99 
 about a hundred batches, which is one pass over CamVid.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -149,7 +150,7 @@ class SegNetBasic(nn.Module):
     @nn.compact
     def __call__(self, image: Any, *, train: bool, sampling: bool = False) -> dict[str, Any]:
         """Return {"out": float32 [n h w k]}; arguments as those of `SegNet`."""
-        checks.one_of(Decoder.__args__, decoder=self.decoder)
+        checks.one_of(get_args(Decoder), decoder=self.decoder)
         off = not (train or sampling)
         x = local_response_norm(image)  # the paper: "local contrast normalization"
         pools = []
@@ -215,9 +216,9 @@ class SegNetBasic(nn.Module):
 def local_response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> Any:
     """Return x / (1 + alpha/size * sum of squares over `size` neighbouring channels)^beta.
 
-    Caffe's LRN layer across the channels of x [n h w c]; computed in float32.
+    Caffe's LRN layer across the channels of x [n h w c]; computed in float32 at least.
     """
-    wide = x.astype(jnp.float32)
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
     before = (size - 1) // 2
     squares = jnp.pad(wide**2, ((0, 0), (0, 0), (0, 0), (before, size - 1 - before)))
     total = sum(squares[..., i : i + x.shape[-1]] for i in range(size))

@@ -2,6 +2,8 @@
 authors' released networks; sizes, parameter counts, dropout and its Monte Carlo samples.
 """
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from seg_jax.models import segnet
 from seg_jax.models.segnet import SegNet, SegNetBasic
 
 VGG16, SHORT = (2, 2, 3, 3, 3), (1, 2, 1, 1, 2)
-DECODERS = segnet.Decoder.__args__
+DECODERS = get_args(segnet.Decoder)
 COUNTS = (1_416_587, 1_416_587, 626_315, 613_003, 646_124, 643_979, 1_661_579, 1_661_579)
 
 
