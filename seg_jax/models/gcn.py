@@ -17,15 +17,22 @@ from seg_jax.nn.resize import LearnedUpsample, resize_half_pixel
 from seg_jax.nn.sides import check_sides, nearest_sides
 from seg_jax.nn.width import scaled
 
+_LINEAR = nn.initializers.lecun_normal()  # no ReLU follows, which He et al.'s variance is for
+
 
 class BoundaryRefinement(nn.Module):
-    """x + conv(ReLU(conv(x))), two 3x3 convolutions without norm (Figure 2 C)."""
+    """x + conv(ReLU(conv(x))), two 3x3 convolutions without norm (Figure 2 C).
+
+    It starts as the identity (the paper does not say how): nine random ones in a row would blow the
+    first scores up.
+    """
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
         """Return [n h w k] for scores x [n h w k]."""
         y = nn.relu(Conv(x.shape[-1], 3, name="conv1")(x))
-        return x + Conv(x.shape[-1], 3, name="conv2")(y)
+        zeros = nn.initializers.zeros
+        return x + Conv(x.shape[-1], 3, kernel_init=zeros, name="conv2")(y)
 
 
 class GCN(nn.Module):
@@ -98,12 +105,12 @@ class GCN(nn.Module):
         if self.context == "gcn":
             return GlobalConv(self.num_classes, self.kernel_size, name=name)(x, train=train)
         if self.context == "plain":
-            return Conv(self.num_classes, self.kernel_size, name=name)(x)
+            return Conv(self.num_classes, self.kernel_size, kernel_init=_LINEAR, name=name)(x)
         count = self.kernel_size // 2
         for index in range(1, count + 1):
             channels = scaled(self.stacked_channels, self.width)
             features = self.num_classes if index == count else channels
-            x = Conv(features, 3, name=f"{name}_{index}")(x)
+            x = Conv(features, 3, kernel_init=_LINEAR, name=f"{name}_{index}")(x)
         return x
 
     def _refine(self, score: Any, name: str) -> Any:

@@ -44,6 +44,7 @@ class GlobalConv(nn.Module):
         return left + right
 
     def _conv(self, x: Array, size, stride, rate, *, name: str, train: bool) -> Array:
-        if self.norm is None:
-            return Conv(self.features, size, stride, rate, name=name)(x)
+        if self.norm is None:  # and no ReLU, which He et al.'s variance is for
+            init = nn.initializers.lecun_normal()
+            return Conv(self.features, size, stride, rate, kernel_init=init, name=name)(x)
         return ConvNorm(self.features, size, stride, rate, self.norm, name=name)(x, train=train)
