@@ -188,8 +188,13 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
         fc6_rate=4,
         dropout=0.0,
         width=1 / 8,
-        backbone=VGG(width=1 / 8, depths=(1, 1, 2, 2, 2), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
+        backbone=VGG(width=1 / 4, depths=(1, 1, 1, 1, 1), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
     )
     return quick(
-        family="DeepLab v1", paper=PAPER, model=model, align_corners=True, label_grids=((0, 8),)
+        family="DeepLab v1",
+        paper=PAPER,
+        model=model,
+        align_corners=True,
+        steps=600,
+        label_grids=((0, 8),),
     )

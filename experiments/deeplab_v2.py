@@ -173,8 +173,13 @@ def deeplab_v2_vgg16_synthetic() -> Experiment:
         rates=(2, 4, 6, 8),
         dropout=0.0,
         width=1 / 16,
-        backbone=VGG(width=1 / 8, depths=(1, 1, 2, 2, 2), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
+        backbone=VGG(width=1 / 4, depths=(1, 1, 1, 1, 1), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
     )
     return quick(
-        family="DeepLab v2", paper=PAPER, model=model, align_corners=True, label_grids=((0, 8),)
+        family="DeepLab v2",
+        paper=PAPER,
+        model=model,
+        align_corners=True,
+        steps=500,
+        label_grids=((0, 8),),
     )

@@ -83,5 +83,5 @@ def unet_synthetic() -> Experiment:
 
     Padding and norm are not the paper's: they are how U-Net is mostly used today.
     """
-    model = UNet(num_classes=21, width=1 / 8, padding="same", norm=Norm(), dropout=0.0)
+    model = UNet(num_classes=21, depth=3, width=1 / 4, padding="same", norm=Norm(), dropout=0.0)
     return quick(family="U-Net", paper=PAPER, model=model)
