@@ -1,0 +1,164 @@
+"""DeepLab v3+ on ResNet-101, Xception-65 and MobileNetV2: DeepLab v3's recipe, and a quick run.
+
+The paper trains as DeepLab v3 does (section 4), Xception and MobileNetV2 with a smaller weight
+decay (release, train.py), all from ImageNet's weights, at output stride 16. The same weights are
+evaluated at 8 with `--model.backbone.output-stride 8`: the rates double by themselves.
+
+Norms average with 0.9997, as in the paper; in MobileNetV2 with 0.997, in the release's ResNet with
+0.95.
+"""
+
+from dataclasses import replace
+
+from experiments.deeplab_v3 import RULES, deeplab_v3_resnet101_voc
+from experiments.quick import quick
+from seg_jax import config
+from seg_jax.backbones.mobilenet_v2 import MobileNetV2
+from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones.xception import Xception
+from seg_jax.data.preprocessing import TF_MEAN, TF_SYMMETRIC, Preprocessing
+from seg_jax.experiment import Experiment, register
+from seg_jax.models.deeplab_v3plus import ASPP, PAPER_NORM, Decoder, DeepLabV3Plus
+from seg_jax.nn.norm import Norm
+from seg_jax.optim import Rule
+
+PAPER = "Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018, arXiv:1802.02611"
+# The release decays no depthwise kernel (regularize_depthwise is off).
+DEPTHWISE_RULES = (Rule(".*/depthwise/conv/kernel", decay=0.0), *RULES)
+
+
+def _voc(
+    model: DeepLabV3Plus, *, preprocessing: Preprocessing = TF_SYMMETRIC, weight_decay: float = 4e-5
+) -> Experiment:
+    v3 = deeplab_v3_resnet101_voc()
+    return replace(
+        v3,
+        family="DeepLab v3+",
+        paper=PAPER,
+        model=model,
+        data=replace(v3.data, preprocessing=preprocessing),
+        optim=replace(v3.optim, weight_decay=weight_decay, rules=DEPTHWISE_RULES),
+    )
+
+
+def _resnet101(**backbone) -> DeepLabV3Plus:
+    """Section 4.1 and 4.2, Tables 1 to 3: nothing is separable yet."""
+    return DeepLabV3Plus(
+        num_classes=21,
+        aspp=ASPP(),
+        decoder=Decoder(convolution="standard"),
+        backbone=ResNet(
+            101, "slim", output_stride=16, multi_grid=(1, 2, 4), norm=PAPER_NORM, **backbone
+        ),
+    )
+
+
+def _second_stage(first: Experiment, *, init: str) -> Experiment:
+    """DeepLab v3's for the test server: VOC's trainval, output stride 8, norms frozen."""
+    model = first.model.clone(backbone=first.model.backbone.clone(output_stride=8))
+
+    def freeze(node):
+        norm = config.fields(node).get("norm")
+        return {"norm": replace(norm, statistics="frozen")} if norm else {}
+
+    return replace(
+        first,
+        model=config.replace_everywhere(model, freeze),
+        data=replace(first.data, train_split="trainval"),
+        optim=replace(first.optim, base_lr=0.001),
+        train=replace(first.train, init=init),
+    )
+
+
+@register("deeplab_v3plus_resnet101_voc", suites=("published", "voc"))
+def deeplab_v3plus_resnet101_voc() -> Experiment:
+    """DeepLab v3+ on ResNet-101: 78.85 mIoU on val at output stride 16 (Table 3).
+
+        python -m seg_jax train deeplab_v3plus_resnet101_voc
+
+    With He et al.'s ResNet, which the paper names. Its multiply-adds are those of the stem of the
+    variant "_beta".
+    """
+    return _voc(_resnet101(), preprocessing=TF_MEAN, weight_decay=1e-4)
+
+
+@register("deeplab_v3plus_resnet101_voc_beta", suites=("published",))
+def deeplab_v3plus_resnet101_voc_beta() -> Experiment:
+    """DeepLab v3+ on ResNet-101 with the release's 3x3 stem and its inputs.
+
+        python -m seg_jax train deeplab_v3plus_resnet101_voc_beta
+
+    Starts from the release's resnet_v1_101_beta, whose weights fit no other stem.
+    """
+    return _voc(_resnet101(stem="3x3"), weight_decay=1e-4)
+
+
+@register("deeplab_v3plus_xception65_voc", suites=("published", "voc"))
+def deeplab_v3plus_xception65_voc() -> Experiment:
+    """DeepLab v3+ on Xception-65, all separable: 79.79 mIoU on val at output stride 16 (Table 5).
+
+        python -m seg_jax train deeplab_v3plus_xception65_voc
+
+    Pre-training on COCO, which this experiment does not have, takes it to 82.20.
+    """
+    return _voc(DeepLabV3Plus(num_classes=21))
+
+
+@register("deeplab_v3plus_xception65_voc_trainval", suites=("published",))
+def deeplab_v3plus_xception65_voc_trainval() -> Experiment:
+    """The second stage, for the test server: VOC's trainval, output stride 8, norms frozen.
+
+        python -m seg_jax train deeplab_v3plus_xception65_voc_trainval
+
+    Continues deeplab_v3plus_xception65_voc; 87.8 mIoU on test, with COCO before. It trains on val:
+    a score on val says nothing. Deviates as DeepLab v3's second stage: hard images count once.
+    """
+    name = "deeplab_v3plus_xception65_voc"
+    return _second_stage(deeplab_v3plus_xception65_voc(), init=name)
+
+
+def _mobilenetv2(width: float = 1.0) -> DeepLabV3Plus:
+    """As released: image pooling and a 1x1 convolution, no atrous branches, no decoder."""
+    return DeepLabV3Plus(
+        num_classes=21, aspp=ASPP(rates=()), decoder=None, backbone=MobileNetV2(width=width)
+    )
+
+
+@register("deeplab_v3plus_mobilenetv2_voc", suites=("published", "voc"))
+def deeplab_v3plus_mobilenetv2_voc() -> Experiment:
+    """DeepLab on MobileNetV2, without ASPP and decoder: 75.32 mIoU on val (release's model zoo).
+
+        python -m seg_jax train deeplab_v3plus_mobilenetv2_voc
+
+    That figure is of weights trained on COCO first, which this experiment does not have; none was
+    published without.
+    """
+    return _voc(_mobilenetv2())
+
+
+@register("deeplab_v3plus_mobilenetv2_voc_dm05", suites=("published",))
+def deeplab_v3plus_mobilenetv2_voc_dm05() -> Experiment:
+    """The same with half of MobileNetV2's channels: 70.19 mIoU on val, from COCO (model zoo).
+
+    python -m seg_jax train deeplab_v3plus_mobilenetv2_voc_dm05
+    """
+    return _voc(_mobilenetv2(width=0.5))
+
+
+@register("deeplab_v3plus_xception65_synthetic", suites=("quick",))
+def deeplab_v3plus_xception65_synthetic() -> Experiment:
+    """DeepLab v3+ on drawn pictures: one middle unit of Xception's, an eighth of the channels.
+
+        python -m seg_jax train deeplab_v3plus_xception65_synthetic
+
+    Rates of 1, 2 and 3 on 7x7 samples, about the share of the crop that 6, 12 and 18 have of
+    33x33.
+    """
+    norm, width = Norm(), 1 / 8
+    model = DeepLabV3Plus(
+        num_classes=21,
+        aspp=ASPP(rates=(1, 2, 3), convolution="separable", dropout=0.0, norm=norm, width=width),
+        decoder=Decoder(norm=norm, width=width),
+        backbone=Xception(output_stride=16, middle_units=1, norm=norm, width=width),
+    )
+    return quick(family="DeepLab v3+", paper=PAPER, model=model, align_corners=True)

@@ -1,0 +1,136 @@
+"""DeepLab v3+: DeepLab v3 as an encoder, and a small decoder that finds the objects' boundaries.
+
+Chen, Zhu, Papandreou, Schroff & Adam, "Encoder-Decoder with Atrous Separable Convolution for
+Semantic Image Segmentation", ECCV 2018, arXiv:1802.02611. Layer names and constants are those of
+the authors' release (tensorflow/models, research/deeplab).
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seg_jax import checks
+from seg_jax.backbones.mobilenet_v2 import MobileNetV2
+from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones.xception import Xception
+from seg_jax.models.deeplab_v3 import ASPP, PAPER_NORM
+from seg_jax.nn.blocks import ConvNorm, SeparableConv
+from seg_jax.nn.conv import Conv
+from seg_jax.nn.norm import Norm
+from seg_jax.nn.resize import resize_align_corners
+from seg_jax.nn.sides import check_sides, nearest_sides
+from seg_jax.nn.width import scaled
+
+
+class Decoder(nn.Module):
+    """The encoder's map, enlarged, beside low-level features of stride 4 with fewer channels; and
+    convolutions that refine both (section 3.1, Figure 2).
+
+    Attributes:
+      channels: of the convolutions.
+      low_level: which of the backbone's maps is handed over. "low_level" is the release's, a map
+        inside a block before its ReLU (MobileNetV2's after its ReLU6) and before any shortcut is
+        added; see the backbones. "c2", a block's result, is what most other implementations take:
+        weights of the one fit the other, and give something else. slim's ResNets have no "c2" of
+        stride 4.
+      low_level_channels: to which a 1x1 convolution reduces them (Table 1).
+      convs: number of convolutions (Table 2).
+      kernel_size: of theirs.
+      convolution: "separable" as in the release and, with Xception, in the paper.
+      norm: of every convolution.
+      width: factor of `channels` and `low_level_channels`.
+    """
+
+    channels: int = 256
+    low_level: Literal["low_level", "c2"] = "low_level"
+    low_level_channels: int = 48
+    convs: int = 2
+    kernel_size: int = 3
+    convolution: Literal["standard", "separable"] = "separable"
+    norm: Norm = PAPER_NORM
+    width: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Any, features: dict[str, Any], *, size: tuple[int, int], train: bool
+    ) -> Any:
+        """Return [n *size channels] for the encoder's map x and all of the backbone's maps.
+
+        Raises:
+          ValueError: the low-level features do not have this size.
+        """
+        checks.one_of(("low_level", "c2"), low_level=self.low_level)
+        checks.one_of(("standard", "separable"), convolution=self.convolution)
+        low_level = features[self.low_level]
+        if low_level.shape[1:3] != size:
+            raise ValueError(
+                f"decoder.low_level {self.low_level!r} has {low_level.shape[1:3]} samples, at "
+                f'stride 4 it would have {size}; use "low_level" with this backbone'
+            )
+        reduced = scaled(self.low_level_channels, self.width)
+        project = ConvNorm(reduced, 1, norm=self.norm, name="feature_projection0")
+        x = resize_align_corners(x, size)
+        x = jnp.concatenate([x, project(low_level, train=train)], axis=-1)
+        conv = {"standard": ConvNorm, "separable": SeparableConv}[self.convolution]
+        channels = scaled(self.channels, self.width)
+        for index in range(self.convs):
+            refine = conv(channels, self.kernel_size, norm=self.norm, name=f"decoder_conv{index}")
+            x = refine(x, train=train)
+        return x
+
+
+class DeepLabV3Plus(nn.Module):
+    """DeepLab v3+ on Xception, ResNet or MobileNetV2.
+
+        network               backbone                            aspp               decoder
+        Xception-65           Xception()                          separable          separable
+        ResNet-101 (Table 3)  slim, multi_grid (1, 2, 4)          standard           standard
+        MobileNetV2           MobileNetV2()                       rates ()           None
+
+    The output stride is the backbone's; at 8 instead of 16 the rates of ASPP double, and those
+    inside the backbone. Parameters are the same: the papers train at 16 and evaluate at 8.
+
+    Attributes:
+      num_classes: channels of the logits.
+      aspp: atrous spatial pyramid pooling of the backbone's last map.
+      decoder: None: the scores are taken from the encoder, as in DeepLab v3.
+      backbone: Xception, ResNet or MobileNetV2.
+    """
+
+    num_classes: int = 21
+    aspp: ASPP = ASPP(convolution="separable")
+    decoder: Decoder | None = Decoder()
+    backbone: Xception | ResNet | MobileNetV2 = Xception()
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two samples of the encoder's map."""
+        return self.backbone.output_stride
+
+    def legal_sizes(self, side: int) -> tuple[int, ...]:
+        """Return the sides nearest to `side` at which corners are samples: output_stride k + 1."""
+        return nearest_sides(side, step=self.output_stride, rest=1)
+
+    @nn.compact
+    def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
+        """Return {"out": float32 [n h w k]}, the scores interpolated with corners on corners.
+
+        Args:
+          image: float [n h w c].
+          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+
+        Raises:
+          ValueError: a side at which the scores would not be aligned; the nearest at which they
+            are. Or low-level features that do not have stride 4.
+        """
+        check_sides(image, self.legal_sizes)
+        features = self.backbone(image, train=train)
+        x = self.aspp(features["c5"], output_stride=self.output_stride, train=train)
+        if self.decoder is not None:
+            size = tuple((side - 1) // 4 + 1 for side in image.shape[1:3])
+            x = self.decoder(x, features, size=size, train=train)
+        init = nn.initializers.truncated_normal(0.01)
+        logits = Conv(self.num_classes, 1, kernel_init=init, name="logits")(x)
+        # Interpolated logits lose too much in bfloat16.
+        return {"out": resize_align_corners(logits.astype(jnp.float32), image.shape[1:3])}
