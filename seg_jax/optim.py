@@ -51,6 +51,8 @@ class Schedule:
       every: steps between two drops of "step".
       factor: of a drop.
       warmup: steps over which the rate first rises linearly from 0 to what the schedule says.
+      settle: last steps, at a rate of 0, in which the norms' running averages catch up with the
+        weights. Needed where the rate stays high up to the end.
     """
 
     kind: Literal["fixed", "poly", "step"] = "fixed"
@@ -58,11 +60,12 @@ class Schedule:
     every: int = 2000
     factor: float = 0.1
     warmup: int = 0
+    settle: int = 0
 
     def __post_init__(self):
         checks.one_of(("fixed", "poly", "step"), kind=self.kind)
         checks.positive(power=self.power, every=self.every, factor=self.factor)
-        checks.non_negative(warmup=self.warmup)
+        checks.non_negative(warmup=self.warmup, settle=self.settle)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +104,14 @@ def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
     """Return the learning rate of update number `step` (from 0) of `steps`, float32 [].
 
     "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
+
+    Raises:
+      ValueError: the schedule settles for as long as there are steps.
     """
     schedule = config.schedule
+    if schedule.settle >= steps:
+        raise ValueError(f"optim.schedule.settle {schedule.settle} must be less than {steps} steps")
+    steps -= schedule.settle
     step = jnp.asarray(step, jnp.int32)
     now = step.astype(jnp.float32)
     rate = jnp.float32(config.base_lr)
@@ -112,7 +121,7 @@ def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
         rate = rate * schedule.factor ** (step // schedule.every).astype(jnp.float32)
     if schedule.warmup:
         rate = rate * jnp.minimum(now / schedule.warmup, 1.0)
-    return rate
+    return jnp.where(step < steps, rate, 0.0) if schedule.settle else rate
 
 
 def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, float]]:

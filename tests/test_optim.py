@@ -166,6 +166,12 @@ def test_schedules_equal_their_closed_forms_and_optax():
     poly = optax.polynomial_schedule(0.02, 0.0, power=0.9, transition_steps=STEPS)
     np.testing.assert_allclose(rates(Schedule("poly")), [poly(s) for s in range(12)], rtol=1e-5)
     assert rates(Schedule("poly"))[STEPS:] == [0.0, 0.0]
+    settled = rates(Schedule("poly", settle=4))
+    short = optax.polynomial_schedule(0.02, 0.0, power=0.9, transition_steps=STEPS - 4)
+    np.testing.assert_allclose(settled, [short(s) for s in range(12)], rtol=1e-5)
+    assert rates(Schedule("fixed", settle=1))[STEPS - 2 : STEPS] == [np.float32(0.02), 0.0]
+    with pytest.raises(ValueError, match="settle 10 must be less than 10 steps"):
+        rates(Schedule("fixed", settle=STEPS))
     drops = [0.02] * 4 + [0.002] * 4 + [0.0002] * 4
     np.testing.assert_allclose(rates(Schedule("step", every=4)), drops, rtol=1e-6)
     warm = rates(Schedule("poly", power=1.0, warmup=4))
