@@ -55,7 +55,7 @@ def test_usage(capsys):
         (["sweep", NAME], "error: --space is missing"),
         (["sweep", NAME, "--space", "experiments.sweeps:poly"], "did you mean poly_lr"),
         (["train", NAME, "--data.root", "nowhere", "--data.dataset", "voc2012"], "no folder"),
-        (["train", "unet_synthetic", "--model.padding", "valid"], "nearest that do: 188"),
+        (["train", "unet_synthetic", "--model.padding", "valid"], "nearest that do: 92, 100"),
         (["data", "check", "nowhere"], "nowhere"),
     ],
 )

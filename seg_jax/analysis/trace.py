@@ -18,7 +18,7 @@ _SCOPES = {
     "max_pool": ("max pool", "custom_vjp_call", 1),
     "max_pool_with_indices": ("max pool", "custom_vjp_call", 1),
     "max_unpool": ("unpool", "pad", 1),
-    "average_pool": ("average pool", "reduce_window", 1),
+    "average_pool": ("average pool", "reduce_window_sum", 1),
     "adaptive_average_pool": ("adaptive pool", "dot_general", 2),
     "global_average_pool": ("global pool", "reduce_sum", 1),
     "resize_half_pixel": ("resize", "dot_general", 2),
