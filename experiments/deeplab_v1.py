@@ -54,7 +54,7 @@ def _voc(
             schedule=Schedule("step", every=2000, factor=0.1),
             rules=rules,
         ),
-        train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
+        train=TrainConfig(steps=3000, batch_size=batch_size, init=init),
         evaluation=EvalConfig(canvas=(513 + model.first_pixel,) * 2),
     )
 
@@ -195,6 +195,6 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
         paper=PAPER,
         model=model,
         align_corners=True,
-        steps=600,
+        steps=300,
         label_grids=((0, 8),),
     )

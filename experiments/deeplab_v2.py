@@ -180,6 +180,6 @@ def deeplab_v2_vgg16_synthetic() -> Experiment:
         paper=PAPER,
         model=model,
         align_corners=True,
-        steps=500,
+        steps=250,
         label_grids=((0, 8),),
     )

@@ -165,7 +165,7 @@ def fcn32s_vgg16_synthetic() -> Experiment:
 
     python -m seg_jax train fcn32s_vgg16_synthetic
     """
-    return _quick()
+    return _quick(steps=200)
 
 
 @register("fcn16s_vgg16_synthetic", suites=("quick",))
@@ -174,7 +174,7 @@ def fcn16s_vgg16_synthetic() -> Experiment:
 
     python -m seg_jax train fcn16s_vgg16_synthetic
     """
-    return _quick("pool4", init="fcn32s_vgg16_synthetic", steps=200)
+    return _quick("pool4", init="fcn32s_vgg16_synthetic", steps=120)
 
 
 @register("fcn8s_vgg16_synthetic", suites=("quick",))
@@ -183,4 +183,4 @@ def fcn8s_vgg16_synthetic() -> Experiment:
 
     python -m seg_jax train fcn8s_vgg16_synthetic
     """
-    return _quick("pool4", "pool3", init="fcn16s_vgg16_synthetic", steps=200)
+    return _quick("pool4", "pool3", init="fcn16s_vgg16_synthetic", steps=120)

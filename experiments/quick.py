@@ -22,7 +22,7 @@ def quick(
     paper: str,
     model: Any,
     align_corners: bool = False,
-    steps: int = 300,
+    steps: int = 150,
     base_lr: float = 3e-3,
     init: str = "",
     **loss: Any,
