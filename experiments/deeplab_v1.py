@@ -54,7 +54,7 @@ def _voc(
             schedule=Schedule("step", every=2000, factor=0.1),
             rules=rules,
         ),
-        train=TrainConfig(steps=3000, batch_size=batch_size, init=init),
+        train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
         evaluation=EvalConfig(canvas=(513 + model.first_pixel,) * 2),
     )
 
