@@ -40,10 +40,12 @@ _LATE = {
     "tally",
     "evaluate",
     "predict",
+    "pretrained",
 }
 _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
+MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layers by their names
 _TOP = {"analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP

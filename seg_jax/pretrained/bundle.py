@@ -1,0 +1,67 @@
+"""A network with weights and all that is needed to use it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from seg_jax import checks, inference
+from seg_jax.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePreprocessing:
+    """From a picture to what the network takes, as the experiment's evaluation protocol says.
+
+    Attributes:
+      experiment: its protocol fits the picture, its channel normalisation makes it float.
+    """
+
+    experiment: Experiment
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return float32 [h' w' channels] for uint8 [h w 3], RGB.
+
+        Raises:
+          UserError: the protocol cuts the picture into several windows (a tiled U-Net), or its
+            canvas is too small.
+        """
+        experiment = self.experiment
+        normalise = experiment.data.preprocessing
+        windows = inference.windows(
+            image,
+            experiment.evaluation,
+            margin=inference.model_margin(experiment.model),
+            pad_value=normalise.pad_value,
+        )
+        if len(windows) > 1:
+            raise checks.UserError(
+                f"a picture of {image.shape[0]}x{image.shape[1]} makes {len(windows)} windows of "
+                "this network: use inference.predict_probabilities, which puts them together"
+            )
+        return normalise(windows[0].image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A network with weights.
+
+    Attributes:
+      experiment: its model, preprocessing and evaluation protocol are those of the weights.
+      variables: of the model: {"params": ..., "batch_stats": ...}, NumPy arrays.
+      name: in the catalogue of published weights; empty: not from there.
+    """
+
+    experiment: Experiment
+    variables: dict[str, Any]
+    name: str = ""
+
+    @property
+    def model(self) -> Any:
+        """The Linen module: `model.apply(variables, x, train=False)["out"]` are the logits."""
+        return self.experiment.model
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing:
+        """From uint8 [h w 3] to the float32 [h' w' channels] that the model takes."""
+        return ImagePreprocessing(self.experiment)

@@ -1,0 +1,49 @@
+"""What `load` returns for a run, and what it says of anything else."""
+
+import numpy as np
+import pytest
+from small_task import SmallNet, small_experiment, small_variables
+
+from seg_jax import checkpoint, inference, pretrained, run_folder, step
+from seg_jax.checks import UserError
+from seg_jax.optim import make_optimizer
+
+
+@pytest.fixture
+def run(tmp_path):
+    experiment = small_experiment()
+    variables = small_variables(experiment.model)
+    optimizer = make_optimizer(experiment.optim, variables["params"], steps=1)
+    state = step.init_state({"batch_stats": {}, **variables}, optimizer)
+    run_folder.write_config(tmp_path, experiment)
+    checkpoint.save(tmp_path, state, iterator={}, metadata={}, keep=1)
+    return tmp_path
+
+
+def test_a_run_is_loaded_with_its_preprocessing(run, rng):
+    """Softmax of what the model says of the preprocessed picture is what `inference` predicts."""
+    loaded = pretrained.load(run)
+    image = rng.integers(0, 256, (32, 48, 3)).astype(np.uint8)  # the bucket of 16 pads nothing
+    x = loaded.preprocessing(image)
+    assert x.shape == (32, 48, 3) and x.dtype == np.float32
+    logits = np.asarray(loaded.model.apply(loaded.variables, x[None], train=False)["out"])[0]
+    expected = inference.predict_probabilities(
+        small_experiment(), small_variables(SmallNet()), image
+    )
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    np.testing.assert_allclose(odds / odds.sum(-1, keepdims=True), expected, atol=1e-6)
+
+
+def test_a_picture_of_several_windows_is_refused():
+    experiment = small_experiment(SmallNet(padding="VALID"), protocol="tile", canvas=(12, 12))
+    preprocessing = pretrained.ImagePreprocessing(experiment)
+    assert preprocessing(np.zeros((10, 10, 3), np.uint8)).shape == (12, 12, 3)
+    with pytest.raises(UserError, match="11x10 makes 2 windows"):
+        preprocessing(np.zeros((11, 10, 3), np.uint8))
+
+
+def test_what_holds_no_weights(tmp_path):
+    with pytest.raises(UserError, match="nothing.here: no such file"):
+        pretrained.load(tmp_path / "nothing.here")
+    with pytest.raises(UserError, match="holds no weights that can be read"):
+        pretrained.load(tmp_path)
