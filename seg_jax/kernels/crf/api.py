@@ -1,0 +1,107 @@
+"""`mean_field`: checks, the choice of an implementation, batches."""
+
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seg_jax.checks import one_of
+from seg_jax.kernels.crf.params import CrfParams
+
+# Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
+IMPLEMENTATIONS = ("reference",)
+
+
+def mean_field(
+    unary: Any, rgb: Any, params: CrfParams | None = None, *, implementation: str | None = None
+) -> jax.Array:
+    """Return the marginals of a fully connected CRF with Gaussian edge potentials.
+
+    Krahenbuhl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
+    Potentials", NIPS 2011, as DeepLab v1 and v2 apply it. Differentiable with respect to `unary`
+    and the weights and compatibility of `params`, under `jit`, `grad` and `vmap`; image and widths
+    are constants.
+
+    Args:
+        unary: floating [h w k] or [n h w k], energies: -log p, not logits and not probabilities.
+        rgb: uint8 [h w 3] or [n h w 3], the picture as it was read, before any normalisation.
+            Floating values of the same range 0..255 are taken where exactness does not need
+            integers.
+        params: `CrfParams`; None: its defaults.
+        implementation: one of IMPLEMENTATIONS, or None: what `choose` says. A named one never
+            falls back to another.
+
+    Returns:
+        float32, unary's shape: probabilities, which sum to 1 over the last axis.
+
+    Raises:
+        ValueError: shapes, types or ranges do not fit; non-finite unaries (where values are known).
+    """
+    params = params if params is not None else CrfParams()
+    _check(unary, rgb, params)
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params)))
+    if implementation is None:
+        implementation = choose(platform=jax.default_backend(), traced=traced)
+    one_of(IMPLEMENTATIONS, implementation=implementation)
+    run = import_module(f"seg_jax.kernels.crf.{implementation}").mean_field
+    single = unary.ndim == 3
+    unary, rgb = (unary[None], rgb[None]) if single else (unary, rgb)
+    q = run(unary.astype(np.float32), rgb, _constant_widths(params))
+    return q[0] if single else q
+
+
+def choose(*, platform: str, traced: bool) -> str:
+    """Return the implementation that `mean_field` takes when none is named."""
+    return "reference"
+
+
+def _constant_widths(params: CrfParams) -> CrfParams:
+    """Return `params` with widths that have no derivative: no kernel here computes one."""
+    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params)):
+        return params
+    widths = ("bilateral_px", "bilateral_rgb", "spatial_px")
+    return replace(params, **{w: jax.lax.stop_gradient(getattr(params, w)) for w in widths})
+
+
+def _check(unary: Any, rgb: Any, params: CrfParams) -> None:
+    if not isinstance(params, CrfParams):
+        raise ValueError(f"params must be a CrfParams, got {type(params).__name__}")
+    if not hasattr(unary, "ndim") or unary.ndim not in (3, 4) or 0 in unary.shape:
+        raise ValueError(f"unary must be [h w k] or [n h w k] and not empty, got {np.shape(unary)}")
+    expected = (*unary.shape[:-1], 3)
+    if not hasattr(rgb, "shape") or rgb.shape != expected:
+        raise ValueError(
+            f"rgb must be {expected} to fit unary {unary.shape}, got {np.shape(rgb)}; "
+            "channels come last"
+        )
+    if not jnp.issubdtype(unary.dtype, jnp.floating):
+        raise ValueError(f"unary must be floating, energies -log p, got {unary.dtype}")
+    if rgb.dtype != np.uint8 and not jnp.issubdtype(rgb.dtype, jnp.floating):
+        raise ValueError(f"rgb must be uint8 (or floating in 0..255), got {rgb.dtype}")
+    classes = unary.shape[-1]
+    if np.shape(params.compatibility) not in ((), (classes,), (classes, classes)):
+        raise ValueError(
+            f"params.compatibility must be a scalar, [{classes}] or [{classes} {classes}], "
+            f"got shape {np.shape(params.compatibility)}"
+        )
+    _check_values(unary, rgb)
+
+
+def _check_values(unary: Any, rgb: Any) -> None:
+    """Check what can only be seen outside a trace."""
+    xp = np if isinstance(unary, np.ndarray) else jnp  # where the values are: no copy of them
+    if not isinstance(unary, jax.core.Tracer) and not xp.isfinite(unary).all():
+        raise ValueError(
+            "unary has values that are not finite: clip the probabilities before -log, "
+            "e.g. -log(max(p, 1e-5))"
+        )
+    if not isinstance(rgb, jax.core.Tracer) and rgb.dtype != np.uint8:
+        low, high = float(rgb.min()), float(rgb.max())
+        if not (low >= 0 and 1 < high <= 255):
+            raise ValueError(
+                f"rgb must span 0..255, got [{low:g}, {high:g}]: pass the uint8 picture as it was "
+                "read, neither divided by 255 nor with its mean subtracted"
+            )
