@@ -19,11 +19,12 @@ usage: python -m seg_jax VERB ...
   show NAME                   the resolved configuration, and the network layer by layer
   train NAME [--field VALUE]  train into a run folder; the same command resumes a run
   evaluate RUN                score a run on its validation split, write RUN/result.json
-  predict RUN IMAGE...        label maps and overlays of your pictures
+  predict RUN PICTURE...      label maps and overlays of files, folders, 'patterns', - (a list)
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
   data check ROOT             read a data set whole and report every problem in it
+  data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data synthesize ROOT        write the embedded data set
 
 `python -m seg_jax VERB --help` tells each verb's options. --debug, with any verb, shows the
@@ -167,24 +168,34 @@ def predict_verb(args: Sequence[str]) -> int:
         images: tyro.conf.Positional[tuple[Path, ...]],
         *,
         out: Path,
+        probabilities: bool = False,
     ) -> tuple:
         """Write a label map (palette PNG) and an overlay of every picture.
 
+        A picture that cannot be read does not stop the others; the exit code is then 2.
+
         Args:
           run: the run folder.
-          images: image files or folders of them.
+          images: files, folders (of frames, say), quoted patterns such as 'clips/**/*.png', or -
+            for a list on standard input, one a line.
           out: folder that receives NAME.png and NAME_overlay.png.
+          probabilities: also write NAME.npy, float32 [height width classes].
         """
-        return run, images, out
+        return run, images, out, probabilities
 
-    run, images, out = _parse(parse, args, "predict")
+    run, images, out, probabilities = _parse(parse, args, "predict")
     from seg_jax import parallel, predict
 
     parallel.enable_compilation_cache()
-    failures = predict.predict_run(run, images, out)
-    for failure in failures:
+    outcome = predict.predict_run(run, images, out, probabilities=probabilities)
+    for failure in outcome.failures:
         print(f"{failure.path}: {failure.reason}", file=sys.stderr)
-    return 2 if failures else 0
+    failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
+    print(
+        f"{len(outcome.written)} of {len(outcome.written) + len(outcome.failures)} pictures "
+        f"predicted into {out}{failed}"
+    )
+    return 2 if outcome.failures else 0
 
 
 def table_verb(args: Sequence[str]) -> None:
@@ -257,59 +268,10 @@ def sweep_verb(args: Sequence[str]) -> None:
 
 
 def data_verb(args: Sequence[str]) -> int:
-    """Check or write a data set."""
-    if not args or args[0] not in DATA_VERBS:
-        print(f"usage: python -m seg_jax data {{{','.join(DATA_VERBS)}}} ROOT")
-        return 0 if args and args[0] in ("-h", "--help") else 2
-    return DATA_VERBS[args[0]](args[1:])
+    """Check, prepare or write a data set."""
+    from seg_jax import data_verbs
 
-
-def data_check(args: Sequence[str]) -> int:
-    """Lint a data set."""
-
-    def parse(
-        root: tyro.conf.Positional[Path],
-        *,
-        dataset: str = "",
-        split: tuple[str, ...] = (),
-        json: bool = False,
-    ) -> tuple:
-        """Read every image and label and report every problem, class frequencies and weights.
-
-        Args:
-          root: the data set's folder.
-          dataset: reader; default: recognised by the folder's layout.
-          split: lists to read; default: all that are there.
-          json: print the report as JSON.
-        """
-        return root, dataset, split, json
-
-    root, dataset, splits, as_json = _parse(parse, args, "data check")
-    from seg_jax.data import lint
-
-    report = lint.check(dataset or lint.recognise(root), root, splits=splits or None)
-    _print_json(report.to_dict()) if as_json else print(report.as_text())
-    return 2 if report.problems else 0
-
-
-def data_synthesize(args: Sequence[str]) -> int:
-    """Write the embedded data set."""
-
-    def parse(root: tyro.conf.Positional[Path], *, seed: int = 0) -> tuple:
-        """Write synthetic_voc in VOCdevkit layout.
-
-        Args:
-          root: folder that receives VOC2012/; must not hold one already.
-          seed: of the pictures; the embedded data set is seed 0.
-        """
-        return root, seed
-
-    root, seed = _parse(parse, args, "data synthesize")
-    from seg_jax.data import synthetic
-
-    synthetic.write(root, seed=seed)
-    print(f"wrote {root / 'VOC2012'}")
-    return 0
+    return data_verbs.main(args)
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
@@ -323,7 +285,6 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "sweep": sweep_verb,
     "data": data_verb,
 }
-DATA_VERBS = {"check": data_check, "synthesize": data_synthesize}
 
 
 def _command(verb: str, args: Sequence[str]) -> str:

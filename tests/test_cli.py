@@ -130,8 +130,9 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
 
     picture = next((pictures / "VOC2012" / "JPEGImages").glob("*_val_*.jpg"))
     (at_home / "broken.jpg").write_bytes(picture.read_bytes()[:500])
-    code, _, err = run(capsys, "predict", "run", picture, "broken.jpg", "--out", "out")
+    code, out, err = run(capsys, "predict", "run", picture, "broken.jpg", "--out", "out")
     assert code == 2
+    assert out == "1 of 2 pictures predicted into out, 1 failed\n"
     assert err.strip().splitlines()[-1].startswith("broken.jpg: ")
     with Image.open(at_home / "out" / f"{picture.stem}.png") as label, Image.open(picture) as image:
         assert label.mode == "P" and label.size == image.size

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "parallel": set(),
     "logs": set(),
     "pictures": set(),
-    "data": set(),
+    "picture_files": set(),
+    "data": {"pictures"},
     "step": {"losses", "optim", "parallel"},
     "experiment": {"losses", "optim", "data"},
 }
@@ -46,7 +47,7 @@ _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
 MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layers by their names
-_TOP = {"analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
+_TOP = {"data_verbs", "analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP
 MAY_IMPORT["analysis"] |= {"nn"}

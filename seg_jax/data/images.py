@@ -1,12 +1,14 @@
 """Pictures and masks from files. Whatever a decoder says, the error names the file.
 
-EXIF orientation is ignored: VOC, CamVid and their masks were made on the stored pixels.
+EXIF orientation is ignored, but in `read_upright`: VOC, CamVid and their masks were made on the
+stored pixels.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from seg_jax.checks import UserError
 
@@ -18,9 +20,20 @@ _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
 def read_image(path: Path) -> np.ndarray:
     """Return the picture as uint8 [h w 3] RGB; grey, palette, alpha and CMYK are converted.
 
-    Raises UserError for a file that is missing, broken, truncated or has 16 bits a channel.
+    Alpha is dropped. Of 16-bit RGB the upper 8 bits are taken; 16-bit grey is refused: nothing in
+    the file says which part of the range it fills (12 bits, of many a microscope).
+
+    Raises UserError for a file that is missing, broken, truncated, 16-bit grey or floating point.
     """
-    return _decode(path, _IMAGE_MODES, "save the image as 8-bit RGB or grey", "RGB")
+    return _decode(path, _IMAGE_MODES, _SAVE_IMAGE, _to_rgb)
+
+
+def read_upright(path: Path) -> np.ndarray:
+    """Return the picture as `read_image` does, turned as its EXIF orientation asks."""
+    # Pillow turns, not we: it has turned a TIFF already when that is loaded.
+    return _decode(
+        path, _IMAGE_MODES, _SAVE_IMAGE, lambda file: _to_rgb(ImageOps.exif_transpose(file))
+    )
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -29,7 +42,7 @@ def read_label(path: Path) -> np.ndarray:
     Raises UserError for a file that is missing, broken, truncated, coloured or has 16 bits.
     """
     remedy = "save the mask as an 8-bit grey or palette PNG whose pixel values are the class ids"
-    return _decode(path, _LABEL_MODES, remedy, None)
+    return _decode(path, _LABEL_MODES, remedy, lambda file: file)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -62,18 +75,26 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be decoded ({detail}); copy or download it again")
 
 
-def _decode(path: Path, modes: set[str], remedy: str, convert: str | None) -> np.ndarray:
+def _to_rgb(file: Image.Image) -> Image.Image:
+    if "transparency" in file.info:  # of a palette: Pillow warns if it is lost on the way
+        file = file.convert("RGBA")
+    return file.convert("RGB")
+
+
+def _decode(
+    path: Path, modes: set[str], remedy: str, convert: Callable[[Image.Image], Image.Image]
+) -> np.ndarray:
     try:
         with Image.open(path) as file:
             mode = file.mode
             if mode in modes:
-                pixels = np.array(file.convert(convert) if convert else file)
-                return pixels.astype(np.uint8, copy=False)
+                return np.array(convert(file)).astype(np.uint8, copy=False)
     except Exception as error:  # the decoders raise a dozen types; all mean a bad file
         raise unreadable(path, error) from error
     raise UserError(f"{path}: pixels of mode {mode} ({_MODES.get(mode, 'unusual')}); {remedy}")
 
 
+_SAVE_IMAGE = "save the image as 8-bit RGB or grey"
 _MODES = {
     "I": "16 or 32 bits",
     "I;16": "16 bits",

@@ -74,7 +74,56 @@ def test_masks_that_are_no_ids_are_refused_with_a_remedy(tmp_path, pixels, what)
         images.read_label(tmp_path / "m.png")
 
 
-def test_16_bit_pictures_are_refused(tmp_path):
+# Where row 0 and column 0 of the stored pixels are seen: Exif 2.32, tag 0x0112.
+ORIENTATIONS = {
+    1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
+    5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_exif_orientation_is_honoured_where_upright_is_asked_for(
+    tmp_path, picture, orientation, kind
+):
+    stored = picture
+    row, column = ORIENTATIONS[orientation]
+    if "bottom" in (row, column):
+        stored = stored[::-1]
+    if "right" in (row, column):
+        stored = stored[:, ::-1]
+    if row in ("left", "right"):
+        stored = stored.swapaxes(0, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{kind}"
+    lossless = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **lossless)
+    np.testing.assert_array_equal(images.read_upright(path), picture)
+
+
+def test_transparency_of_a_palette_is_dropped_without_a_warning(tmp_path, picture):
+    indices = picture[..., 0] % 4
+    palette = Image.fromarray(indices)
+    palette.putpalette(voc_palette().tobytes())
+    palette.save(tmp_path / "p.png", transparency=bytes([0, 128, 255]))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "p.png"), voc_palette()[indices])
+
+
+def test_16_bit_colour_keeps_its_upper_8_bits(tmp_path, rng):
+    pixels = rng.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0))]
+    parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, body in parts:
+        content += struct.pack(">I", len(body)) + name + body
+        content += struct.pack(">I", zlib.crc32(name + body))
+    (tmp_path / "deep.png").write_bytes(content)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "deep.png"), pixels >> 8)
+
+
+def test_16_bit_grey_pictures_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png.*16 bits.*8-bit"):
         images.read_image(tmp_path / "deep.png")

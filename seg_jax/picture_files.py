@@ -1,0 +1,99 @@
+"""Which pictures a user means: files, folders of frames, patterns, a list on standard input."""
+
+import glob
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seg_jax.checks import UserError
+
+SUFFIXES = {
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm",
+    ".tif", ".tiff", ".webp",
+}  # fmt: skip
+LIST = Path("-")
+
+
+class Found(NamedTuple):
+    """A picture, and where below an output folder its results belong: a path without a suffix."""
+
+    path: Path
+    place: Path
+
+
+def find(images: Sequence[Path]) -> list[Found]:
+    """Return the pictures that the arguments mean, each once, frames in the order of their numbers.
+
+    Args:
+      images: each one is a file; a folder, for the pictures in it (not in folders inside, nor
+        hidden ones); a pattern such as `clips/**/*.png`, whose results keep the folders below its
+        fixed part; or `-`, for a list of files and folders on standard input, one a line.
+
+    Raises:
+      UserError: a folder holds no picture, a pattern matches nothing, or there is nothing at all.
+        A file that does not exist is returned: it fails when it is read, and stops no other.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, images):
+        pictures = _listed() if path == LIST else _meant(path)
+        for picture, place in pictures:
+            found.setdefault(picture, place)
+    if not found:
+        raise UserError("no pictures to predict: name files, folders or patterns, or - for a list")
+    return [Found(*item) for item in found.items()]
+
+
+def _listed() -> Iterator[Found]:
+    for line in sys.stdin:
+        if line.strip():
+            yield from _file_or_folder(Path(line.rstrip("\r\n")))
+
+
+def _meant(path: Path) -> Iterator[Found]:
+    if glob.has_magic(str(path)) and not path.exists():  # a name may hold brackets
+        return _matches(path)
+    return _file_or_folder(path)
+
+
+def _file_or_folder(path: Path) -> Iterator[Found]:
+    if not path.is_dir():
+        yield Found(path, Path(path.stem))
+        return
+    inside = _inside(path)
+    if not inside:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise UserError(f"{path}: no pictures in this folder (looked for {kinds})")
+    for picture in inside:
+        yield Found(picture, Path(picture.stem))
+
+
+def _matches(pattern: Path) -> Iterator[Found]:
+    fixed = Path(*_fixed_parts(pattern))
+    matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)), key=_by_number)
+    if not matches:
+        raise UserError(f"{pattern}: no file matches this pattern")
+    for match in matches:
+        for picture in _inside(match) if match.is_dir() else [match]:
+            yield Found(picture, picture.relative_to(fixed).with_suffix(""))
+
+
+def _fixed_parts(pattern: Path) -> Iterator[str]:
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _inside(folder: Path) -> list[Path]:
+    pictures = [
+        path for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]  # fmt: skip
+    return sorted(pictures, key=_by_number)
+
+
+def _by_number(path: Path) -> list[str | int]:
+    """Sort frame9 before frame10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
