@@ -50,7 +50,8 @@ READERS = {
     ),
     "voc2012": Reader(
         "seg_jax.data.voc",
-        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
+        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) with "
+        "`data prepare voc2012 --voc TAR --sbd TGZ`",
     ),
     "camvid": Reader(
         "seg_jax.data.camvid",

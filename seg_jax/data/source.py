@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -91,7 +91,7 @@ class Source:
     @property
     def checksum(self) -> str:
         """SHA-256, in hex, of the list: the ids in order, one a line."""
-        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
+        return digest(self.ids)
 
     @property
     def description(self) -> str:
@@ -126,6 +126,11 @@ class Source:
             more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
             raise UserError(f"{self.name} {self.split} in {self.root}: {problems[0]}{more}")
         return self
+
+
+def digest(ids: Iterable[str]) -> str:
+    """Return the SHA-256, in hex, of ids in the given order, one a line."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def list_problems(source: Source) -> list[str]:

@@ -1,0 +1,126 @@
+"""The command line's verb `data`: parsing only, as in `__main__`."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from seg_jax import checks
+
+USAGE = """\
+usage: python -m seg_jax data VERB ...
+
+  check ROOT        read a data set whole and report every problem in it
+  prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
+  synthesize ROOT   write the embedded data set
+"""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run one of the verbs; return its exit code."""
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] not in VERBS:
+        raise checks.UserError(f"data: {checks.unknown(args[0], VERBS)}")
+    return VERBS[args[0]](args[1:])
+
+
+def _parse(function: Callable, args: Sequence[str], verb: str) -> Any:
+    return tyro.cli(function, args=args, prog=f"python -m seg_jax data {verb}")
+
+
+def check(args: Sequence[str]) -> int:
+    """Lint a data set."""
+
+    def parse(
+        root: tyro.conf.Positional[Path],
+        *,
+        dataset: str = "",
+        split: tuple[str, ...] = (),
+        json: bool = False,
+    ) -> tuple:
+        """Read every image and label and report every problem, class frequencies and weights.
+
+        Args:
+          root: the data set's folder.
+          dataset: reader; default: recognised by the folder's layout.
+          split: lists to read; default: all that are there.
+          json: print the report as JSON.
+        """
+        return root, dataset, split, json
+
+    root, dataset, splits, as_json = _parse(parse, args, "check")
+    from seg_jax.data import lint
+
+    report = lint.check(dataset or lint.recognise(root), root, splits=splits or None)
+    print(_json(report.to_dict()) if as_json else report.as_text())
+    return 2 if report.problems else 0
+
+
+def prepare(args: Sequence[str]) -> int:
+    """Make a data set from its authors' archives."""
+
+    def parse(
+        dataset: tyro.conf.Positional[str],
+        *,
+        voc: Path | None = None,
+        sbd: Path | None = None,
+        root: Path | None = None,
+    ) -> tuple:
+        """Check, extract and convert the authors' archives, and write every list of the papers.
+
+        The same command goes on where it was interrupted.
+
+        Args:
+          dataset: voc2012.
+          voc: VOCtrainval_11-May-2012.tar; may be left out once its files are in ROOT.
+          sbd: benchmark.tgz, for trainaug, trainval_aug, sbd_train and seg11valid.
+          root: folder that receives VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
+        """
+        return dataset, voc, sbd, root
+
+    dataset, voc, sbd, root = _parse(parse, args, "prepare")
+    from seg_jax import data
+    from seg_jax.data import prepare_voc
+
+    if dataset != "voc2012":
+        raise checks.UserError(
+            f"data prepare {dataset!r}: only voc2012 is made from archives; the others are read as "
+            "they are published, see the README"
+        )
+    print(prepare_voc.prepare(root or data.default_root(dataset), voc, sbd))
+    return 0
+
+
+def synthesize(args: Sequence[str]) -> int:
+    """Write the embedded data set."""
+
+    def parse(root: tyro.conf.Positional[Path], *, seed: int = 0) -> tuple:
+        """Write synthetic_voc in VOCdevkit layout.
+
+        Args:
+          root: folder that receives VOC2012/; must not hold one already.
+          seed: of the pictures; the embedded data set is seed 0.
+        """
+        return root, seed
+
+    root, seed = _parse(parse, args, "synthesize")
+    from seg_jax.data import synthetic
+
+    synthetic.write(root, seed=seed)
+    print(f"wrote {root / 'VOC2012'}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "prepare": prepare,
+    "synthesize": synthesize,
+}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,458 @@
+"""VOC 2012 and SBD from archives in the published layout, made here of a few pictures."""
+
+import dataclasses
+import hashlib
+import io
+import os
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from seg_jax import __main__ as command_line
+from seg_jax import data
+from seg_jax.checks import UserError
+from seg_jax.data import archives, prepare_voc, sbd, voc
+from seg_jax.data.archives import Archive
+from seg_jax.data.seg11valid import SEG11VALID
+from seg_jax.types import IGNORE
+
+DEVKIT, BENCHMARK = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def mat(mask: np.ndarray) -> bytes:
+    """A file of SBD's cls/, with the fields of the real ones."""
+    file = io.BytesIO()
+    fields = {"Boundaries": np.zeros((20, 1)), "Segmentation": mask, "CategoriesPresent": [[1]]}
+    savemat(file, {"GTcls": fields}, do_compression=True)
+    return file.getvalue()
+
+
+def jpeg(size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size[::-1], (90, 120, 60)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def png(mask: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_voc(path: Path, pictures: dict, masks: dict, lists: dict) -> Path:
+    """An archive with files of the real one that are not wanted as well."""
+    with tarfile.open(path, "w") as tar:
+        for folder in ("VOCdevkit", DEVKIT, f"{DEVKIT}/JPEGImages"):
+            member = tarfile.TarInfo(folder)
+            member.type = tarfile.DIRTYPE
+            tar.addfile(member)
+        add(tar, f"{DEVKIT}/Annotations/2007_000027.xml", b"<annotation/>")
+        add(tar, f"{DEVKIT}/ImageSets/Main/train.txt", b"2007_000027\n")
+        for split, ids in lists.items():
+            text = "".join(f"{name}\n" for name in ids)
+            add(tar, f"{DEVKIT}/ImageSets/Segmentation/{split}.txt", text.encode())
+        for name, content in pictures.items():
+            add(tar, f"{DEVKIT}/JPEGImages/{name}.jpg", content)
+        for name, content in masks.items():
+            add(tar, f"{DEVKIT}/SegmentationClass/{name}.png", content)
+            add(tar, f"{DEVKIT}/SegmentationObject/{name}.png", content)
+    return path
+
+
+def write_sbd(path: Path, masks: dict, lists: dict) -> Path:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        add(tar, "benchmark_RELEASE/README", b"read me")
+        for name, content in masks.items():
+            add(tar, f"{BENCHMARK}/cls/{name}.mat", content)
+            add(tar, f"{BENCHMARK}/inst/{name}.mat", b"not read")
+        for split, ids in lists.items():
+            add(tar, f"{BENCHMARK}/{split}.txt", "\n".join(ids).encode())
+    return path
+
+
+def archive(path: Path) -> Archive:
+    content = path.read_bytes()
+    return Archive(path.name, "https://example.org", len(content), hashlib.md5(content).hexdigest())
+
+
+SIZE = (6, 9)
+A, B, C = "2007_000001", "2007_000002", "2008_000003"  # VOC's train
+V, W = SEG11VALID[:2]  # VOC's val
+X, Y = "2008_000010", "2010_000011"  # in SBD only
+VOC_LISTS = {"train": [A, B, C], "val": [V, W], "trainval": [A, B, C, V, W]}
+SBD_LISTS = {"train": [A, C, X], "val": [W, Y]}
+COUNTS = {
+    "train": 3, "val": 2, "trainval": 5, "trainaug": 5, "trainval_aug": 7,
+    "sbd_train": 3, "sbd_val": 2, "seg11valid": 2,
+}  # fmt: skip
+OF_VOC, OF_SBD = 3, 7  # classes that tell whose mask it is
+
+
+@dataclasses.dataclass
+class Case:
+    """Two archives and the folder that they are to be extracted into."""
+
+    voc_tar: Path
+    sbd_tgz: Path
+    root: Path
+
+    def run(self, *, counts=COUNTS, digests=()) -> str:
+        release = prepare_voc.Release(
+            archive(self.voc_tar), archive(self.sbd_tgz), counts, dict(digests)
+        )
+        return prepare_voc.prepare(self.root, self.voc_tar, self.sbd_tgz, release=release)
+
+    @property
+    def home(self) -> Path:
+        return self.root / DEVKIT
+
+    def files(self) -> dict[str, bytes]:
+        found = (path for path in self.root.rglob("*") if path.is_file())
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
+
+
+def make(folder: Path, *, sbd_lists=SBD_LISTS, **sbd_masks) -> Case:
+    voc_mask = np.full(SIZE, OF_VOC, np.uint8)
+    voc_mask[0] = IGNORE
+    masks = {
+        name: mat(np.full(SIZE, OF_SBD, np.uint8)) for ids in sbd_lists.values() for name in ids
+    }
+    return Case(
+        write_voc(
+            folder / "voc.tar",
+            {name: jpeg(SIZE) for name in (A, B, C, V, W, X, Y)},
+            {name: png(voc_mask) for name in (A, B, C, V, W)},
+            VOC_LISTS,
+        ),
+        write_sbd(folder / "sbd.tgz", masks | sbd_masks, sbd_lists),
+        folder / "out",
+    )
+
+
+@pytest.fixture
+def case(tmp_path) -> Case:
+    return make(tmp_path)
+
+
+def published_lists(test_data: Path) -> dict[str, list[str]]:
+    folder = test_data / "data/voc2012_full_lists"
+    return {path.stem: path.read_text().split() for path in folder.glob("*.txt")}
+
+
+def stand_in_for_sbd(lists) -> dict[str, list[str]]:
+    """SBD's own lists are not here: these have its sizes, and all that trainaug takes from it."""
+    outside = sorted(set(lists["trainaug"]) - set(lists["train"]))
+    both = sorted(set(lists["trainval"]) - set(SEG11VALID))
+    ids = sorted(outside + both)
+    return {"train": ids[:8498], "val": sorted([*ids[8498:], *SEG11VALID[:60]])}
+
+
+class TestLists:
+    def test_all_are_written_and_read(self, case):
+        text = case.run()
+        expected = {
+            "train": [A, B, C], "val": [V, W], "trainaug": [A, B, C, X, Y],
+            "trainval_aug": [A, V, W, B, C, X, Y], "sbd_train": [A, C, X], "sbd_val": [W, Y],
+            "seg11valid": [V, W],
+        }  # fmt: skip
+        for name, ids in expected.items():
+            read = data.open_source("voc2012", case.root, name)
+            assert read.ids == tuple(sorted(ids)), name
+            assert re.search(rf"{name} +{len(ids)} ", text), text
+        assert "trainaug and val share no picture" in text
+        assert "5 masks; 1 are of pictures in VOC's val" in text
+
+    def test_only_what_is_read_is_extracted(self, case):
+        case.run()
+        folders = {name.rsplit("/", 1)[0].removeprefix(f"{DEVKIT}/") for name in case.files()}
+        assert folders == {
+            "JPEGImages", "SegmentationClass", "SegmentationClassSBD", "SegmentationClassAug",
+            "ImageSets/Segmentation",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("split", "name", "owner"),
+        [
+            ("train", A, OF_VOC),
+            ("trainaug", A, OF_VOC),  # VOC's own mask has void along the borders
+            ("trainaug", X, OF_SBD),
+            ("trainval_aug", W, OF_VOC),
+            ("sbd_train", A, OF_SBD),  # as FCN was trained
+            ("seg11valid", W, OF_VOC),
+        ],
+    )
+    def test_masks_are_whose_they_should_be(self, case, split, name, owner):
+        case.run()
+        read = data.open_source("voc2012", case.root, split)
+        label = read[read.ids.index(name)]["label"]
+        assert (label[1:] == owner).all()
+        assert (label[0] == (IGNORE if owner == OF_VOC else OF_SBD)).all()
+
+    def test_voc_alone_and_sbd_later(self, case):
+        release = prepare_voc.Release(archive(case.voc_tar), archive(case.sbd_tgz), COUNTS, {})
+        text = prepare_voc.prepare(case.root, case.voc_tar, release=release)
+        assert "trainaug" not in text and voc.splits(case.root) == ("train", "val", "trainval")
+        case.voc_tar.unlink()
+        assert "trainaug" in prepare_voc.prepare(case.root, None, case.sbd_tgz, release=release)
+        with pytest.raises(UserError, match="--voc is missing: name voc.tar"):
+            prepare_voc.prepare(case.root, None, release=release)
+
+    def test_published_lists_come_out(self, test_data):
+        lists = published_lists(test_data)
+        assert set(SEG11VALID) < set(lists["val"])
+        made = prepare_voc.augmented_lists(lists, stand_in_for_sbd(lists))
+        assert made["trainaug"] == tuple(sorted(lists["trainaug"]))
+        for name, ids in made.items():
+            assert len(ids) == voc.COUNTS[name] and voc.is_official(name, ids), name
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("name", COUNTS)
+    def test_a_count_that_is_off_stops_it(self, case, name):
+        with pytest.raises(
+            UserError, match=rf"list {name} has {COUNTS[name]} ids.*{COUNTS[name] + 1}"
+        ):
+            case.run(counts=COUNTS | {name: COUNTS[name] + 1})
+        made_from_sbd = {"trainaug", "trainval_aug", "sbd_train", "sbd_val", "seg11valid"}
+        assert not made_from_sbd & set(voc.splits(case.root))
+
+    def test_other_ids_than_the_published_stop_it(self, case):
+        published = hashlib.sha256(f"{V}\n{W}".encode()).hexdigest()
+        case.run(digests={"val": published, "seg11valid": published})
+        with pytest.raises(UserError, match="list trainaug has 5 ids, but not the published ones"):
+            case.run(digests={"trainaug": published})
+
+    def test_an_id_twice_stops_it(self, tmp_path):
+        twice = make(tmp_path, sbd_lists={"train": [A, A, X], "val": [W, Y]})
+        with pytest.raises(UserError, match="sbd_train has 3 ids, 2 different ones"):
+            twice.run(counts=COUNTS | {"trainaug": 5})
+
+    def test_lists_that_must_be_disjoint_are(self, tmp_path):
+        leaky = make(tmp_path, sbd_lists={"train": [A, V, X], "val": [W, Y]})
+        with pytest.raises(UserError, match=f"sbd_train and seg11valid share 1 ids: {V}"):
+            leaky.run()
+
+    def test_an_incomplete_or_foreign_archive_is_named(self, case, tmp_path):
+        right = archive(case.voc_tar)
+        release = prepare_voc.Release(right, archive(case.sbd_tgz), COUNTS, {})
+        content = case.voc_tar.read_bytes()
+        for changed, message in (
+            (content[:-1000], rf"{len(content) - 1000} of {len(content)} bytes.*incomplete.*curl"),
+            (content[:-1] + b"x", rf"MD5 [0-9a-f]{{32}} is not that of voc\.tar.*{right.md5}"),
+            (content + b"x", "is not that of voc.tar"),
+        ):
+            case.voc_tar.write_bytes(changed)
+            with pytest.raises(UserError, match=message):
+                prepare_voc.prepare(case.root, case.voc_tar, release=release)
+        with pytest.raises(UserError, match="nothing.tar: no such file; download https://example"):
+            prepare_voc.prepare(case.root, tmp_path / "nothing.tar", release=release)
+        assert not case.root.exists()
+
+    def test_a_broken_archive_names_its_file(self, case):
+        content = case.sbd_tgz.read_bytes()
+        case.sbd_tgz.write_bytes(content[: len(content) // 2])  # its MD5 is taken from this
+        with pytest.raises(UserError, match=r"sbd\.tgz: broken archive .*download it again"):
+            case.run()
+
+    @pytest.mark.parametrize("full", ["voc", "sbd"])
+    def test_a_full_disk_is_known_before_anything_is_written(self, case, monkeypatch, full):
+        if full == "sbd":
+            case.run()
+            shutil.rmtree(case.home / "SegmentationClassSBD")
+        before = set(case.files())
+        usage = type("Usage", (), {"free": 10})
+        monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(UserError, match="GiB are needed and 0.00 GiB free; make room, or name"):
+            case.run()
+        assert set(case.files()) == before
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"no MATLAB file", "not a file of SBD's cls/"),
+            (mat(np.full(SIZE, 21, np.uint8)), "values up to 21; SBD's masks hold 0 to 20"),
+            (mat(np.zeros((2, 3, 4), np.uint8)), "mask of type uint8 and shape"),
+            (mat(np.zeros(SIZE[::-1], np.uint8)), "mask of 6x9 pixels for an image of 9x6; rotate"),
+        ],
+    )
+    def test_a_bad_mask_is_named(self, tmp_path, content, message):
+        bad = make(tmp_path, **{Y: content})
+        with pytest.raises(UserError, match=rf"cls/{Y}\.mat: .*{message}"):
+            bad.run()
+
+
+class TestSafety:
+    def test_nothing_is_written_outside(self, case, tmp_path):
+        with tarfile.open(case.voc_tar, "a") as tar:
+            for name in ("../evil.jpg", f"{DEVKIT}/JPEGImages/../../../../evil.jpg", "/evil.jpg"):
+                add(tar, name, b"evil")
+            add(tar, f"{DEVKIT}/JPEGImages/sub/evil.jpg", b"evil")
+        case.run()
+        assert not list(tmp_path.rglob("evil*")) and not Path("/evil.jpg").exists()
+
+    @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+    def test_links_and_devices_are_refused(self, case, kind):
+        with tarfile.open(case.voc_tar, "a") as tar:
+            member = tarfile.TarInfo(f"{DEVKIT}/JPEGImages/2007_000009.jpg")
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+        with pytest.raises(UserError, match=r"2007_000009\.jpg' is no regular file but a link"):
+            case.run()
+        assert not case.files()
+
+    def test_ids_that_are_no_names_become_no_paths(self, tmp_path):
+        evil = make(tmp_path, sbd_lists={"train": [A, C, "../../../evil"], "val": [W, Y]})
+        with pytest.raises(UserError, match=r"1 of the 3 files of sbd_train are missing"):
+            evil.run()
+        assert not list(tmp_path.rglob("evil*"))
+
+
+def test_interrupted_anywhere_it_goes_on(case, tmp_path, monkeypatch):
+    whole = Case(case.voc_tar, case.sbd_tgz, tmp_path / "whole")
+    whole.run()
+    expected, write, done = whole.files(), archives.write, []
+
+    def interrupted(path, content):
+        if len(done) % 2:  # every second write breaks off halfway
+            done.append(None)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f".{path.name}.part").write_bytes(content[: len(content) // 2])
+            raise KeyboardInterrupt
+        done.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(archives, "write", interrupted)
+    for _ in range(100):
+        try:
+            case.run()
+            break
+        except KeyboardInterrupt:  # a list that is there names files that are there
+            for path in case.home.glob("ImageSets/Segmentation/*.txt"):
+                data.open_source("voc2012", case.root, path.stem)
+    written = [path for path in done if path]
+    assert len(written) == len(set(written)) > 20, "a finished file was written again"
+    assert case.files() == expected
+
+
+def test_a_second_run_changes_nothing(case):
+    case.run()
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in case.root.rglob("*.[pj][np]g")}
+
+    before = times()
+    assert "trainaug" in case.run() and times() == before
+
+
+def test_a_file_system_without_hard_links(case, monkeypatch):
+    def refuse(*_):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    case.run()
+    assert len(data.open_source("voc2012", case.root, "trainval_aug")) == 7
+
+
+@pytest.mark.parametrize("size", [(37, 23), (1, 7), (7, 1), (1, 1)])
+def test_sbd_masks_keep_every_pixel(rng, size):
+    mask = rng.integers(0, 21, size, dtype=np.uint8)
+    np.testing.assert_array_equal(sbd.read_mat(mat(mask), "x.mat"), mask)
+
+
+def test_real_pictures(test_data, tmp_path):
+    """Twelve VOC pictures; their masks without void stand in for SBD's."""
+    part = test_data / "data" / DEVKIT
+    train, val = (voc.open_split(part, split).ids[:6] for split in ("train", "val"))
+    pictures = {name: (part / f"JPEGImages/{name}.jpg").read_bytes() for name in train + val}
+    masks = {n: (part / f"SegmentationClass/{n}.png").read_bytes() for n in train[:4] + val}
+    as_sbd = {}
+    for name in train[2:] + val[4:]:
+        label = np.array(Image.open(part / f"SegmentationClass/{name}.png"))
+        as_sbd[name] = np.where(label == IGNORE, 0, label)
+    case = Case(
+        write_voc(
+            tmp_path / "voc.tar",
+            pictures,
+            masks,
+            {"train": train[:4], "val": val, "trainval": train[:4] + val},
+        ),
+        write_sbd(
+            tmp_path / "sbd.tgz",
+            {name: mat(label) for name, label in as_sbd.items()},
+            {"train": train[2:], "val": val[4:]},
+        ),
+        tmp_path / "out",
+    )
+    fcn = sum(name in SEG11VALID for name in val)
+    case.run(
+        counts={
+            "train": 4,
+            "val": 6,
+            "trainval": 10,
+            "trainaug": 6,
+            "trainval_aug": 12,
+            "sbd_train": 4,
+            "sbd_val": 2,
+            "seg11valid": fcn,
+        }  # fmt: skip
+    )
+    read = data.open_source("voc2012", case.root, "trainaug")
+    original = data.open_source("voc2012", part, "train")
+    for index, name in enumerate(read.ids):
+        record, stored = read[index], original[original.ids.index(name)]
+        np.testing.assert_array_equal(record["image"], stored["image"])
+        of_sbd = name in train[4:]
+        expected = as_sbd[name] if of_sbd else stored["label"]
+        np.testing.assert_array_equal(record["label"], expected)
+
+
+@pytest.mark.slow
+def test_the_published_counts_with_one_pixel_pictures(test_data, tmp_path):
+    """All 12,031 ids and 11,355 masks, the published counts and digests."""
+    lists = published_lists(test_data)
+    trainaug, of_sbd = lists["trainaug"], stand_in_for_sbd(lists)
+    picture, mask, sbd_mask = jpeg((1, 1)), png(np.zeros((1, 1), np.uint8)), mat(np.zeros((1, 1)))
+    case = Case(
+        write_voc(
+            tmp_path / "voc.tar",
+            dict.fromkeys({*trainaug, *lists["val"]}, picture),
+            dict.fromkeys(lists["trainval"], mask),
+            {name: lists[name] for name in VOC_LISTS},
+        ),
+        write_sbd(
+            tmp_path / "sbd.tgz",
+            dict.fromkeys(of_sbd["train"] + of_sbd["val"], sbd_mask),
+            of_sbd,
+        ),
+        tmp_path / "out",
+    )
+    text = case.run(counts=voc.COUNTS, digests=voc.OFFICIAL)
+    for name, count in voc.COUNTS.items():
+        read = data.open_source("voc2012", case.root, name)
+        assert read.description == f"voc2012 {name}: {count} images" and f"{count}   Seg" in text
+
+
+class TestCommandLine:
+    def test_it_names_the_archive_it_wants(self, tmp_path, capsys):
+        (tmp_path / "VOCtrainval_11-May-2012.tar").write_bytes(b"half")
+        code = command_line.main(
+            ["data", "prepare", "voc2012", "--voc", str(tmp_path / "VOCtrainval_11-May-2012.tar")]
+        )
+        assert code == 2
+        assert "4 of 1999639040 bytes: the download is incomplete" in capsys.readouterr().err
+
+    def test_only_voc_is_made_from_archives(self, capsys):
+        assert command_line.main(["data", "prepare", "camvid"]) == 2
+        assert "only voc2012 is made from archives" in capsys.readouterr().err
