@@ -1,13 +1,11 @@
 """From a PyTorch state dict to Flax variables: nothing left out, nothing left over."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from seg_jax import checks
+from seg_jax.nn.import_tensors import import_tensors
 
 # (collection, leaf) -> the tensor's name in a torch layer.
 _TENSORS = {
@@ -18,8 +16,6 @@ _TENSORS = {
     ("batch_stats", "var"): "running_var",
 }
 _COUNTERS = r".*\.num_batches_tracked"  # of torch's batch norms; no part of the function
-
-_LISTED = 20  # names of a kind in an error: enough to see which network the weights are of
 
 
 def import_state(
@@ -45,43 +41,19 @@ def import_state(
       ignore: regular expression; tensors whose names it matches in full may be left over.
 
     Raises:
-      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
-        kind how many, and the first twenty.
+      UserError: see `import_tensors`.
     """
-    image = np.zeros(image_shape, np.float32)
-    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
-    left_over, missing, different = set(state), [], []
 
-    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        collection, *modules, name = (str(entry.key) for entry in path)
-        torch_layer = layer("/".join(modules))
-        source = f"{torch_layer}.{_TENSORS[collection, name]}"
-        if torch_layer is None or source not in state:
-            origin = f"from {source}" if torch_layer else "of a layer that torch's network has not"
-            missing.append(f"{'/'.join([*modules, name])} ({origin})")
-            return np.zeros(leaf.shape, leaf.dtype)
-        left_over.discard(source)
-        tensor = np.asarray(state[source])
-        if name == "kernel":
-            tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
-            tensor = tensor.transpose(2, 3, 1, 0)
-        if tensor.shape != leaf.shape:
-            different.append(f"{source} is {tensor.shape}, {'/'.join(modules)} wants {leaf.shape}")
-        return np.asarray(tensor, leaf.dtype)
+    def find(collection: str, module: str, leaf: str) -> str | None:
+        torch_layer = layer(module)
+        return torch_layer and f"{torch_layer}.{_TENSORS[collection, leaf]}"
 
-    variables = jax.tree.map_with_path(fill, shapes)
-    allowed = f"{_COUNTERS}|{ignore}"
-    left_over = sorted(name for name in left_over if not re.fullmatch(allowed, name))
-    problems = {
-        "missing in the weights": missing,
-        "unknown to the network": left_over,
-        "of another shape": different,
-    }
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)}"
-            for what, names in problems.items()
-            if names
-        )
-        raise checks.UserError(f"these are no weights of this {type(model).__name__}; {listed}")
-    return variables
+    ignore = f"{_COUNTERS}|{ignore}"
+    return import_tensors(model, state, find, _to_flax, image_shape=image_shape, ignore=ignore)
+
+
+def _to_flax(leaf: str, tensor: np.ndarray) -> np.ndarray:
+    if not leaf.endswith("/kernel"):
+        return tensor
+    tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
+    return tensor.transpose(2, 3, 1, 0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from seg_jax import checks, inference
+from seg_jax.data import label_map
 from seg_jax.experiment import Experiment
 
 
@@ -50,11 +51,13 @@ class Pretrained:
       experiment: its model, preprocessing and evaluation protocol are those of the weights.
       variables: of the model: {"params": ..., "batch_stats": ...}, NumPy arrays.
       name: in the catalogue of published weights; empty: not from there.
+      own_labels: what came with the weights; None: the labels are the data set's.
     """
 
     experiment: Experiment
     variables: dict[str, Any]
     name: str = ""
+    own_labels: label_map.LabelMap | None = None
 
     @property
     def model(self) -> Any:
@@ -65,3 +68,10 @@ class Pretrained:
     def preprocessing(self) -> ImagePreprocessing:
         """From uint8 [h w 3] to the float32 [h' w' channels] that the model takes."""
         return ImagePreprocessing(self.experiment)
+
+    @property
+    def labels(self) -> label_map.LabelMap:
+        """Names and colours of the classes."""
+        if self.own_labels is not None:
+            return self.own_labels
+        return label_map.find(self.experiment.data, getattr(self.model, "num_classes", 0))

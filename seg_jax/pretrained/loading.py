@@ -1,26 +1,84 @@
 """`load`: which reader a file or folder is for."""
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 from seg_jax import checkpoint, checks, run_folder
+from seg_jax.pretrained import catalogue, store
 from seg_jax.pretrained.bundle import Pretrained
 
 RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format holds, see `release`
+# Suffix of a published file -> the module whose `read` returns its tensors.
+READERS = {".tflite": "tflite_file"}
 
 
 def load(path: str | Path, name: str | None = None) -> Pretrained:
     """Return the network that a file or folder holds, with its weights and its preprocessing.
 
     Args:
-      path: a folder of our release format, or a run folder (its newest checkpoint).
-      name: of published weights, in the catalogue.
+      path: a file of published weights, or the catalogue name under which one was imported; a
+        folder of our release format; or a run folder (its newest checkpoint).
+      name: which published weights a file holds, of the catalogue; None: by its checksum or name.
 
     Raises:
-      UserError: nothing is there, or it is of none of these kinds.
+      UserError: nothing is there, it is of none of these kinds, or not what `name` says.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise checks.UserError(f"{path}: no such file or folder")
+    path = resolve(path)
+    if path.is_dir():
+        return _load_folder(path)
+    entry = catalogue.get(name) if name else _entry_of(path)
+    store.check(path, entry)
+    if entry.experiment is None:
+        raise checks.UserError(
+            f"{path}: {entry.name} is a classifier, which segments nothing; it initialises a "
+            f"training: train NAME --train.init {entry.name}"
+        )
+    experiment = entry.experiment()
+    return Pretrained(experiment, convert(path, entry, experiment.model), entry.name)
+
+
+def resolve(path: str | Path) -> Path:
+    """Return an existing path for a path, or for the catalogue name of imported weights.
+
+    Raises:
+      UserError: it is neither.
+    """
+    found = Path(path).expanduser()
+    if found.exists():
+        return found
+    if str(path) in catalogue.names():
+        return store.find(str(path))
+    raise checks.UserError(
+        f"{path}: no such file or folder, and no published weights of this name "
+        "(`python -m seg_jax weights list` prints them)"
+    )
+
+
+def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
+    """Return the variables of a published file; every leaf covered and every tensor used.
+
+    Raises:
+      UserError: the file cannot be read, or holds other weights; it names the file.
+    """
+    if path.suffix not in READERS:
+        raise checks.UserError(
+            f"{path}: files of published weights end in {', '.join(sorted(READERS))}"
+        )
+    tensors = importlib.import_module(f"seg_jax.pretrained.{READERS[path.suffix]}").read(path)
+    try:
+        return entry.convert(model, tensors)
+    except checks.UserError as error:
+        raise checks.UserError(f"{path} as {entry.name}: {error}") from error
+
+
+def _entry_of(path: Path) -> catalogue.Entry:
+    if store.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
+        return catalogue.get(path.parent.name)
+    return catalogue.of_file(path)
+
+
+def _load_folder(path: Path) -> Pretrained:
     if (path / RELEASE_WEIGHTS).is_file():
         from seg_jax.pretrained import release
 

@@ -1,0 +1,83 @@
+"""From named tensors of another library to Flax variables: nothing left out, nothing left over."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from seg_jax import checks
+
+_LISTED = 20  # names of a kind in an error: enough to see which network the weights are of
+
+# (collection, module, leaf), e.g. ("params", "backbone/conv1_1", "kernel"), to a tensor's name, or
+# to a constant where the other library has none; or to None: it has no such layer.
+Find = Callable[[str, str, str], "str | np.ndarray | None"]
+
+
+def import_tensors(
+    model: Any,
+    tensors: Mapping[str, Any],
+    find: Find,
+    convert: Callable[[str, np.ndarray], np.ndarray],
+    *,
+    image_shape: tuple[int, ...] = (1, 65, 65, 3),
+    ignore: str = "",
+) -> dict[str, Any]:
+    """Return the model's variables, filled with tensors.
+
+    Args:
+      model: Linen module.
+      tensors: name -> NumPy array, or what `np.asarray` takes.
+      find: which tensor a leaf has, see `Find`.
+      convert: (module's "/"-joined name and leaf, tensor) -> the leaf: transposed, say.
+      image_shape: float32 [n h w c] of an image the model takes.
+      ignore: regular expression; tensors whose names it matches in full may be left over.
+
+    Raises:
+      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
+        kind how many, and the first twenty.
+    """
+    image = np.zeros(image_shape, np.float32)
+    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
+    left_over, missing, different = set(tensors), [], []
+
+    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        collection, *modules, name = (str(entry.key) for entry in path)
+        module = "/".join(modules)
+        source = find(collection, module, name)
+        if isinstance(source, np.ndarray):
+            return np.broadcast_to(source, leaf.shape).astype(leaf.dtype)
+        if source is None or source not in tensors:
+            origin = f"from {source}" if source else "of a layer that the other network has not"
+            missing.append(f"{module}/{name} ({origin})")
+            return np.zeros(leaf.shape, leaf.dtype)
+        left_over.discard(source)
+        tensor = convert(f"{module}/{name}", np.asarray(tensors[source]))
+        if tensor.shape != leaf.shape:
+            different.append(f"{source} is {tensor.shape}, {module} wants {leaf.shape}")
+        return np.asarray(tensor, leaf.dtype)
+
+    variables = jax.tree.map_with_path(fill, shapes)
+    _complain(
+        type(model).__name__,
+        {
+            "missing in the weights": missing,
+            "unknown to the network": sorted(
+                name for name in left_over if not re.fullmatch(ignore, name)
+            ),
+            "of another shape": different,
+        },
+    )
+    return variables
+
+
+def _complain(network: str, problems: Mapping[str, list[str]]) -> None:
+    listed = "; ".join(
+        f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)}"
+        for what, names in problems.items()
+        if names
+    )
+    if listed:
+        raise checks.UserError(f"these are no weights of this {network}; {listed}")

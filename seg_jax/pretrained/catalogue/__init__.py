@@ -1,0 +1,52 @@
+"""The catalogue of published weights: what there is, where, under which terms, and how it scores.
+
+Nothing is downloaded here: `python -m seg_jax weights import FILE --as NAME` takes a file that its
+publishers offer.
+"""
+
+import hashlib
+from pathlib import Path
+
+from seg_jax import checks
+from seg_jax.pretrained.catalogue import google
+from seg_jax.pretrained.catalogue.entry import Entry, Score
+
+__all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
+
+_ENTRIES = {entry.name: entry for entry in google.ENTRIES}
+
+
+def names() -> tuple[str, ...]:
+    """Return every name, by publisher."""
+    return tuple(_ENTRIES)
+
+
+def get(name: str) -> Entry:
+    """Return an entry; an unknown name is a UserError that names the closest ones."""
+    if name not in _ENTRIES:
+        raise checks.UserError(f"published weights: {checks.unknown(name, _ENTRIES)}")
+    return _ENTRIES[name]
+
+
+def of_file(path: Path) -> Entry:
+    """Return the entry that a file is of: by its SHA-256, else by its name.
+
+    Raises:
+      UserError: no entry has such a file, or several have one of this name.
+    """
+    digest = sha256_of(path)
+    found = [entry for entry in _ENTRIES.values() if entry.sha256 == digest]
+    found = found or [entry for entry in _ENTRIES.values() if entry.file == path.name]
+    if len(found) != 1:
+        kind = "several entries of" if found else "no entry of"
+        raise checks.UserError(
+            f"{path}: {kind} the catalogue have a file of this name; say which weights these are: "
+            "--as NAME, or load(path, name); `python -m seg_jax weights list` prints the names"
+        )
+    return found[0]
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

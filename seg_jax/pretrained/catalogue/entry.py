@@ -1,0 +1,61 @@
+"""What the catalogue says of one file of published weights."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from seg_jax.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What the publishers report of the weights.
+
+    Attributes:
+      miou: mean intersection over union in percent.
+      images: data set and split, "VOC 2012 val".
+      protocol: of the evaluation.
+    """
+
+    miou: float
+    images: str
+    protocol: str
+
+    def __str__(self) -> str:
+        """Return e.g. "75.32 on VOC 2012 val (OS 16, single scale)"."""
+        return f"{self.miou:g} on {self.images} ({self.protocol})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of published weights.
+
+    Attributes:
+      name: publisher, architecture, backbone and data, in the catalogue.
+      file: its name as released, or that of the archive it comes in.
+      host: where the publishers offer it.
+      licence: of the weights; "not stated" where the publishers say nothing.
+      trained_on: data, first to last.
+      leak: whether VOC 2012's val images were trained on; "yes": never score them on val.
+      convert: (model, tensors of the file) -> variables of the model. Of a classifier the model is
+        None, and the variables are those of the backbone and of what else can be reused.
+      experiment: a fresh Experiment with the model, preprocessing and evaluation protocol of the
+        weights; None: an ImageNet classifier, which `train --init` takes.
+      ignored: regular expression of the classifier's tensors that have no place here.
+      sha256: of the file; "unknown" where nobody published it.
+      score: as published.
+      note: what a user has to know.
+    """
+
+    name: str
+    file: str
+    host: str
+    licence: str
+    trained_on: str
+    leak: Literal["no", "yes", "unknown"]
+    convert: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+    experiment: Callable[[], Experiment] | None = None
+    ignored: str = ""
+    sha256: str = "unknown"
+    score: Score | None = None
+    note: str = ""

@@ -1,0 +1,63 @@
+"""Where imported files of published weights lie: <folder>/<catalogue name>/<file as released>.
+
+The folder is $SEG_JAX_WEIGHTS, else data/weights. Files are kept as they came; converting takes
+seconds, and a copy could go out of date.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from seg_jax import checks
+from seg_jax.pretrained import catalogue
+
+
+def folder() -> Path:
+    """Return the folder of all imported weights."""
+    return Path(os.environ.get("SEG_JAX_WEIGHTS") or Path("data") / "weights")
+
+
+def find(name: str) -> Path:
+    """Return the imported file of a catalogue name.
+
+    Raises:
+      UserError: there is no such name, or it was not imported; where its publishers offer it.
+    """
+    entry = catalogue.get(name)
+    found = sorted(path for path in (folder() / name).glob("*") if path.suffix != ".unfinished")
+    if not found:
+        raise checks.UserError(
+            f"{name} is not imported: get {entry.file} ({entry.host}), then `python -m seg_jax "
+            f"weights import FILE --as {name}`; it goes to {folder() / name}"
+        )
+    return found[0]
+
+
+def add(path: Path, name: str) -> Path:
+    """Copy a file of published weights under its catalogue name; return where it lies now.
+
+    Raises:
+      UserError: it is not the file that the catalogue knows by its checksum.
+    """
+    entry = catalogue.get(name)
+    check(path, entry)
+    place = folder() / name / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_name(f"{place.name}.unfinished")
+    shutil.copyfile(path, unfinished)
+    for old in place.parent.glob("*"):
+        if old != unfinished:
+            old.unlink()
+    os.replace(unfinished, place)
+    return place
+
+
+def check(path: Path, entry: catalogue.Entry) -> str:
+    """Return a file's SHA-256; UserError if the catalogue knows another one."""
+    digest = catalogue.sha256_of(path)
+    if entry.sha256 not in ("unknown", digest):
+        raise checks.UserError(
+            f"{path}: SHA-256 is {digest}, that of {entry.name} ({entry.file}) is {entry.sha256}: "
+            "download it again, or import it under the name that it has"
+        )
+    return digest

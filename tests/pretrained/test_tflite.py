@@ -1,0 +1,182 @@
+"""Google's TensorFlow Lite files: the reader against a writer, and the network against masks that
+its publishers made with their own runtime.
+"""
+
+import functools
+
+import flatbuffers
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_jax import pretrained
+from seg_jax.checks import UserError
+from seg_jax.pretrained import catalogue, google, loading, store, tflite_file
+
+FLOAT = "weights/deeplabv3_mnv2_dm05_voc/deeplabv3.tflite"
+UINT8 = "weights/deeplabv3_mnv2_voc_uint8/deeplabv3_mnv2_pascal_quant.tflite"
+IMAGENET = "weights/mobilenet_v2_imagenet_uint8/mobilenet_v2_1.0_224_quant.tflite"
+
+
+def numbers(builder, dtype, values):
+    return builder.CreateNumpyVector(np.asarray(values, dtype))
+
+
+def table(builder, **fields):
+    """Write a table of {"o3": offset, "i0": int32, "b1": byte, "u2": uint32} by field number."""
+    builder.StartObject(12)
+    add = {
+        "o": builder.PrependUOffsetTRelativeSlot,
+        "i": builder.PrependInt32Slot,
+        "b": builder.PrependInt8Slot,
+        "u": builder.PrependUint32Slot,
+    }
+    for name, value in fields.items():
+        add[name[0]](int(name[1:]), value, 0)
+    return builder.EndObject()
+
+
+def tables(builder, offsets):
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
+
+
+def write_convolution(kernel, bias, scale, zero_point):
+    """A file with one atrous CONV_2D of uint8 weights [out kh kw in], one scale an output."""
+    builder = flatbuffers.Builder()
+    data = [np.zeros(0, np.uint8), kernel, bias.view(np.uint8)]
+    buffers = [table(builder, o0=numbers(builder, np.uint8, values.ravel())) for values in data]
+    quantization = table(
+        builder,
+        o2=numbers(builder, np.float32, scale),
+        o3=numbers(builder, np.int64, zero_point),
+    )
+    shapes = ((1, 9, 9, 2), kernel.shape, bias.shape)
+    names = ("input", "net/conv/weights;net/conv/Fold", "net/conv/bias")
+    tensors = [
+        table(
+            builder,
+            o0=numbers(builder, np.int32, shape),
+            b1=kind,
+            u2=index,
+            o3=builder.CreateString(name),
+            **({"o4": quantization} if index == 1 else {}),
+        )
+        for index, (shape, name, kind) in enumerate(zip(shapes, names, (0, 3, 0), strict=True))
+    ]
+    options = table(builder, i1=2, i2=2, i4=3, i5=3)  # stride 2, rate 3
+    operator = table(builder, o1=numbers(builder, np.int32, [0, 1, 2]), o4=options)
+    graph = table(
+        builder,
+        o0=tables(builder, tensors),
+        o1=numbers(builder, np.int32, [0]),
+        o3=tables(builder, [operator]),
+    )
+    code = table(builder, b0=3)
+    model = table(
+        builder,
+        o1=tables(builder, [code]),
+        o2=tables(builder, [graph]),
+        o4=tables(builder, buffers),
+    )
+    builder.Finish(model, b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.fixture
+def file(rng, tmp_path):
+    kernel = rng.integers(0, 256, (4, 3, 3, 2)).astype(np.uint8)
+    bias = rng.normal(size=4).astype(np.float32)
+    scale, zero = np.float32([0.5, 0.25, 2.0, 1.0]), np.array([128, 3, 0, 255])
+    path = tmp_path / "net.tflite"
+    path.write_bytes(write_convolution(kernel, bias, scale, zero))
+    return path, kernel, bias, scale, zero
+
+
+def test_reads_what_was_written(file):
+    path, kernel, bias, scale, zero = file
+    graph = tflite_file.read(path)
+    (found,) = graph.convolutions
+    assert (found.scope, found.stride, found.rate) == ("net/conv", 2, 3)
+    assert graph.input_shape == (1, 9, 9, 2) and graph.input_quantization is None
+    for out in range(4):
+        expected = (kernel[out] - zero[out].astype(np.float32)) * scale[out]
+        np.testing.assert_array_equal(found.kernel[..., out], expected)
+    np.testing.assert_array_equal(found.bias, bias)
+
+
+@pytest.mark.parametrize("end", [100, -30])
+def test_a_damaged_file_is_named(file, end):
+    path = file[0]
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(UserError, match="net.tflite: damaged"):
+        tflite_file.read(path)
+
+
+def test_another_file_is_no_tflite(tmp_path):
+    (tmp_path / "x.tflite").write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(UserError, match="x.tflite: no TensorFlow Lite file"):
+        tflite_file.read(tmp_path / "x.tflite")
+
+
+# The second picture lies on its side: Google's test turns it upright and the mask back.
+@pytest.mark.parametrize(("name", "agreement"), [("rotation0", 1.0), ("rotation90_flop", 0.9995)])
+def test_google_s_masks_are_reproduced(test_data, name, agreement):
+    """Google's own test of this file lets 1 % of the pixels differ."""
+    folder = (test_data / FLOAT).parent
+
+    def turn(x):
+        return x if name == "rotation0" else x[::-1, ::-1].swapaxes(0, 1)
+
+    loaded = pretrained.load(test_data / FLOAT)
+    assert loaded.name == "google_deeplabv3_mobilenetv2_dm05_voc"
+    picture = np.asarray(Image.open(folder / f"segmentation_input_{name}.jpg"))
+    x = loaded.preprocessing(np.ascontiguousarray(turn(picture)))
+    apply = jax.jit(functools.partial(loaded.model.apply, train=False))
+    logits = apply(loaded.variables, x[None])["out"]
+    mask = turn(np.asarray(logits)[0].argmax(-1))
+    golden = np.asarray(Image.open(folder / f"segmentation_golden_{name}.png"))
+    assert len(np.unique(golden)) == 3  # background, horse, person, times ten
+    assert (mask * 10 == golden).mean() >= agreement
+
+
+def test_folded_norms_only_add_the_bias(test_data):
+    """Each norm of the imported network is x + bias, to the bit."""
+    loaded = pretrained.load(test_data / UINT8)
+    norm = loaded.variables["params"]["backbone"]["conv"]["bn"]
+    statistics = loaded.variables["batch_stats"]["backbone"]["conv"]["bn"]
+    epsilon = np.float32(loaded.model.backbone.norm.epsilon)
+    factor = jax.lax.rsqrt(statistics["var"] + epsilon) * norm["scale"]
+    np.testing.assert_array_equal(factor, 1.0)
+    assert not statistics["mean"].any() and norm["bias"].any()
+
+
+def test_weights_of_another_network_are_refused(test_data):
+    with pytest.raises(UserError, match="SHA-256 is 7aad0.*, that of google_deeplabv3.* is 68a5"):
+        pretrained.load(test_data / IMAGENET, "google_deeplabv3_mobilenetv2_dm05_voc")
+    entry = catalogue.get("google_deeplabv3_mobilenetv2_voc_uint8")
+    model = entry.experiment().model
+    with pytest.raises(UserError, match="output stride of 32, the network one of 16"):
+        loading.convert(test_data / IMAGENET, entry, model)
+    model = model.clone(backbone=model.backbone.clone(output_stride=32))
+    with pytest.raises(UserError, match=r"missing.*aspp/aspp0.*; .* unknown .*MobilenetV2/Conv_1"):
+        google.from_tflite(model, tflite_file.read(test_data / IMAGENET))
+
+
+def test_a_classifier_segments_nothing(test_data):
+    with pytest.raises(UserError, match="google_mobilenetv2_imagenet_uint8 is a classifier"):
+        pretrained.load(test_data / IMAGENET)
+
+
+def test_imported_weights_are_found_by_name(test_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEG_JAX_WEIGHTS", str(tmp_path / "weights"))
+    name = "google_deeplabv3_mobilenetv2_dm05_voc"
+    with pytest.raises(UserError, match=f"{name} is not imported: get deeplabv3.tflite"):
+        pretrained.load(name)
+    store.add(test_data / FLOAT, name)
+    assert pretrained.load(name).name == name
+    with pytest.raises(UserError, match="download it again"):
+        store.add(test_data / UINT8, name)
