@@ -55,7 +55,7 @@ def _voc(
             rules=rules,
         ),
         train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
-        evaluation=EvalConfig(canvas=(513 + model.first_pixel,) * 2),
+        evaluation=EvalConfig(canvas=(513 + model.first_pixel,) * 2, scaling="align_corners"),
     )
 
 

@@ -61,7 +61,7 @@ def _voc(
             rules=rules,
         ),
         train=TrainConfig(steps=20_000, batch_size=10, evaluate_every=5000),
-        evaluation=EvalConfig(canvas=(513, 513)),
+        evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners"),
     )
 
 

@@ -57,7 +57,7 @@ def _voc(model: DeepLabV3) -> Experiment:
             rules=RULES,
         ),
         train=TrainConfig(steps=30_000, batch_size=16, evaluate_every=5000),
-        evaluation=EvalConfig(canvas=(513, 513)),
+        evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners"),
     )
 
 

@@ -2,7 +2,7 @@
 
 The paper trains as DeepLab v3 does (section 4), Xception and MobileNetV2 with a smaller weight
 decay (release, train.py), all from ImageNet's weights, at output stride 16. The same weights are
-evaluated at 8 with `--model.backbone.output-stride 8`: the rates double by themselves.
+evaluated at 8 with `evaluate RUN --model.backbone.output-stride 8`: the rates double by themselves.
 
 Norms average with 0.9997, as in the paper; in MobileNetV2 with 0.997, in the release's ResNet with
 0.95.

@@ -48,9 +48,9 @@ def _pspnet(depth: Depth, norm: Norm, *, width: float = 1.0) -> PSPNet:
 def _voc(depth: Depth) -> Experiment:
     """Sections 5.1 and 5.3: 30,000 steps of 16 crops, synchronised norms.
 
-    Deviates: no rotation (10 degrees) and no Gaussian blur. Evaluated in one pass over the whole
-    image; the paper's figures are of 473 px crops that overlap by a third, six scales and mirror
-    images.
+    Deviates: no rotation (10 degrees) and no Gaussian blur. Evaluated as released, in 473 px
+    windows that overlap by a third, and mirrored; on the test server over six scales as well
+    (`evaluate RUN --protocol sliding473_scales`).
     """
     return Experiment(
         family="PSPNet",
@@ -70,7 +70,13 @@ def _voc(depth: Depth) -> Experiment:
             rules=RULES,
         ),
         train=TrainConfig(steps=30_000, batch_size=16, evaluate_every=5000),
-        evaluation=EvalConfig(canvas=(505, 505)),  # 8 k + 1: covers VOC's 500 px
+        evaluation=EvalConfig(
+            protocol="sliding",
+            canvas=(473, 473),
+            long_side=513,
+            flip=True,
+            fusion="mirror_logits",
+        ),
     )
 
 

@@ -58,5 +58,9 @@ def quick(
             clip_norm=5.0,
         ),
         train=TrainConfig(steps=steps, batch_size=8, init=init, checkpoint_every=100),
-        evaluation=EvalConfig(canvas=(128 + rest, 128 + rest), batch_size=8),
+        evaluation=EvalConfig(
+            canvas=(128 + rest, 128 + rest),
+            scaling="align_corners" if align_corners else "half_pixel",
+            batch_size=8,
+        ),
     )

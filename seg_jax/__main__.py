@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -18,7 +18,7 @@ usage: python -m seg_jax VERB ...
   list                        every experiment: parameters, published figure, state of evidence
   show NAME                   the resolved configuration, and the network layer by layer
   train NAME [--field VALUE]  train into a run folder; the same command resumes a run
-  evaluate RUN                score a run on its validation split, write RUN/result.json
+  evaluate RUN                score a run on its validation split, by any --protocol
   predict RUN PICTURE...      label maps and overlays of files, folders, 'patterns', - (a list)
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
@@ -51,8 +51,20 @@ def _parse_experiment(
         print(f"usage: python -m seg_jax {verb} NAME [--help] [--field VALUE ...]")
         print("names: " + " ".join(experiment.names()))
         raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
-    default = experiment.get(name)
-    body = [field for field in dataclasses.fields(default) if field.name not in _IDENTITY]
+    return _override(experiment.get(name), args[1:], f"{verb} {name}", options)
+
+
+def _override(
+    default: Any,
+    args: Sequence[str],
+    command: str,
+    options: Sequence[tuple[str, Any, Any]],
+    *,
+    fields: Sequence[str] | None = None,
+) -> tuple[Any, Any]:
+    """Parse overrides of an experiment's fields (of all but its identity, or of the named ones)."""
+    names = fields or [f.name for f in dataclasses.fields(default) if f.name not in _IDENTITY]
+    body = [field for field in dataclasses.fields(default) if field.name in names]
     kind = dataclasses.make_dataclass(
         "Options",
         [(field.name, field.type, dataclasses.field(default=None)) for field in body]
@@ -62,9 +74,9 @@ def _parse_experiment(
     kind.__doc__ = f"{default.family}: {default.paper}"
     parsed = tyro.cli(
         kind,
-        args=args[1:],
+        args=args,
         default=kind(**{field.name: getattr(default, field.name) for field in body}),
-        prog=f"python -m seg_jax {verb} {name}",
+        prog=f"python -m seg_jax {command}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     changes = {field.name: getattr(parsed, field.name) for field in body}
@@ -134,30 +146,45 @@ def train_verb(args: Sequence[str]) -> None:
 
 def evaluate_verb(args: Sequence[str]) -> None:
     """Evaluate one run."""
+    from seg_jax import protocols, run_folder
 
-    def parse(
-        run: tyro.conf.Positional[Path],
-        *,
-        split: str = "",
-        root: Path | None = None,
-        json: bool = False,
-    ) -> tuple:
-        """Score a run at the images' original size and write RUN/result.json.
-
-        Args:
-          run: the run folder.
-          split: evaluate another split than the experiment's val_split.
-          root: the data set's folder, if it is not where training found it.
-          json: print the record.
-        """
-        return run, split, root, json
-
-    run, split, root, as_json = _parse(parse, args, "evaluate")
+    if not args or args[0].startswith("-"):
+        print(
+            "usage: python -m seg_jax evaluate RUN [--help] [--protocol NAME] [--evaluation.FIELD "
+            "VALUE] [--model.backbone.output-stride 8] [--split SPLIT] [--root ROOT] [--json]\n"
+            "Scores a run at the images' original size and writes RUN/result.json. Protocols:"
+        )
+        for name, protocol in protocols.PROTOCOLS.items():
+            print(f"  {name:18} {protocol.source}")
+        raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
+    run = Path(args[0])
+    trained, _ = run_folder.read_config(run)
+    words = [word for arg in args for word in arg.split("=", 1)]
+    named = [after for word, after in zip(words, words[1:], strict=False) if word == "--protocol"]
+    evaluation = protocols.apply(named[-1], trained.evaluation) if named else trained.evaluation
+    found, options = _override(
+        dataclasses.replace(trained, evaluation=evaluation),
+        args[1:],
+        f"evaluate {run}",
+        [
+            ("protocol", Annotated[str, tyro.conf.arg(help="one of `evaluate --help`")], ""),
+            ("split", Annotated[str, tyro.conf.arg(help="instead of data.val_split")], ""),
+            ("root", Annotated[Path | None, tyro.conf.arg(help="the data set's folder")], None),
+            ("json", Annotated[bool, tyro.conf.arg(help="print the record")], False),
+        ],
+        fields=("model", "evaluation"),
+    )
     from seg_jax.report import table
     from seg_jax.results.run import evaluate_run
 
-    record = evaluate_run(run, split=split or None, root=root, command=_command("evaluate", args))
-    _print_json(record.to_dict()) if as_json else print(table.record_text(record))
+    record = evaluate_run(
+        run,
+        split=options.split or None,
+        root=options.root,
+        experiment=found,
+        command=_command("evaluate", args),
+    )
+    _print_json(record.to_dict()) if options.json else print(table.record_text(record))
 
 
 def predict_verb(args: Sequence[str]) -> int:

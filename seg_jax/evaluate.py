@@ -1,21 +1,19 @@
 """Score a model on a split: at original image size, void ignored, divided once over the split."""
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seg_jax import checks, data, inference, metrics, parallel
+from seg_jax import checks, cutting, data, inference, metrics, parallel
 from seg_jax.experiment import Experiment
-from seg_jax.tally import Batch, Tally
+from seg_jax.tally import Batch, Refine, Tally
 from seg_jax.types import DATA_AXIS, IGNORE
 
 # Gone when it is done; a log file gets a line now and then.
@@ -43,6 +41,7 @@ def evaluate(
     *,
     boundaries: bool = True,
     on_image: Callable[[int, np.ndarray], None] | None = None,
+    refine: Refine | None = None,
     progress: bool = True,
     title: str = "evaluating",
 ) -> metrics.Scores:
@@ -57,6 +56,8 @@ def evaluate(
       source: the split.
       boundaries: also count trimap bands and boundary F1, on the host (about 20 ms an image).
       on_image: called with index and prediction, uint8 [h w], of every image as it is done.
+      refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], all windows,
+        scales and mirror images fused, returns the probabilities to use instead.
       progress: draw a progress bar, on the first process.
       title: of the progress bar.
 
@@ -74,8 +75,11 @@ def evaluate(
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     mine = range(jax.process_index(), len(source), jax.process_count())
     sums = metrics.Scores.zero(num_classes, experiment.evaluation.trimap_px)
-    tally = Tally(sums, boundaries=boundaries, on_image=on_image)
-    batches = _batches(experiment, source, mine, mesh.size, tally)
+    tally = Tally(
+        sums, experiment.evaluation, boundaries=boundaries, on_image=on_image, refine=refine
+    )
+    on_host = refine is not None or inference.needs_probabilities(experiment.evaluation)
+    batches = _batches(experiment, source, mine, mesh.size, tally, on_host)
     shown = progress and jax.process_index() == 0
     with tqdm(total=len(mine), desc=title, unit="image", disable=not shown, **PROGRESS_BAR) as bar:
         for answered in _answers(experiment, variables, batches, mesh, num_classes):
@@ -114,15 +118,15 @@ def _answers(
     over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     previous = None
     for batch in batches:
-        image, label = jax.device_put((batch.image, batch.label), over_devices)
-        answer = _score(
-            variables,
-            image,
-            label,
-            model=experiment.model,
-            preprocessing=experiment.data.preprocessing,
-            num_classes=num_classes,
-        )
+        image = jax.device_put(batch.image, over_devices)
+        found = inference.probabilities(experiment, variables, image)
+        if found.shape[-1] != num_classes:
+            raise checks.UserError(
+                f"the model scores {found.shape[-1]} classes, the data set has {num_classes}"
+            )
+        answer = (None, found)
+        if batch.label is not None:
+            answer = _decide(found, jax.device_put(batch.label, over_devices))
         if previous is not None:
             yield previous
         previous = (batch, answer)
@@ -130,35 +134,35 @@ def _answers(
         yield previous
 
 
-@functools.partial(jax.jit, static_argnames=("model", "preprocessing", "num_classes"))
-def _score(
-    variables: Any, image: Any, label: Any, *, model: Any, preprocessing: Any, num_classes: int
-) -> tuple[Any, Any]:
+@jax.jit
+def _decide(probabilities: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the batch's confusion matrix, int32 [k k], and its prediction, uint8 [n h w]."""
-    logits = inference.logits(variables, image, model=model, preprocessing=preprocessing)
-    if logits.shape[-1] != num_classes:
-        raise checks.UserError(
-            f"the model scores {logits.shape[-1]} classes, the data set has {num_classes}"
-        )
-    prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-    return metrics.confusion(label, prediction, num_classes), prediction
+    prediction = inference.most_probable(probabilities)
+    return metrics.confusion(label, prediction, probabilities.shape[-1]), prediction
 
 
 def _batches(
-    experiment: Experiment, source: Source, indices: Sequence[int], devices: int, tally: Tally
+    experiment: Experiment,
+    source: Source,
+    indices: Sequence[int],
+    devices: int,
+    tally: Tally,
+    on_host: bool,
 ) -> Iterator[Batch]:
-    """Yield the windows of all images, grouped by shape, in batches that split over the devices."""
+    """Yield the windows of all images, grouped by shape, in batches that split over the devices;
+    without labels where the host counts.
+    """
     evaluation = experiment.evaluation
     size = -(-evaluation.batch_size // devices) * devices
-    margin = inference.model_margin(experiment.model)
+    margin = cutting.model_margin(experiment.model)
     pad_value = experiment.data.preprocessing.pad_value
-    for group in inference.by_input_size([source.size(i) for i in indices], evaluation):
-        waiting: list[tuple[int, np.ndarray, inference.Window]] = []
+    for group in cutting.by_input_size([source.size(i) for i in indices], evaluation):
+        waiting: list[_Waiting] = []
         for index in (indices[position] for position in group):
             image, label = _checked(source, index)
-            cut = inference.windows(image, evaluation, margin=margin, pad_value=pad_value)
-            tally.begin(index, label, len(cut))
-            waiting += [(index, label, window) for window in cut]
+            cut = cutting.windows(image, evaluation, margin=margin, pad_value=pad_value)
+            tally.begin(index, image, label, cut)
+            waiting += [_Waiting(index, None if on_host else label, window) for window in cut]
             while len(waiting) >= size:
                 yield _batch(waiting[:size], size, margin)
                 waiting = waiting[size:]
@@ -166,17 +170,20 @@ def _batches(
             yield _batch(waiting, size, margin)
 
 
-def _batch(
-    waiting: Sequence[tuple[int, np.ndarray, inference.Window]], size: int, margin: int
-) -> Batch:
-    height, width = waiting[0][2].image.shape[:2]
-    scored = (height - 2 * margin, width - 2 * margin)
-    labels = [inference.cut_label(label, window.region, scored) for _, label, window in waiting]
-    return Batch(
-        inference.stack([window.image for _, _, window in waiting], size),
-        inference.stack(labels, size, fill=IGNORE),
-        [(index, window.region) for index, _, window in waiting],
-    )
+class _Waiting(NamedTuple):
+    index: int
+    label: np.ndarray | None  # of the image
+    window: cutting.Window
+
+
+def _batch(waiting: Sequence[_Waiting], size: int, margin: int) -> Batch:
+    image = cutting.stack([item.window.image for item in waiting], size)
+    label = None
+    if waiting[0].label is not None:
+        scored = (image.shape[1] - 2 * margin, image.shape[2] - 2 * margin)
+        parts = [cutting.cut_label(item.label, item.window.region, scored) for item in waiting]
+        label = cutting.stack(parts, size, fill=IGNORE)
+    return Batch(image, label, [(item.index, item.window) for item in waiting])
 
 
 def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -54,29 +54,53 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """The evaluation protocol, as the record quotes it.
+    """The evaluation protocol, as the record quotes it; `seg_jax.protocols` names the papers'.
 
     Attributes:
-      protocol: "whole": one forward pass of the whole image; "tile": U-Net's overlap-tile.
-      canvas: (height, width) every image is padded to (bottom and right, mean colour), or None.
+      protocol: "whole": the whole image, padded; "sliding": PSPNet's overlapping windows, whose
+        probabilities are averaged; "tile": U-Net's overlap-tile.
+      canvas: (height, width) of what the network sees: every image is padded to it (bottom and
+        right, mean colour), or cut into windows or tiles of it. None ("whole" only): buckets.
       bucket: without a canvas, sides are padded to the next multiple of this plus `bucket_rest`, so
         that images of hundreds of sizes mean a handful of compilations.
       bucket_rest: 1 for networks that align the corners of scores and image, which take sides of
         k * output stride + 1.
+      scales: of the image; the predictions are fused at the size of scale 1.
+      flip: the mirror image is fused as well.
+      fusion: "probabilities": the mean over scales and mirror images (DeepLab v3); "mirror_logits":
+        the mirror image's logits are added before the softmax, scales averaged (PSPNet);
+        "max_logits": the highest logit of each class over scales and mirror images (DeepLab v2).
+      scaling: how "whole" scales its canvas and the logits back: "half_pixel", to sides * scale, or
+        "align_corners", to (sides - 1) * scale + 1.
+      long_side: "sliding": pixels of every image's longer side at scale 1, (long_side - 1) * scale
+        + 1 at others; None: its own.
+      stride: "sliding": step from window to window as a share of the canvas, rounded up to pixels.
       batch_size: images in one forward pass.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
     """
 
-    protocol: Literal["whole", "tile"] = "whole"
+    protocol: Literal["whole", "sliding", "tile"] = "whole"
     canvas: tuple[int, int] | None = None
     bucket: int = 64
     bucket_rest: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    fusion: Literal["probabilities", "mirror_logits", "max_logits"] = "probabilities"
+    scaling: Literal["half_pixel", "align_corners"] = "half_pixel"
+    long_side: int | None = None
+    stride: float = 2 / 3
     batch_size: int = 4
-    trimap_px: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 40)
+    trimap_px: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 20, 40)
 
     def __post_init__(self):
-        checks.positive(bucket=self.bucket, batch_size=self.batch_size)
+        checks.positive(bucket=self.bucket, batch_size=self.batch_size, stride=self.stride)
+        checks.fraction(stride=self.stride)
         checks.non_negative(bucket_rest=self.bucket_rest)
+        if not self.scales:
+            raise ValueError("scales is empty: one plain forward pass is scales (1.0,)")
+        checks.positive(smallest_of_scales=min(self.scales))
+        if self.long_side is not None:
+            checks.positive(long_side=self.long_side)
         if self.canvas:
             checks.positive(canvas_height=self.canvas[0], canvas_width=self.canvas[1])
         ascending = sorted({*self.trimap_px, 0})[1:]

@@ -1,69 +1,108 @@
 """Batches of windows, and the sums over the images that they are parts of."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from seg_jax import inference, metrics
+from seg_jax import inference, metrics, stitching
+from seg_jax.cutting import Window
+from seg_jax.experiment import EvalConfig
+
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Batch(NamedTuple):
     """Windows of one shape; the last batch of a shape is filled up with all-IGNORE labels."""
 
     image: np.ndarray  # uint8 [n h w 3]
-    label: np.ndarray  # uint8 [n h' w']
-    regions: list[tuple[int, tuple[slice, slice]]]  # image and region of each real window
+    label: np.ndarray | None  # uint8 [n h' w']; None: the host counts
+    windows: list[tuple[int, Window]]  # each with the index of its image
 
 
 class Tally:
-    """Adds batches up, and images once all their windows are there."""
+    """Adds batches up, and images once all their windows are there.
+
+    Args:
+      sums: to add to.
+      evaluation: the protocol.
+      boundaries: also count what is measured image by image.
+      on_image: called with index and prediction of every image as it is done.
+      refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], returns the
+        probabilities to use instead. Batches then bring probabilities.
+    """
 
     def __init__(
         self,
         sums: metrics.Scores,
+        evaluation: EvalConfig,
         *,
         boundaries: bool,
         on_image: Callable[[int, np.ndarray], None] | None,
+        refine: Refine | None = None,
     ):
         self._sums = sums
+        self._evaluation = evaluation
         self._boundaries = boundaries
         self._on_image = on_image
+        self._refine = refine
         self._images = 0
         self._open: dict[int, _OpenImage] = {}
 
-    def begin(self, index: int, label: np.ndarray, window_count: int) -> None:
+    def begin(
+        self, index: int, image: np.ndarray, label: np.ndarray, cut: Sequence[Window]
+    ) -> None:
         """Announce an image, before its windows come."""
-        self._open[index] = _OpenImage(label, np.zeros(label.shape, np.uint8), window_count)
+        whole = stitching.stitch(label.shape, cut, self._evaluation)
+        picture = image if self._refine else None
+        self._open[index] = _OpenImage(picture, label, whole, len(cut))
 
     def add(self, batch: Batch, answer: tuple[Any, Any]) -> int:
-        """Count a batch; return how many images are complete with it."""
-        counts, predictions = answer
-        self._sums.confusion[...] += np.asarray(counts)
-        wanted = self._boundaries or self._on_image is not None
-        predictions = np.asarray(predictions) if wanted else None
+        """Count a batch; return how many images are complete with it.
+
+        Args:
+          batch: windows.
+          answer: their confusion matrix, int [k k], and predictions, uint8 [n h w]; or None and
+            their probabilities, float32 [n h w k].
+        """
+        counts, found = answer
+        counted = counts is not None
+        if counted:
+            self._sums.confusion[...] += np.asarray(counts)
+        wanted = self._boundaries or self._on_image is not None or not counted
+        found = np.asarray(found) if wanted else None
         complete = 0
-        for slot, (index, region) in enumerate(batch.regions):
+        for slot, (index, window) in enumerate(batch.windows):
             image = self._open[index]
             if wanted:
-                inference.place(image.prediction, region, predictions[slot])
+                image.whole.add(window, found[slot])
             image.missing -= 1
             if not image.missing:
                 complete += 1
-                self._close(index, self._open.pop(index))
+                del self._open[index]
+                if wanted:
+                    self._close(index, image, counted)
         self._images += complete
         return complete
 
-    def _close(self, index: int, image: "_OpenImage") -> None:
+    def _close(self, index: int, image: "_OpenImage", counted: bool) -> None:
+        prediction = image.whole.result()
+        num_classes = len(self._sums.confusion)
+        if not counted:
+            if self._refine:
+                prediction = self._refine(image.picture, prediction)
+            prediction = inference.labels(prediction)
+            counts = metrics.confusion_on_host(image.label, prediction, num_classes)
+            self._sums.confusion[...] += counts
         if self._boundaries:
-            pair, num_classes = (image.label, image.prediction), len(self._sums.confusion)
+            pair = (image.label, prediction)
             bands = metrics.trimap_confusion(*pair, num_classes, self._sums.trimap_px)
             self._sums.trimap[...] += bands
             edges = metrics.boundary_f1(*pair, num_classes)
             self._sums.boundary[...] += metrics.boundary_sums(edges)
         if self._on_image is not None:
-            self._on_image(index, image.prediction)
+            self._on_image(index, prediction)
 
     def scores(self) -> metrics.Scores:
         """Return the sums so far."""
@@ -72,6 +111,7 @@ class Tally:
 
 @dataclasses.dataclass
 class _OpenImage:
+    picture: np.ndarray | None  # uint8 [h w 3], for `refine`
     label: np.ndarray  # uint8 [h w]
-    prediction: np.ndarray  # uint8 [h w], as far as its windows are there
+    whole: stitching.Mosaic | stitching.Overlap  # as far as its windows are there
     missing: int  # windows still to come

@@ -6,7 +6,7 @@ import json
 import numpy as np
 from small_task import MemorySource, small_experiment
 
-from seg_jax import config, metrics, results
+from seg_jax import config, metrics, protocols, results
 from seg_jax.published import Protocol
 from seg_jax.results import files, record, run
 
@@ -45,7 +45,7 @@ def small_record(name="small", *, data="memory", split="val", seed=0, scores=Non
         data=run.describe(source),
         classes=CLASSES,
         protocol=Protocol(output_stride=8),
-        cutting=run.cutting(experiment),
+        cutting=protocols.words(experiment.evaluation),
         training=record.Training(
             data=run.describe(source),
             pretraining="none",

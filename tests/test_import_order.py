@@ -37,7 +37,10 @@ _LATE = {
     "warm_start",
     "reporting",
     "train",
+    "cutting",
+    "stitching",
     "inference",
+    "protocols",
     "tally",
     "evaluate",
     "predict",
@@ -47,6 +50,7 @@ _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
 MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layers by their names
+MAY_IMPORT["inference"] |= {"nn"}  # how it resizes
 _TOP = {"data_verbs", "analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP

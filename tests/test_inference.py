@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_task import TRACES, SmallNet, small_experiment, small_variables
 
-from seg_jax import inference
+from seg_jax import cutting, inference
 from seg_jax.checks import UserError
 from seg_jax.experiment import EvalConfig
 from seg_jax.models.unet import UNet
@@ -178,7 +178,7 @@ def test_regions_partition_the_image(image):
 
 def test_sizes_are_grouped_by_what_the_network_sees():
     sizes = [(10, 10), (17, 3), (16, 16), (1, 1), (20, 9)]
-    groups = list(inference.by_input_size(sizes, EvalConfig(bucket=16)))
+    groups = list(cutting.by_input_size(sizes, EvalConfig(bucket=16)))
     assert groups == [[0, 2, 3], [1, 4]]
     one = dataclasses.replace(EvalConfig(), canvas=(32, 32))
-    assert list(inference.by_input_size(sizes, one)) == [[0, 1, 2, 3, 4]]
+    assert list(cutting.by_input_size(sizes, one)) == [[0, 1, 2, 3, 4]]

@@ -8,6 +8,7 @@ from seg_jax.metrics.boundary import (
 )
 from seg_jax.metrics.matrix import (
     confusion,
+    confusion_on_host,
     frequency_weighted_iou,
     mean_accuracy,
     mean_iou,
@@ -22,6 +23,7 @@ __all__ = [
     "boundary_f1",
     "boundary_sums",
     "confusion",
+    "confusion_on_host",
     "distance_to_boundary",
     "frequency_weighted_iou",
     "mean_accuracy",

@@ -34,6 +34,13 @@ def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
     return bins[:nowhere].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
+def confusion_on_host(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return `confusion` of one image as int64 [k k], in NumPy: no compilation for its size."""
+    counted = label < num_classes
+    pair = label[counted].astype(np.int64) * num_classes + prediction[counted]
+    return np.bincount(pair, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
 def per_class_iou(confusion: np.ndarray) -> np.ndarray:
     """Return intersection over union of each class, float64 [k].
 

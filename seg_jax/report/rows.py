@@ -26,7 +26,8 @@ class LineRow:
       family: the architecture's.
       headline: the published figure to compare with, or None.
       test: the figure of VOC 2012 test, or None.
-      records: ours, on the headline's split, or on VOC 2012 val where that is not to be had.
+      records: ours, on the headline's split, or on VOC 2012 val where that is not to be had; under
+        the headline's protocol, or the plainest there is.
     """
 
     experiment: str
@@ -61,8 +62,29 @@ def _line_row(name: str, records: Sequence[Record]) -> LineRow:
         family=published.family_of(name) or next((r.family for r in own), ""),
         headline=headline,
         test=published.test_figure(name),
-        records=tuple(matching or [r for r in own if images_of(r) == _DEFAULT]),
+        records=_of_one_protocol(
+            matching or [r for r in own if images_of(r) == _DEFAULT], headline
+        ),
     )
+
+
+def _of_one_protocol(
+    records: Sequence[Record], headline: published.Figure | None
+) -> tuple[Record, ...]:
+    """Return the records under the headline's protocol or, without any, under the plainest."""
+
+    def rank(record: Record) -> tuple:
+        same = headline is not None and same_views(record.protocol, headline.protocol)
+        found = record.protocol
+        return not same, found.crf, len(found.scales), found.flip, record.cutting, str(found)
+
+    best = min(map(rank, records), default=None)
+    return tuple(record for record in records if rank(record) == best)
+
+
+def same_views(one: published.Protocol, other: published.Protocol) -> bool:
+    """Whether two protocols show the image alike: the same scales, mirror image, CRF or not."""
+    return (one.scales, one.flip, one.crf) == (other.scales, other.flip, other.crf)
 
 
 def images_of(record: Record) -> tuple[str, str] | None:

@@ -108,9 +108,12 @@ def _here(row: rows.LineRow) -> str:
     text = percent(sum(known) / len(known)) if known else NONE
     if len(known) > 1:  # several seeds
         text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
-    images = rows.images_of(row.records[0])
+    record = row.records[0]
+    images = rows.images_of(record)
     if row.headline and images != (row.headline.dataset, row.headline.split):
         text += f" ({images[0]} {images[1]})"
+    if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
+        text += f" ({record.protocol})"
     return text
 
 

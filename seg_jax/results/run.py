@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from seg_jax import checkpoint, checks, config, data, evaluate, logs, pictures
+from seg_jax import checkpoint, checks, config, data, evaluate, logs, pictures, protocols
 from seg_jax.data.source import Source
 from seg_jax.experiment import Experiment
 from seg_jax.published import Protocol
@@ -23,18 +23,20 @@ def evaluate_run(
     *,
     split: str | None = None,
     root: Path | None = None,
+    experiment: Experiment | None = None,
     command: str = "",
     progress: bool = True,
 ) -> record.Record:
     """Score a run's last checkpoint and write its record and a few predictions.
 
-    RUN/result.json is the record of the experiment's own validation split; another split has
-    RUN/result_<split>.json.
+    RUN/result.json is the record of the experiment's own validation split under its own protocol.
+    Another split's or protocol's is RUN/result_<split>_<protocol>.json, with what differs.
 
     Args:
       run: the run folder.
       split: evaluate this list instead of the experiment's `data.val_split`.
       root: the data set's folder, if it is not where the experiment says.
+      experiment: the run's with another evaluation protocol, or with another output stride.
       command: that asked for this, for the record.
       progress: draw a progress bar.
 
@@ -42,9 +44,14 @@ def evaluate_run(
       UserError: the run holds no checkpoint, the data are not there, or a label is wrong.
     """
     run = Path(run)
-    experiment, variables, step = checkpoint.restore_variables(run)
+    trained, variables, step = checkpoint.restore_variables(run)
+    experiment = experiment or trained
     root, own_split = root or experiment.data.root, experiment.data.val_split
-    own = split in (None, own_split)
+    suffix = "" if split in (None, own_split) else f"_{split}"
+    if experiment != trained:
+        name = protocols.name_of(experiment.evaluation) or "protocol"
+        suffix += f"_{name}_{config.digest(experiment)[:6]}"
+    own = not suffix
     source = data.open_source(experiment.data.dataset, root, split or own_split)
     keep = _keep_pictures(run / files.PICTURES, source) if own else None
     started = time.monotonic()
@@ -58,8 +65,12 @@ def evaluate_run(
         digest=config.digest(experiment),
         data=describe(source),
         classes=tuple(source.classes),
-        protocol=Protocol(output_stride=getattr(experiment.model, "output_stride", None)),
-        cutting=cutting(experiment),
+        protocol=Protocol(
+            output_stride=getattr(experiment.model, "output_stride", None),
+            scales=experiment.evaluation.scales,
+            flip=experiment.evaluation.flip,
+        ),
+        cutting=protocols.words(experiment.evaluation),
         training=_training(run, experiment, root, variables, step),
         counts=record.counts_of(scores),
         evaluation_seconds=round(time.monotonic() - started, 3),
@@ -67,7 +78,7 @@ def evaluate_run(
         **provenance.of_this_process(),
     )
     if jax.process_index() == 0:
-        files.save(result, run / (files.FILE if own else f"result_{split}.json"))
+        files.save(result, (run / files.FILE).with_stem(f"result{suffix}"))
     return result
 
 
@@ -80,19 +91,6 @@ def describe(source: Source) -> record.Split:
         description=source.description,
         checksum=source.checksum,
     )
-
-
-def cutting(experiment: Experiment) -> str:
-    """Say how the evaluation fits an image to the network."""
-    evaluation = experiment.evaluation
-    if evaluation.protocol == "tile":
-        return "overlap-tile, {}x{} px tiles".format(*evaluation.canvas)
-    if evaluation.canvas:
-        return "whole image, padded to {}x{} px".format(*evaluation.canvas)
-    if evaluation.bucket == 1:
-        return "whole image"
-    rest = f" + {evaluation.bucket_rest}" if evaluation.bucket_rest else ""
-    return f"whole image, sides padded to multiples of {evaluation.bucket}{rest} px"
 
 
 def _training(

@@ -9,6 +9,7 @@ from small_record import made_up_scores, small_record, small_run
 
 from seg_jax import published
 from seg_jax.checks import UserError
+from seg_jax.published import Protocol
 from seg_jax.report import rows, table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -96,6 +97,16 @@ def test_several_seeds_show_mean_and_range():
     here = cells(table.line_grid(records))["deeplab_v3_resnet101_voc"]["here"]
     mean, low, high = sum(scores) / 3, min(scores), max(scores)
     assert here == f"{mean:.1f} (3 runs: {low:.1f} to {high:.1f})"
+
+
+def test_a_cell_is_of_one_protocol():
+    plain, scales = Protocol(output_stride=16), Protocol(output_stride=8, scales=(0.5, 1.0))
+    records = [voc(seed=1, protocol=scales), voc(seed=2, protocol=plain)]
+    score = 100 * made_up_scores(2).mean_iou
+    assert cells(table.line_grid(records))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
+    score = 100 * made_up_scores(1).mean_iou
+    only = cells(table.line_grid(records[:1]))["deeplab_v3_resnet101_voc"]["here"]
+    assert only == f"{score:.1f} (OS 8, 2 scales)"
 
 
 def test_every_row_of_measurements_carries_protocol_and_provenance():

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from small_task import CLASSES, MemorySource, small_experiment, small_variables
 
-from seg_jax import config, data, evaluate, inference, predict, results
+from seg_jax import config, data, evaluate, inference, predict, protocols, results
 from seg_jax.checks import UserError
+from seg_jax.published import Protocol
 from seg_jax.results import run
 
 EXPERIMENT = dataclasses.replace(small_experiment(canvas=(32, 48)), name="small_memory")
@@ -57,7 +58,7 @@ def test_the_record_says_what_was_measured_on_what_and_how(folder):
     assert found.digest == config.digest(EXPERIMENT)
     assert config.digest(config.from_dict(found.config)) == found.digest
     assert (found.data.name, found.data.split, found.data.images) == ("memory", "val", 12)
-    assert found.cutting == "whole image, padded to 32x48 px"
+    assert found.cutting == "single: whole image, padded to 32x48 px"
     assert found.training == results.Training(
         data=results.Split("memory", "train", 5, "memory train: 5 images", "0" * 64),
         pretraining="none",
@@ -101,6 +102,20 @@ def test_another_split_never_stands_in_for_the_validation_split(folder):
         results.load(folder)
 
 
+def test_another_protocol_has_a_record_of_its_own(folder):
+    evaluation = protocols.apply("scales_flip", EXPERIMENT.evaluation)
+    changed = dataclasses.replace(EXPERIMENT, evaluation=evaluation)
+    found = run.evaluate_run(folder, experiment=changed, progress=False)
+    [path] = folder.glob("result*.json")
+    assert path.name == f"result_scales_flip_{config.digest(changed)[:6]}.json"
+    assert results.load(path) == found
+    assert found.protocol == Protocol(scales=protocols.SIX_SCALES, flip=True)
+    assert found.cutting == (
+        "scales_flip: whole image, padded to 32x48 px, scales 0.5 0.75 1 1.25 1.5 1.75, "
+        "mirror images, mean of the probabilities"
+    )
+
+
 def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
     folder, opened, monkeypatch, tmp_path
 ):
@@ -111,25 +126,11 @@ def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
     assert results.load(folder).training.data is None
 
 
-@pytest.mark.parametrize(
-    ("evaluation", "words"),
-    [
-        ({"bucket": 64}, "whole image, sides padded to multiples of 64 px"),
-        ({"bucket": 16, "bucket_rest": 1}, "whole image, sides padded to multiples of 16 + 1 px"),
-        ({"bucket": 1}, "whole image"),
-        ({"canvas": (513, 513)}, "whole image, padded to 513x513 px"),
-        ({"protocol": "tile", "canvas": (572, 572)}, "overlap-tile, 572x572 px tiles"),
-    ],
-)
-def test_protocols_in_words(evaluation, words):
-    assert run.cutting(small_experiment(**evaluation)) == words
-
-
 def test_a_run_predicts_with_its_data_set_s_names_or_without(folder, tmp_path, monkeypatch, rng):
     picture = tmp_path / "photo.png"
     Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(picture)
-    assert predict.predict_run(folder, [picture], tmp_path / "out", progress=False) == ()
+    assert predict.predict_run(folder, [picture], tmp_path / "out", progress=False).failures == ()
     monkeypatch.delitem(SPLITS, "val")  # the data set is not on this machine
-    assert predict.predict_run(folder, [picture], tmp_path / "bare", progress=False) == ()
+    assert predict.predict_run(folder, [picture], tmp_path / "bare", progress=False).failures == ()
     first, second = ((tmp_path / name / "photo.png").read_bytes() for name in ("out", "bare"))
     assert first == second
