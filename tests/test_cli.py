@@ -128,6 +128,14 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     assert np.sum(record["counts"]["confusion"]) == valid_pixels(pictures)
     assert record["command"] == "python -m seg_jax evaluate run --json"
 
+    by = ("evaluate", "run", "--protocol=scales", "--evaluation.flip", "--json")
+    code, out, _ = run(capsys, *by)
+    assert code == 0
+    assert json.loads(out)["cutting"].startswith("scales_flip: whole image, ")
+    assert len(list((at_home / "run").glob("result_scales_flip_*.json"))) == 1
+    code, out, _ = run(capsys, "evaluate", "--help")
+    assert code == 0 and "sliding473_scales" in out
+
     picture = next((pictures / "VOC2012" / "JPEGImages").glob("*_val_*.jpg"))
     (at_home / "broken.jpg").write_bytes(picture.read_bytes()[:500])
     code, out, err = run(capsys, "predict", "run", picture, "broken.jpg", "--out", "out")
