@@ -58,9 +58,11 @@ class EvalConfig:
 
     Attributes:
       protocol: "whole": the whole image, padded; "sliding": PSPNet's overlapping windows, whose
-        probabilities are averaged; "tile": U-Net's overlap-tile.
+        probabilities are averaged; "tile": U-Net's overlap-tile; "squash": resized to the canvas
+        whatever its shape, as runtimes with an input of one size do, and the logits resized back.
       canvas: (height, width) of what the network sees: every image is padded to it (bottom and
-        right, mean colour), or cut into windows or tiles of it. None ("whole" only): buckets.
+        right, mean colour), resized to it, or cut into windows or tiles of it. None ("whole" only):
+        buckets.
       bucket: without a canvas, sides are padded to the next multiple of this plus `bucket_rest`, so
         that images of hundreds of sizes mean a handful of compilations.
       bucket_rest: 1 for networks that align the corners of scores and image, which take sides of
@@ -79,7 +81,7 @@ class EvalConfig:
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
     """
 
-    protocol: Literal["whole", "sliding", "tile"] = "whole"
+    protocol: Literal["whole", "sliding", "tile", "squash"] = "whole"
     canvas: tuple[int, int] | None = None
     bucket: int = 64
     bucket_rest: int = 0

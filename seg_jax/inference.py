@@ -25,7 +25,7 @@ __all__ = [
 
 def needs_probabilities(evaluation: EvalConfig) -> bool:
     """Whether the host must see probabilities, not only the most probable class of each window."""
-    return evaluation.protocol == "sliding"
+    return evaluation.protocol in ("sliding", "squash")
 
 
 def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Array:

@@ -93,6 +93,8 @@ def _cutting(evaluation: EvalConfig) -> str:
         resized = f", long side {evaluation.long_side} px" if evaluation.long_side else ""
         canvas = "{}x{}".format(*evaluation.canvas)
         return f"{canvas} px windows every {evaluation.stride:.3g} of their side{resized}"
+    if evaluation.protocol == "squash":
+        return "whole image, resized to {}x{} px".format(*evaluation.canvas)
     if evaluation.canvas:
         return "whole image, padded to {}x{} px".format(*evaluation.canvas)
     if evaluation.bucket == 1:

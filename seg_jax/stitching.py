@@ -69,11 +69,34 @@ class Overlap:
         return self._total / np.float32(len(self._scaled))
 
 
-def stitch(
-    size: tuple[int, int], cut: Sequence[Window], evaluation: EvalConfig
-) -> Mosaic | Overlap:
+class Resized:
+    """The answer of a squashed image: its logits, resized to the image's own size."""
+
+    def __init__(self, size: tuple[int, int]):
+        self._size = size
+        self._out: np.ndarray | None = None
+
+    def add(self, window: Window, answer: np.ndarray) -> None:
+        """Take the one window's probabilities, float32 [h' w' k]."""
+        # Logits but for one number a pixel, which the softmax takes away again.
+        logits = resize_scores(np.log(np.maximum(answer, np.float32(1e-37))), self._size)
+        logits -= logits.max(-1, keepdims=True)
+        np.exp(logits, out=logits)
+        self._out = logits / logits.sum(-1, keepdims=True)
+
+    def result(self) -> np.ndarray:
+        """Return the probabilities, float32 [h w k]."""
+        return self._out
+
+
+Stitched = Mosaic | Overlap | Resized
+
+
+def stitch(size: tuple[int, int], cut: Sequence[Window], evaluation: EvalConfig) -> Stitched:
     """Return what puts the answers of an image's windows together, by the protocol."""
-    return Overlap(size, cut, evaluation) if evaluation.protocol == "sliding" else Mosaic(size)
+    if evaluation.protocol == "sliding":
+        return Overlap(size, cut, evaluation)
+    return Resized(size) if evaluation.protocol == "squash" else Mosaic(size)
 
 
 def resize_scores(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:

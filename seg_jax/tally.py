@@ -25,7 +25,7 @@ class Tally:
     """Adds batches up, and images once all their windows are there.
 
     Args:
-      sums: to add to.
+      classes: names by id.
       evaluation: the protocol.
       boundaries: also count what is measured image by image.
       on_image: called with index and prediction of every image as it is done.
@@ -35,14 +35,15 @@ class Tally:
 
     def __init__(
         self,
-        sums: metrics.Scores,
+        classes: Sequence[str],
         evaluation: EvalConfig,
         *,
         boundaries: bool,
         on_image: Callable[[int, np.ndarray], None] | None,
         refine: Refine | None = None,
     ):
-        self._sums = sums
+        self._classes = classes
+        self._sums = metrics.Scores.zero(len(classes), evaluation.trimap_px)
         self._evaluation = evaluation
         self._boundaries = boundaries
         self._on_image = on_image
@@ -63,14 +64,13 @@ class Tally:
 
         Args:
           batch: windows.
-          answer: their confusion matrix, int [k k], and predictions, uint8 [n h w]; or None and
-            their probabilities, float32 [n h w k].
+          answer: their confusion matrix, int [k k], or None: the host counts; and their
+            predictions, uint8 [n h w], or probabilities, float32 [n h w k].
         """
         counts, found = answer
-        counted = counts is not None
-        if counted:
+        if counts is not None:
             self._sums.confusion[...] += np.asarray(counts)
-        wanted = self._boundaries or self._on_image is not None or not counted
+        wanted = counts is None or self._on_image is not None
         found = np.asarray(found) if wanted else None
         complete = 0
         for slot, (index, window) in enumerate(batch.windows):
@@ -82,25 +82,23 @@ class Tally:
                 complete += 1
                 del self._open[index]
                 if wanted:
-                    self._close(index, image, counted)
+                    self._close(index, image, counted=counts is not None)
         self._images += complete
         return complete
 
-    def _close(self, index: int, image: "_OpenImage", counted: bool) -> None:
+    def _close(self, index: int, image: "_OpenImage", *, counted: bool) -> None:
         prediction = image.whole.result()
-        num_classes = len(self._sums.confusion)
-        if not counted:
+        if prediction.ndim == 3:
             if self._refine:
                 prediction = self._refine(image.picture, prediction)
             prediction = inference.labels(prediction)
-            counts = metrics.confusion_on_host(image.label, prediction, num_classes)
-            self._sums.confusion[...] += counts
         if self._boundaries:
-            pair = (image.label, prediction)
-            bands = metrics.trimap_confusion(*pair, num_classes, self._sums.trimap_px)
-            self._sums.trimap[...] += bands
-            edges = metrics.boundary_f1(*pair, num_classes)
-            self._sums.boundary[...] += metrics.boundary_sums(edges)
+            trimap_px = self._evaluation.trimap_px
+            self._sums += metrics.of_image(image.label, prediction, self._classes, trimap_px)
+        elif not counted:
+            self._sums.confusion[...] += metrics.confusion_on_host(
+                image.label, prediction, len(self._classes)
+            )
         if self._on_image is not None:
             self._on_image(index, prediction)
 
@@ -113,5 +111,7 @@ class Tally:
 class _OpenImage:
     picture: np.ndarray | None  # uint8 [h w 3], for `refine`
     label: np.ndarray  # uint8 [h w]
-    whole: stitching.Mosaic | stitching.Overlap  # as far as its windows are there
+    whole: (
+        stitching.Mosaic | stitching.Overlap | stitching.Resized
+    )  # as far as its windows are there
     missing: int  # windows still to come

@@ -7,6 +7,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 from small_task import MemorySource, SmallNet, small_experiment, small_variables
 
@@ -118,6 +119,19 @@ def test_half_pixel_scales_of_a_bucketed_image(image):
             found.append(softmax(half_pixel(run(half_pixel(canvas, size), mirrored), (24, 40))))
     actual = inference.predict_probabilities(task, variables, image)
     np.testing.assert_allclose(actual, np.mean(found, 0)[:21, :37], atol=2e-6)
+
+
+@pytest.mark.parametrize("canvas", [(13, 45), (40, 41)])  # shrinks a side and enlarges the other
+def test_a_squashed_image_gets_its_logits_back_at_its_size(image, canvas):
+    task = small_experiment(protocol="squash", canvas=canvas, trimap_px=())
+    variables = small_variables(task.model)
+    squashed = Image.fromarray(image).resize(canvas[::-1], Image.Resampling.BILINEAR)
+    logits = network(task, variables)(np.asarray(squashed, np.float32))
+    expected = softmax(half_pixel(logits, image.shape[:2]))
+    actual = inference.predict_probabilities(task, variables, image)
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
+    # Interpolated probabilities are something else: the difference would be seen.
+    assert np.abs(half_pixel(softmax(logits), image.shape[:2]) - expected).max() > 1e-3
 
 
 def pspnet_eval(run, image, *, scales, base_size, crop, mirrored_sum=True):

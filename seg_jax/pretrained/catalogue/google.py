@@ -32,7 +32,7 @@ def _float_dm05() -> Experiment:
         "deeplab_v3plus_mobilenetv2_voc_dm05",
         output_stride=8,
         preprocessing=TF_SYMMETRIC,
-        evaluation=EvalConfig(canvas=(257, 257)),
+        evaluation=EvalConfig(protocol="squash", canvas=(257, 257)),
     )
 
 
