@@ -23,6 +23,8 @@ usage: python -m seg_jax VERB ...
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
+  weights export RUN          a release for others: weights, configuration, record, card
+  weights push | pull         to and from the Hugging Face hub
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data synthesize ROOT        write the embedded data set
@@ -191,7 +193,7 @@ def predict_verb(args: Sequence[str]) -> int:
     """Predict label maps of pictures."""
 
     def parse(
-        run: tyro.conf.Positional[Path],
+        run: tyro.conf.Positional[str],
         images: tyro.conf.Positional[tuple[Path, ...]],
         *,
         out: Path,
@@ -202,7 +204,7 @@ def predict_verb(args: Sequence[str]) -> int:
         A picture that cannot be read does not stop the others; the exit code is then 2.
 
         Args:
-          run: the run folder.
+          run: a run folder, a release, or published weights: a file, or the name of imported ones.
           images: files, folders (of frames, say), quoted patterns such as 'clips/**/*.png', or -
             for a list on standard input, one a line.
           out: folder that receives NAME.png and NAME_overlay.png.
@@ -214,7 +216,7 @@ def predict_verb(args: Sequence[str]) -> int:
     from seg_jax import parallel, predict
 
     parallel.enable_compilation_cache()
-    outcome = predict.predict_run(run, images, out, probabilities=probabilities)
+    outcome = predict.predict_with(run, images, out, probabilities=probabilities)
     for failure in outcome.failures:
         print(f"{failure.path}: {failure.reason}", file=sys.stderr)
     failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
@@ -294,6 +296,13 @@ def sweep_verb(args: Sequence[str]) -> None:
     print(sweep.as_text(outcome))
 
 
+def weights_verb(args: Sequence[str]) -> int:
+    """Release weights."""
+    from seg_jax import weights_verbs
+
+    return weights_verbs.main(args)
+
+
 def data_verb(args: Sequence[str]) -> int:
     """Check, prepare or write a data set."""
     from seg_jax import data_verbs
@@ -310,6 +319,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "table": table_verb,
     "reproduce": reproduce_verb,
     "sweep": sweep_verb,
+    "weights": weights_verb,
     "data": data_verb,
 }
 

@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from seg_jax import checkpoint, checks, data, inference, picture_files, pictures
+from seg_jax import checks, inference, picture_files, pictures, pretrained
 from seg_jax.data import images as image_files
 from seg_jax.evaluate import PROGRESS_BAR
 from seg_jax.experiment import Experiment
-from seg_jax.types import VOC_CLASSES, voc_palette
 
 _THREADS = 4  # that read and write pictures while the device works
 
@@ -110,22 +109,19 @@ def predict(
     return Outcome(tuple(written), tuple(filter(None, answers)))
 
 
-def predict_run(run: Path, images: Sequence[Path], out: Path, **options: Any) -> Outcome:
-    """Predict pictures with a run's last checkpoint; see `predict`, which takes the options.
+def predict_with(source: str | Path, images: Sequence[Path], out: Path, **options: Any) -> Outcome:
+    """Predict pictures with what `pretrained.load` takes: a run, a release, published weights.
 
-    Names and colours of the classes come from the run's data set where it is at hand; without it
-    they are VOC's if the model has 21 classes, else numbers.
+    Names and colours of the classes come with a release, else from the data set where it is at
+    hand; without it they are VOC's if the model has 21 classes, else numbers. `predict` takes the
+    options.
     """
-    experiment, variables, _ = checkpoint.restore_variables(run)
-    config = experiment.data
-    try:
-        source = data.open_source(config.dataset, config.root, config.val_split)
-        classes, palette = source.classes, source.palette
-    except checks.UserError:
-        classes, palette = tuple(f"class {index}" for index in range(256)), voc_palette()
-        if getattr(experiment.model, "num_classes", 0) == len(VOC_CLASSES):
-            classes = VOC_CLASSES
-    return predict(experiment, variables, images, out, classes=classes, palette=palette, **options)
+    loaded = pretrained.load(source)
+    classes, palette = loaded.labels.names, loaded.labels.palette
+    return predict(
+        loaded.experiment, loaded.variables, images, out, classes=classes, palette=palette,
+        **options,
+    )  # fmt: skip
 
 
 def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:

@@ -1,6 +1,7 @@
 """The command line from end to end, on an architecture that stands in two files elsewhere."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ def test_usage(capsys):
         (["train", NAME, "--data.root", "nowhere", "--data.dataset", "voc2012"], "no folder"),
         (["train", "unet_synthetic", "--model.padding", "valid"], "nearest that do: 92, 100"),
         (["data", "check", "nowhere"], "nowhere"),
+        (["weights", "exprot", "run"], "weights: unknown name 'exprot'; did you mean export"),
+        (["weights", "export", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(capsys, at_home, args, message):
@@ -144,6 +147,15 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     assert err.strip().splitlines()[-1].startswith("broken.jpg: ")
     with Image.open(at_home / "out" / f"{picture.stem}.png") as label, Image.open(picture) as image:
         assert label.mode == "P" and label.size == image.size
+
+    code, out, _ = run(capsys, "weights", "export", "run", "--licence", "mit")
+    assert (code, out) == (0, f"wrote {Path('run', 'release')}\n")
+    code, out, _ = run(capsys, "predict", "run/release", picture, "--out", "out2")
+    assert code == 0
+    for name in (f"{picture.stem}.png", f"{picture.stem}_overlay.png"):  # names and colours, too
+        assert (at_home / "out2" / name).read_bytes() == (at_home / "out" / name).read_bytes()
+    same = [record, *json.loads(run(capsys, "table", "run/release", "--json")[1])["measurements"]]
+    assert same[0]["metrics"] == same[1]["metrics"]
 
     code, out, _ = run(capsys, "table", "run", "--json")
     assert code == 0

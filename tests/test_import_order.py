@@ -51,7 +51,10 @@ for part in _LATE:
     MAY_IMPORT[part] = _CORE | _LATE
 MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layers by their names
 MAY_IMPORT["inference"] |= {"nn"}  # how it resizes
-_TOP = {"data_verbs", "analysis", "study", "sweep", "launch", "results", "report", "reproduce"}
+_TOP = {
+    "data_verbs", "weights_verbs", "analysis", "study", "sweep", "launch", "results", "report",
+    "publish", "reproduce",
+}  # fmt: skip
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP
 MAY_IMPORT["analysis"] |= {"nn"}

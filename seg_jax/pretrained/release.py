@@ -49,6 +49,11 @@ def save(
       UserError: the folder holds something else.
     """
     prepare(folder)
+    other = {leaf.dtype for leaf in jax.tree.leaves(loaded.variables)} - {np.dtype(np.float32)}
+    if other:
+        raise ValueError(
+            f"variables are float32 in every model here, found {sorted(other, key=str)}"
+        )
     # "C": safetensors stores an array's memory as it lies, also where that is transposed.
     tensors = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf, order="C")

@@ -1,0 +1,49 @@
+"""What a model's class ids mean: a name and a colour each."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from seg_jax import checks, data
+from seg_jax.data.config import DataConfig
+from seg_jax.types import VOC_CLASSES, voc_palette
+
+
+class LabelMap(NamedTuple):
+    """Names and colours by class id.
+
+    Attributes:
+      names: of the classes.
+      colours: red, green and blue of each, 0..255.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours of all 256 values of a label map, uint8 [256 3]; VOC's beyond the classes."""
+        palette = voc_palette()
+        palette[: len(self.colours)] = self.colours
+        return palette
+
+
+def find(config: DataConfig, num_classes: int) -> LabelMap:
+    """Return the label map of the data set where it is at hand.
+
+    Without it, it is VOC's if there are 21 classes, else the names are numbers.
+
+    Args:
+      config: of the data that the model was trained on.
+      num_classes: that the model scores.
+    """
+    names = tuple(f"class {index}" for index in range(num_classes))
+    if num_classes == len(VOC_CLASSES):
+        names = VOC_CLASSES
+    palette = voc_palette()
+    try:
+        source = data.open_source(config.dataset, config.root, config.val_split)
+        names, palette = tuple(source.classes), source.palette
+    except checks.UserError:
+        pass  # pictures are predicted, and weights released, where there are no data
+    return LabelMap(names, tuple(tuple(map(int, colour)) for colour in palette[: len(names)]))
