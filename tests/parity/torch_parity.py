@@ -94,7 +94,8 @@ def training_errors(module, model, import_state, size, *, heads, n=2, cancelled=
       {"training logits": of all heads, "running statistics": of all norms, "gradients (float64)":
       the worst parameter's}, each the largest difference over the largest value of its tensor.
     """
-    image, label = image_of(size, n=n), label_of(size, n=n)
+    margin = getattr(model, "margin", 0)
+    image, label = image_of(size, n=n), label_of([side - 2 * margin for side in size], n=n)
     before = {name: tensor.copy() for name, tensor in state_of(module).items()}
     variables = import_state(before)
 

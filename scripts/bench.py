@@ -1,0 +1,335 @@
+"""Time every architecture of the line beside PyTorch doing the same work on the same device.
+
+    python scripts/bench.py [--only NAME] [--dtype bfloat16] [--rounds 5] [--jobs forward step]
+                            [--layers] [--output FOLDER]
+
+Each network of the table runs twice: the forward pass of one image at the paper's crop, and the
+training step (loss, gradients, SGD with momentum) of two images at a small crop. Ours is the step
+that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has them, and otherwise
+those of tests/parity, which have the same parameters and have been shown to give the same logits.
+Weights are random. Ours, PyTorch's, and a large matrix product of each take turns in one process,
+so that a busy machine slows all alike. PyTorch's tensors are channels_last; on a GPU its networks
+are compiled, and in bfloat16 its step runs under autocast.
+
+Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
+the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
+what a call needs at its peak beside weights and input. A step is counted as three forward passes.
+With --layers, of every row above 1 the convolutions that cost the most beside PyTorch's are named.
+
+Needs PyTorch and torchvision beside the project: .venv-parity, made by scripts/test_parity.sh.
+"""
+
+import argparse
+import ctypes
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory as well
+
+import bench_torch
+import jax
+import numpy as np
+import torch
+import tqdm
+from bench_layers import costly_layers
+from bench_torch import DEVICE, wait
+from jax import numpy as jnp
+
+from seg_jax import analysis, experiment, losses, optim, parallel, step
+
+ROOT = Path(__file__).resolve().parent.parent
+STEP_IMAGES, STEP_SIDE = 2, 129
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The same work twice.
+
+    Attributes:
+      size: (height, width) of the images.
+      images: in one call.
+      flops: 2 x the multiply-adds of the convolutions, 3 x that of a step.
+      ours: blocks until it is done.
+      torch: likewise.
+      our_peak: MiB that ours needs beside weights and input, from XLA's plan of its buffers.
+    """
+
+    size: tuple[int, int]
+    images: int
+    flops: float
+    ours: Callable[[], Any]
+    torch: Callable[[], Any]
+    our_peak: int
+
+
+def image_size(chosen: experiment.Experiment, kind: str) -> tuple[int, int]:
+    """Return the paper's crop; for a "step" the square next to STEP_SIDE that the model takes."""
+    if kind == "forward":
+        return chosen.data.augmentation.crop
+    nearest = getattr(chosen.model, "legal_sizes", lambda side: (side,))
+    return (nearest(STEP_SIDE)[0],) * 2
+
+
+def job(name: str, kind: str, dtype: str) -> Job:
+    """Build and compile both sides of a row's "forward" or "step".
+
+    Raises:
+      ValueError: the two networks have not the same number of parameters.
+    """
+    chosen = experiment.get(name)
+    size = image_size(chosen, kind)
+    module = bench_torch.NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last)
+    shapes = step.variable_shapes(chosen.model, input_shape=(1, *size, 3))
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))]
+    counts.append(sum(parameter.numel() for parameter in module.parameters()))
+    if counts[0] != counts[1]:
+        raise ValueError(f"{name}: {counts[0]} parameters, and PyTorch's network {counts[1]}")
+    flops = 2.0 * analysis.analyse(chosen.model, (*size, 3)).multiply_adds
+    rng = np.random.default_rng(0)
+    if kind == "forward":
+        image = rng.normal(size=(1, *size, 3)).astype(np.float32)
+        ours, peak = our_forward(chosen.model, image, dtype)
+        return Job(size, 1, flops, ours, bench_torch.forward(module, image, dtype), peak)
+    image = rng.integers(0, 256, (STEP_IMAGES, *size, 3), np.uint8)
+    margin = getattr(chosen.model, "margin", 0)
+    inner = [side - 2 * margin for side in size]
+    classes = chosen.model.num_classes
+    label = rng.integers(0, classes, (STEP_IMAGES, *inner), np.uint8)
+    padded = np.pad(label, ((0, 0), (margin, margin), (margin, margin)), constant_values=255)
+    ours, peak = our_step(chosen, {"image": image, "label": padded}, dtype)
+    theirs = bench_torch.training_step(module, image, label, chosen.loss.heads, dtype)
+    return Job(size, STEP_IMAGES, 3 * STEP_IMAGES * flops, ours, theirs, peak)
+
+
+def our_forward(model: Any, image: np.ndarray, dtype: str) -> tuple[Callable[[], Any], int]:
+    """Return the compiled evaluation of one image, and its MiB."""
+    variables = step.init_variables(model, input_shape=image.shape, seed=0)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), variables["params"])
+    variables = jax.device_put({**variables, "params": params})
+    x = jax.device_put(jnp.asarray(image, dtype))
+    compiled = jax.jit(lambda v, x: model.apply(v, x, train=False)["out"])
+    compiled = compiled.lower(variables, x).compile()
+    return lambda: jax.block_until_ready(compiled(variables, x)), _planned(compiled)
+
+
+def _planned(compiled: Any) -> int:
+    plan = compiled.memory_analysis()
+    # What is donated is written over: it needs no room of its own.
+    size = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return round(size / 2**20)
+
+
+def our_step(
+    chosen: experiment.Experiment, batch: dict, dtype: str
+) -> tuple[Callable[[], Any], int]:
+    """Return the trainer's compiled step on one device, which goes on from its own state, and its
+    MiB.
+    """
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    shape = (1, *batch["image"].shape[1:])
+    variables = step.init_variables(chosen.model, input_shape=shape, seed=0)
+    settings = dataclasses.replace(chosen.optim, base_lr=1e-9)
+    optimizer = optim.make_optimizer(settings, variables["params"], steps=10**6)
+    per_device = functools.partial(
+        step.train_step,
+        model=chosen.model,
+        optimizer=optimizer,
+        loss=losses.LossConfig(heads=chosen.loss.heads),
+        preprocessing=chosen.data.preprocessing,
+        learning_rate=functools.partial(optim.learning_rate, settings, 10**6),
+        precision=dtype,
+    )
+    now = [parallel.replicate(step.init_state(variables, optimizer), mesh)]
+    batch, key = parallel.shard_batch(batch, mesh), jax.random.key(0)
+    compiled = parallel.compile_step(per_device, mesh).lower(now[0], batch, key).compile()
+
+    def run():
+        now[0], metrics = compiled(now[0], batch, key)
+        return jax.block_until_ready(metrics)
+
+    return run, _planned(compiled)
+
+
+def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
+    """Return FLOPs of a large matrix product, and calls that do it in JAX and in PyTorch."""
+    side = 8192 if DEVICE == "cuda" else 1536
+    a = jnp.ones((side, side), dtype)
+    ours = jax.jit(jnp.matmul)
+    b = torch.ones((side, side), dtype=getattr(torch, dtype), device=DEVICE)
+
+    def theirs():
+        result = b @ b
+        wait()
+        return result
+
+    return 2.0 * side**3, {"matmul": lambda: jax.block_until_ready(ours(a, a)), "t_matmul": theirs}
+
+
+def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each call, after two rounds to warm up."""
+    times = {name: [] for name in calls}
+    for number in range(rounds + 2):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if number >= 2:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def torch_peak(call: Callable[[], Any]) -> int | None:
+    """Return by how many MiB PyTorch's call raises the memory in use; None: not to be had.
+
+    On a GPU by its own count, on a CPU by the process's resident memory (Linux, glibc).
+    """
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from now
+        before = _resident("VmRSS")
+        call()
+        return round((_resident("VmHWM") - before) / 1024)
+    except (OSError, AttributeError):
+        return None
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def measure(name: str, kind: str, *, dtype: str, rounds: int) -> dict[str, Any]:
+    """Return one row of the record."""
+    work = job(name, kind, dtype)
+    product, calls = matrix_products(dtype)
+    times = take_turns({"ours": work.ours, "torch": work.torch, **calls}, rounds)
+    middle = {key: statistics.median(values) for key, values in times.items()}
+    rate = product / min(middle["matmul"], middle["t_matmul"])
+    return {
+        "network": name,
+        "job": kind,
+        "images": work.images,
+        "size": list(work.size),
+        "gflop": round(work.flops / 1e9, 1),
+        "ms": {key: round(middle[key], 2) for key in ("ours", "torch")},
+        "quartiles": {key: _quartiles(times[key]) for key in ("ours", "torch")},
+        "ratio": round(middle["ours"] / middle["torch"], 3),
+        "share_of_matmul": {
+            key: round(work.flops / middle[key] / rate, 3) for key in ("ours", "torch")
+        },
+        "matmul_tflops": round(rate / 1e9, 3),
+        "peak_mib": {"ours": work.our_peak, "torch": torch_peak(work.torch)},
+    }
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return [round(low, 2), round(high, 2)]
+
+
+HEADER = (
+    "| network | job | images | GFLOP | ours ms | PyTorch ms | ratio | ours / matmul "
+    "| PyTorch / matmul | ours MiB | PyTorch MiB |"
+)
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Return the record as Markdown."""
+    lines = [f"{record['device']}, {record['dtype']}: `{record['command']}`, {record['date']}", ""]
+    lines += [HEADER, "|---|---|" + "---:|" * 9]
+    for row in record["rows"]:
+        low_high = {key: "-".join(f"{v:.0f}" for v in row["quartiles"][key]) for key in row["ms"]}
+        cells = [
+            row["network"],
+            row["job"],
+            f"{row['images']} of {row['size'][0]}x{row['size'][1]}",
+            f"{row['gflop']:.0f}",
+            *(f"{row['ms'][key]:.1f} ({low_high[key]})" for key in ("ours", "torch")),
+            f"{row['ratio']:.2f}",
+            *(f"{row['share_of_matmul'][key]:.0%}" for key in ("ours", "torch")),
+            *("-" if row["peak_mib"][k] is None else str(row["peak_mib"][k]) for k in row["ms"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    slow = [row for row in record["rows"] if row.get("costly_layers")]
+    if slow:
+        lines += [
+            "",
+            "Above 1, the layers that stand in the way (ours / PyTorch, one of them):",
+            "",
+        ]
+    lines += [f"* {r['network']}, {r['job']}: {'; '.join(r['costly_layers'])}" for r in slow]
+    return "\n".join(lines) + "\n"
+
+
+def device_name() -> str:
+    """Return what the figures are of."""
+    if DEVICE == "cuda":
+        return torch.cuda.get_device_name()
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{models[0] if models else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    """Measure the rows asked for, and write after each what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="only networks whose name contains this")
+    parser.add_argument(
+        "--jobs", nargs="+", choices=("forward", "step"), default=["forward", "step"]
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each contender")
+    parser.add_argument("--layers", action="store_true", help="name the costly layers of slow rows")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench", help="folder")
+    options = parser.parse_args()
+    if (DEVICE == "cuda") != (jax.default_backend() == "gpu"):
+        sys.exit(f"PyTorch runs on {DEVICE}, JAX on {jax.default_backend()}: nothing to compare")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    names = [name for name in bench_torch.NETWORKS if options.only in name]
+    if not names:
+        sys.exit(f"--only {options.only}: no network; there are {', '.join(bench_torch.NETWORKS)}")
+    record = {
+        "device": device_name(),
+        "dtype": options.dtype,
+        "command": "python " + " ".join(["scripts/bench.py", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "versions": {"jax": jax.__version__, "torch": torch.__version__},
+        "rows": [],
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    target = options.output / f"{DEVICE}_{options.dtype}"
+    bar = tqdm.tqdm([(n, k) for n in names for k in options.jobs], unit="row")
+    for name, kind in bar:
+        bar.set_description(f"{name} {kind}")
+        row = measure(name, kind, dtype=options.dtype, rounds=options.rounds)
+        if options.layers and row["ratio"] > 1 and options.dtype == "float32":
+            module, size = bench_torch.NETWORKS[name](), tuple(row["size"])
+            row["costly_layers"] = costly_layers(
+                module, kind, row["images"], size, rounds=options.rounds
+            )
+        record["rows"].append(row)
+        target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        target.with_suffix(".md").write_text(table(record))
+        jax.clear_caches()
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Which convolutions of a network stand in the way: each by itself, ours beside PyTorch's."""
+
+import collections
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import torch
+from bench_conv import medians
+from bench_torch import DEVICE, tensor, wait
+
+from seg_jax.nn import lowering
+
+
+def costly_layers(
+    module: torch.nn.Module, kind: str, images: int, size: tuple[int, int], *, rounds: int
+) -> list[str]:
+    """Name the convolutions of a network that take the most time more than PyTorch's do.
+
+    Args:
+      module: PyTorch's network.
+      kind: "forward", or "step": their gradients.
+      images: in one call.
+      size: (height, width) of the images.
+      rounds: timed calls.
+    """
+    shapes = _convolutions(module.eval(), size)
+    excess = []
+    for (side, conv), count in shapes.items():
+        calls = _layer_calls(side, conv, images, kind)
+        times = medians(calls, rounds)
+        ours, theirs = times["ours"], times["torch"]
+        c_in, c_out, kernel, stride, _, rate, groups = conv
+        text = (
+            f"{count} x {kernel[0]}x{kernel[1]} {c_in}->{c_out} at {side[0]}x{side[1]}"
+            f"{f' stride {stride[0]}' if stride[0] > 1 else ''}"
+            f"{f' rate {rate[0]}' if rate[0] > 1 else ''}{' depthwise' if groups > 1 else ''}: "
+            f"{ours:.1f} / {theirs:.1f} ms"
+        )
+        excess.append((count * (ours - theirs), text))
+    return [text for value, text in sorted(excess, reverse=True)[:3] if value > 0]
+
+
+def _convolutions(module: torch.nn.Module, size: tuple[int, int]) -> collections.Counter:
+    """Count the network's convolutions by (input sides, geometry)."""
+    found = collections.Counter()
+
+    def note(layer, inputs):
+        conv = (
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
+            layer.dilation, layer.groups,
+        )  # fmt: skip
+        found[tuple(inputs[0].shape[-2:]), conv] += 1
+
+    for layer in module.modules():
+        if type(layer) is torch.nn.Conv2d:
+            layer.register_forward_pre_hook(note)
+    with torch.inference_mode():
+        module(torch.zeros(1, 3, *size))
+    return found
+
+
+def _layer_calls(side: tuple[int, int], conv: tuple, images: int, kind: str) -> dict[str, Callable]:
+    """Return both sides' calls of one convolution: forward, or both gradients as well."""
+    c_in, c_out, kernel, stride, padding, rate, groups = conv
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(images, *side, c_in)).astype(np.float32)
+    weight = rng.normal(size=(*kernel, c_in // groups, c_out)).astype(np.float32)
+    geometry = lowering.Geometry(stride, rate, tuple((pad, pad) for pad in padding))
+    if groups > 1:
+        run = lowering.choose_depthwise()
+    else:
+        run = lowering.choose_conv(side, kernel, geometry)
+    forward = jax.jit(lambda x, weight: run(x, weight, geometry))
+    ours = functools.partial(forward, x, weight)
+    image = tensor(x).requires_grad_(kind == "step")
+    filters = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy()).to(DEVICE)
+    filters = filters.to(memory_format=torch.channels_last).requires_grad_(kind == "step")
+    theirs = functools.partial(
+        torch.nn.functional.conv2d, image, filters, None, stride, padding, rate, groups
+    )
+    if kind == "step":
+        y = np.array(ours())
+        ours = functools.partial(
+            jax.jit(lambda x, w, g: jax.vjp(lambda x, w: run(x, w, geometry), x, w)[1](g)),
+            x, weight, y,
+        )  # fmt: skip
+        single, g = theirs, tensor(y)
+
+        def theirs():
+            return torch.autograd.grad(single(), (image, filters), g)
+
+    return {"ours": lambda: jax.block_until_ready(ours()), "torch": lambda: (theirs(), wait())}
