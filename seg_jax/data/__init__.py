@@ -50,8 +50,8 @@ READERS = {
     ),
     "voc2012": Reader(
         "seg_jax.data.voc",
-        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) with "
-        "`data prepare voc2012 --voc TAR --sbd TGZ`",
+        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
+        "with `data prepare voc2012 --voc TAR --sbd TGZ`",
     ),
     "camvid": Reader(
         "seg_jax.data.camvid",
@@ -59,7 +59,16 @@ READERS = {
     ),
     "isbi2012": Reader(
         "seg_jax.data.isbi2012",
-        "put image/ and label/ with the challenge's 30 sections as 0.png ... 29.png",
+        "put the challenge's train-volume.tif and train-labels.tif",
+    ),
+    "cityscapes": Reader(
+        "seg_jax.data.cityscapes",
+        "unzip leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
+        "(https://www.cityscapes-dataset.com)",
+    ),
+    "ade20k": Reader(
+        "seg_jax.data.ade20k",
+        "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
     ),
     "folder": Reader("seg_jax.data.folder", "put images/, masks/ and classes.txt"),
 }

@@ -4,6 +4,8 @@ EXIF orientation is ignored, but in `read_upright`: VOC, CamVid and their masks 
 stored pixels.
 """
 
+import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,32 @@ _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr
 _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
 
 
-def read_image(path: Path) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A page of a TIFF stack, counted from 0."""
+
+    file: Path
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, page {self.number}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A picture file's bytes, and the name that errors give it."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+File = Path | Page | Encoded  # where a picture or a mask lies
+
+
+def read_image(path: File) -> np.ndarray:
     """Return the picture as uint8 [h w 3] RGB; grey, palette, alpha and CMYK are converted.
 
     Alpha is dropped. Of 16-bit RGB the upper 8 bits are taken; 16-bit grey is refused: nothing in
@@ -36,7 +63,7 @@ def read_upright(path: Path) -> np.ndarray:
     )
 
 
-def read_label(path: Path) -> np.ndarray:
+def read_label(path: File) -> np.ndarray:
     """Return the mask's values as uint8 [h w]: palette indices or grey levels, as stored.
 
     Raises UserError for a file that is missing, broken, truncated, coloured or has 16 bits.
@@ -45,34 +72,53 @@ def read_label(path: Path) -> np.ndarray:
     return _decode(path, _LABEL_MODES, remedy, lambda file: file)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: File) -> tuple[int, int]:
     """Return (height, width) in pixels from the file's header, without decoding the pixels."""
     try:
-        with Image.open(path) as file:
+        with _open(path) as file:
             return file.height, file.width
     except Exception as error:  # the decoders raise a dozen types; all mean a bad file
         raise unreadable(path, error) from error
 
 
-def exif_orientation(path: Path) -> int:
-    """Return the EXIF orientation of the file, 1 (upright) where it has none."""
+def page_count(path: Path) -> int:
+    """Return the number of pages of a TIFF stack."""
     try:
         with Image.open(path) as file:
+            return getattr(file, "n_frames", 1)
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def exif_orientation(path: File) -> int:
+    """Return the EXIF orientation of the file, 1 (upright) where it has none."""
+    try:
+        with _open(path) as file:
             return file.getexif().get(0x0112, 1)
     except Exception as error:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def unreadable(path: File, error: Exception) -> UserError:
     """Return the error for a file that cannot be decoded."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such file")
     if isinstance(error, Image.DecompressionBombError):
         return UserError(f"{path}: too large to decode; shrink it, and its mask ({error})")
-    if path.is_file() and path.stat().st_size == 0:
+    if isinstance(path, Path) and path.is_file() and path.stat().st_size == 0:
         return UserError(f"{path}: the file is empty; copy or download it again")
     detail = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{path}: cannot be decoded ({detail}); copy or download it again")
+
+
+def _open(path: File) -> Image.Image:
+    if isinstance(path, Encoded):
+        return Image.open(io.BytesIO(path.content))
+    if isinstance(path, Page):
+        with Image.open(path.file) as stack:
+            stack.seek(path.number)
+            return stack.copy()
+    return Image.open(path)
 
 
 def _to_rgb(file: Image.Image) -> Image.Image:
@@ -82,10 +128,10 @@ def _to_rgb(file: Image.Image) -> Image.Image:
 
 
 def _decode(
-    path: Path, modes: set[str], remedy: str, convert: Callable[[Image.Image], Image.Image]
+    path: File, modes: set[str], remedy: str, convert: Callable[[Image.Image], Image.Image]
 ) -> np.ndarray:
     try:
-        with Image.open(path) as file:
+        with _open(path) as file:
             mode = file.mode
             if mode in modes:
                 return np.array(convert(file)).astype(np.uint8, copy=False)

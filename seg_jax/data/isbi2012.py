@@ -1,11 +1,14 @@
-"""ISBI 2012 EM segmentation challenge, as pictures: 30 sections of 512x512 pixels, grey.
+"""ISBI 2012 EM segmentation challenge: 30 sections of 512x512 pixels, grey; as it is released
 
-    image/<n>.png     n = 0..29, in the order of the stack
-    label/<n>.png     0 = membrane, 255 = inside a cell; there is no void
+    train-volume.tif train-labels.tif    stacks of 30 pages
 
-The masks of the challenge's test sections are not public. "val" therefore holds out the last six
-sections, 24 to 29: neighbouring sections look alike, so a contiguous block leaks least. "train" is
-0 to 23, "trainval" all 30.
+or as pictures in the order of the stack
+
+    image/<n>.png label/<n>.png          n = 0..29
+
+Masks hold 0 = membrane and 255 = inside a cell; there is no void. The masks of the challenge's test
+sections are not public. "val" therefore holds out the last six sections, 24 to 29: neighbouring
+sections look alike, so a contiguous block leaks least. "train" is 0 to 23, "trainval" all 30.
 
 Data: https://imagej.net/events/isbi-2012-segmentation-challenge
 """
@@ -13,18 +16,21 @@ Data: https://imagej.net/events/isbi-2012-segmentation-challenge
 from pathlib import Path
 
 from seg_jax.checks import UserError, unknown
+from seg_jax.data import images
 from seg_jax.data.source import Source
 from seg_jax.types import voc_palette
 
 SECTIONS = {"train": range(24), "val": range(24, 30), "trainval": range(30)}
+_VOLUME, _LABELS = "train-volume.tif", "train-labels.tif"
 
 
 def splits(root: Path) -> tuple[str, ...]:
     """Return the names of the splits."""
-    if not (root / "image").is_dir() or not (root / "label").is_dir():
+    stacks = (root / _VOLUME).is_file() and (root / _LABELS).is_file()
+    if not stacks and not ((root / "image").is_dir() and (root / "label").is_dir()):
         raise UserError(
-            f"{root} holds no folders image/ and label/ with 0.png ... 29.png; put them there, or "
-            "name their folder with --data.root"
+            f"{root} holds no {_VOLUME} and {_LABELS}, nor folders image/ and label/ with 0.png "
+            "... 29.png; put them there, or name their folder with --data.root"
         )
     return tuple(SECTIONS)
 
@@ -33,16 +39,25 @@ def open_split(root: Path, split: str) -> Source:
     """Return the sections of a split that are there, in the order of the stack."""
     if split not in splits(root):
         raise UserError(f"split {split!r} of ISBI 2012: {unknown(split, SECTIONS)}")
-    there = [number for number in SECTIONS[split] if (root / f"image/{number}.png").is_file()]
+    if (root / _VOLUME).is_file():
+        pages = images.page_count(root / _VOLUME)
+        there = [number for number in SECTIONS[split] if number < pages]
+        image_paths, label_paths = (_VOLUME,) * len(there), (_LABELS,) * len(there)
+    else:
+        pages = 0
+        there = [number for number in SECTIONS[split] if (root / f"image/{number}.png").is_file()]
+        image_paths = tuple(f"image/{number}.png" for number in there)
+        label_paths = tuple(f"label/{number}.png" for number in there)
     return Source(
         name="isbi2012" if len(there) == len(SECTIONS[split]) else "isbi2012-part",
         split=split,
         root=root,
         ids=tuple(f"{number:02d}" for number in there),
-        image_paths=tuple(f"image/{number}.png" for number in there),
-        label_paths=tuple(f"label/{number}.png" for number in there),
+        image_paths=image_paths,
+        label_paths=label_paths,
         classes=("membrane", "cell"),
         label_ids={0: 0, 255: 1},
         palette=voc_palette(),
         official=len(SECTIONS[split]),
+        pages=tuple(there) if pages else (),
     )

@@ -15,9 +15,12 @@ from tqdm import tqdm
 from seg_jax import data
 from seg_jax.checks import UserError
 from seg_jax.data import images
+from seg_jax.data.images import File
 from seg_jax.data.lint_report import ClassStatistics, Report, SplitReport
 from seg_jax.data.source import Source, list_problems, size_mismatch
 from seg_jax.types import IGNORE
+
+_LAYOUTS = ("synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k")
 
 
 @dataclasses.dataclass
@@ -48,7 +51,7 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
     folder = data.find_root(dataset, root)
     reader = data.reader(dataset)
     reports, sources, problems = [], [], []
-    known: dict[tuple[Path, Path], _Reading] = {}  # trainval repeats what train and val have
+    known: dict[tuple, _Reading] = {}  # trainval repeats what train and val have
     for split in splits or reader.splits(folder):
         try:
             source = reader(folder, split)
@@ -65,7 +68,7 @@ def recognise(root: Path) -> str:
     """Return the name of the data set whose layout the folder has."""
     if not root.is_dir() or not any(root.iterdir()):
         raise UserError(f"{root.absolute()}: no such folder, or an empty one")
-    for dataset in ("synthetic_voc", "voc2012", "folder", "isbi2012", "camvid"):
+    for dataset in _LAYOUTS:
         try:
             data.reader(dataset).splits(root)
         except UserError:
@@ -73,14 +76,13 @@ def recognise(root: Path) -> str:
         return dataset
     raise UserError(
         f"{root} has the layout of no known data set: a VOCdevkit (ImageSets/Segmentation), CamVid "
-        "(train.txt, trainannot/), ISBI 2012 (image/, label/) or your own (images/, masks/, "
+        "(train.txt, trainannot/), ISBI 2012 (train-volume.tif, or image/ and label/), Cityscapes "
+        "(leftImg8bit/, gtFine/), ADE20K (images/, annotations/), or your own (images/, masks/, "
         "classes.txt)"
     )
 
 
-def check_source(
-    source: Source, *, known: dict[tuple[Path, Path], _Reading] | None = None
-) -> SplitReport:
+def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) -> SplitReport:
     """Read every image and mask of a split, several at a time.
 
     Args:
@@ -88,14 +90,18 @@ def check_source(
       known: what other splits have read; is added to.
     """
     problems = list_problems(source)
-    files = [(source.image_file(index), source.label_file(index)) for index in range(len(source))]
-    files = [pair for pair in files if all(path.is_file() for path in pair)]
-    readings = _read_all(files, {} if known is None else known, f"{source.name} {source.split}")
+    there = [
+        index
+        for index in range(len(source))
+        if source.records is not None
+        or (source.image_file(index).is_file() and source.label_file(index).is_file())
+    ]
+    readings = _read_all(source, there, {} if known is None else known)
     for reading in readings:
         problems += reading.problems
-    good = [pair[1] for pair, reading in zip(files, readings, strict=True) if reading.complete]
+    good = [i for i, reading in zip(there, readings, strict=True) if reading.complete]
     values = np.array([r.values for r in readings if r.complete], np.int64).reshape(-1, 256)
-    problems += _value_problems(source, good, values)
+    problems += _value_problems(source, [source.label_file(i) for i in good], values)
     pixels = _by_class(source, values)
     sizes = np.array([reading.size for reading in readings if reading.size])
     return SplitReport(
@@ -130,16 +136,21 @@ def median_frequency_weights(pixels: np.ndarray, image_pixels: np.ndarray) -> np
     return np.median(frequency[occurs]) / frequency if occurs.any() else frequency
 
 
-def _read_all(files: list[tuple[Path, Path]], known: dict, name: str) -> list[_Reading]:
-    fresh = [pair for pair in files if pair not in known]
+def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]:
+    def key(index: int) -> tuple:
+        page = source.pages[index] if source.pages else None
+        return source.image_file(index), source.label_file(index), page
+
+    fresh = [index for index in indices if key(index) not in known]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        readings = pool.map(lambda pair: _read(*pair), fresh)
-        bar = tqdm(readings, total=len(fresh), desc=f"reading {name}", unit="image")
-        known.update(zip(fresh, bar, strict=True))
-    return [known[pair] for pair in files]
+        readings = pool.map(lambda index: _read(*source.files(index)), fresh)
+        name = f"reading {source.name} {source.split}"
+        bar = tqdm(readings, total=len(fresh), desc=name, unit="image")
+        known.update(zip(map(key, fresh), bar, strict=True))
+    return [known[key(index)] for index in indices]
 
 
-def _read(image_file: Path, label_file: Path) -> _Reading:
+def _read(image_file: File, label_file: File) -> _Reading:
     reading = _Reading()
     try:
         reading.size = images.read_image(image_file).shape[:2]

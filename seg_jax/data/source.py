@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -38,6 +38,9 @@ class Source:
       label_ids: class id (or IGNORE) of every value that a mask may hold; any other is an error.
       palette: colour of every class id, uint8 [256 3].
       official: pictures in the official list of this name; 0: there is none.
+      pages: page of each picture and mask, where the files are TIFF stacks.
+      records: (picture, mask) as the bytes of their files by index, where they are packed; the
+        paths are then only names.
     """
 
     name: str
@@ -50,17 +53,30 @@ class Source:
     label_ids: Mapping[int, int]
     palette: np.ndarray
     official: int = 0
+    pages: tuple[int, ...] = ()
+    records: Sequence[tuple[bytes, bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Record:
         """Read one picture and its mask; a bad one is a UserError that names the file."""
-        label = self.label(index)
-        image = images.read_image(self.image_file(index))
+        image_file, label_file = self.files(index)
+        label = self._read_label(label_file)
+        image = images.read_image(image_file)
         if image.shape[:2] != label.shape:
-            raise UserError(size_mismatch(self.label_file(index), label.shape, image.shape[:2]))
+            raise UserError(size_mismatch(label_file, label.shape, image.shape[:2]))
         return {"id": self.ids[index], "image": image, "label": label}
+
+    def files(self, index: int) -> tuple[images.File, images.File]:
+        """Return where a picture and its mask lie."""
+        names = self.image_file(index), self.label_file(index)
+        if self.records is not None:
+            pair = zip(names, self.records[index], strict=True)
+            return tuple(images.Encoded(str(name), content) for name, content in pair)
+        if self.pages:
+            return tuple(images.Page(name, self.pages[index]) for name in names)
+        return names
 
     def image_file(self, index: int) -> Path:
         """Return the path of a picture."""
@@ -72,16 +88,18 @@ class Source:
 
     def label(self, index: int) -> np.ndarray:
         """Read one mask: uint8 [h w], class id or IGNORE."""
-        raw = images.read_label(self.label_file(index))
+        return self._read_label(self.files(index)[1])
+
+    def _read_label(self, file: images.File) -> np.ndarray:
+        raw = images.read_label(file)
         ids = self._table[raw]
         if (ids < 0).any():
-            values = np.unique(raw[ids < 0])
-            raise UserError(f"{self.label_file(index)}: {self.explain(values)}")
+            raise UserError(f"{file}: {self.explain(np.unique(raw[ids < 0]))}")
         return ids.astype(np.uint8)
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (height, width) of a picture, from the file's header only."""
-        return images.image_size(self.image_file(index))
+        return images.image_size(self.files(index)[0])
 
     @property
     def num_classes(self) -> int:
@@ -142,13 +160,15 @@ def list_problems(source: Source) -> list[str]:
         for name, count in Counter(source.ids).items()
         if count > 1
     ]
+    if source.records is not None:
+        return problems
     for kind, paths in (("image", source.image_paths), ("mask", source.label_paths)):
-        missing = [path for path in paths if not (source.root / path).is_file()]
+        missing = [path for path in dict.fromkeys(paths) if not (source.root / path).is_file()]
         problems += [f"listed {kind} {source.root / path} does not exist" for path in missing]
     return problems
 
 
-def size_mismatch(path: Path, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, ...]) -> str:
     """Return the message for a mask whose size is not its picture's; both (height, width)."""
     hint = "rotate" if tuple(label) == tuple(image)[::-1] else "resize (nearest neighbour)"
     return (
