@@ -19,6 +19,7 @@ _PEER = partial(
 _PLAIN_4X4 = "deeplab_v1_vgg16_voc"
 _LARGE_FOV = "deeplab_v1_largefov_vgg16_voc"
 _MSC = "deeplab_v1_msc_largefov_vgg16_voc"
+_7X7, _4X4 = "deeplab_v1_7x7_vgg16_voc", "deeplab_v1_4x4_vgg16_voc"
 
 FIGURES = (
     _PAPER("DeepLab", 59.80, experiment=_PLAIN_4X4),
@@ -39,11 +40,11 @@ FIGURES = (
     _PAPER("DeepLab-MSc", 61.30),
     _CRF("DeepLab-MSc-CRF", 65.21),
     _TEST("DeepLab-MSc-CRF", 67.1),
-    _PAPER("DeepLab-7x7", 64.38),
-    _CRF("DeepLab-CRF-7x7", 67.64),
-    _TEST("DeepLab-CRF-7x7", 70.3),
-    _PAPER("DeepLab-4x4", 63.41, verified="unverified"),
-    _CRF("DeepLab-CRF-4x4", 67.14),
+    _PAPER("DeepLab-7x7", 64.38, experiment=_7X7),
+    _CRF("DeepLab-CRF-7x7", 67.64, experiment=_7X7),
+    _TEST("DeepLab-CRF-7x7", 70.3, experiment=_7X7),
+    _PAPER("DeepLab-4x4", 63.41, experiment=_4X4, verified="unverified"),
+    _CRF("DeepLab-CRF-4x4", 67.14, experiment=_4X4),
     _PEER("DeepLab-LargeFOV", 57.25, experiment=_LARGE_FOV, trained_on="VOC 2012 train",
           protocol=PLAIN),
     _PEER("DeepLab-LargeFOV", 68.72, experiment=_LARGE_FOV,

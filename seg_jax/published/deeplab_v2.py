@@ -8,7 +8,13 @@ _VGG = partial(
     Figure, family="DeepLab v2", source="arXiv 1606.00915, Table 3", date="2016-06",
     verified="unverified",
 )  # fmt: skip
-_POLICY = partial(_VGG, source="arXiv 1606.00915, Table 2", note="DeepLab-LargeFOV, VGG-16")
+_POLICY = partial(
+    _VGG,
+    source="arXiv 1606.00915, Table 2",
+    note="DeepLab-LargeFOV, VGG-16",
+    experiment="deeplab_v2_largefov_vgg16_voc",
+    recipe="other",
+)
 # The network fuses three scales by a maximum within itself, in training and at evaluation ("MSC").
 _RESNET = partial(_VGG, source="arXiv 1606.00915, Table 4", pretraining=COCO)
 _PEER = partial(
@@ -18,6 +24,8 @@ _PEER = partial(
 _PEER_2 = partial(_PEER, source="zhoulukuan/deeplab_v2_pytorch, README", date="")
 
 _VGG_ASPP = "deeplab_v2_vgg16_voc"
+_VGG_ASPP_S = "deeplab_v2_aspp_s_vgg16_voc"
+_VGG_LARGE_FOV = "deeplab_v2_largefov_vgg16_voc"
 _R101 = "deeplab_v2_resnet101_voc"
 
 FIGURES = (
@@ -25,15 +33,17 @@ FIGURES = (
     _VGG("DeepLab-ASPP-L (VGG-16)", 71.57, experiment=_VGG_ASPP, protocol=WITH_CRF),
     _VGG("DeepLab-ASPP (VGG-16)", 72.6, experiment=_VGG_ASPP, protocol=WITH_CRF, split="test",
          trained_on="trainval_aug", source="arXiv 1606.00915"),
-    _VGG("DeepLab-ASPP-S (VGG-16)", 66.98),
-    _VGG("DeepLab-ASPP-S (VGG-16)", 69.73, protocol=WITH_CRF),
-    _VGG("DeepLab-LargeFOV (VGG-16)", 65.76, note="Table 2 has 65.88 for the same recipe"),
-    _VGG("DeepLab-LargeFOV (VGG-16)", 69.84, protocol=WITH_CRF),
+    _VGG("DeepLab-ASPP-S (VGG-16)", 66.98, experiment=_VGG_ASPP_S),
+    _VGG("DeepLab-ASPP-S (VGG-16)", 69.73, experiment=_VGG_ASPP_S, protocol=WITH_CRF),
+    _VGG("DeepLab-LargeFOV (VGG-16)", 65.76, experiment=_VGG_LARGE_FOV,
+         note="Table 2 has 65.88 for the same recipe"),
+    _VGG("DeepLab-LargeFOV (VGG-16)", 69.84, experiment=_VGG_LARGE_FOV, protocol=WITH_CRF),
     _POLICY("step, batch 30, 6K", 62.25),
     _POLICY("poly, batch 30, 6K", 63.42),
     _POLICY("poly, batch 30, 10K", 64.90),
     _POLICY("poly, batch 10, 10K", 64.71),
-    _POLICY("poly, batch 10, 20K", 65.88, note="DeepLab-LargeFOV, VGG-16; Table 3 has 65.76"),
+    _POLICY("poly, batch 10, 20K", 65.88, recipe="same",
+            note="DeepLab-LargeFOV, VGG-16; Table 3 has 65.76"),
     _RESNET("DeepLab-v2 (ResNet-101), MSC COCO Aug ASPP", 76.35, experiment=_R101,
             verified="verified", note="also kazuto1011/deeplab-pytorch, README, official column"),
     _RESNET("DeepLab-v2 (ResNet-101), MSC COCO Aug ASPP", 77.69, experiment=_R101,

@@ -20,6 +20,9 @@ _TEST = partial(
     source="arXiv 1706.05587, Table 7", experiment="deeplab_v3_resnet101_voc", recipe="other",
 )  # fmt: skip
 _CASCADE = partial(_PAPER, source="arXiv 1706.05587, Tables 1 to 4")
+_CASCADE_7 = partial(
+    _CASCADE, "ResNet-101 to block 7, MG(1, 2, 1)", experiment="deeplab_v3_resnet101_voc_cascade"
+)
 _MG = (("1, 1, 1", (68.39, 73.21, 75.34, 75.76)), ("1, 2, 1", (70.23, 75.67, 76.09, 76.66)),
        ("1, 2, 3", (73.14, 75.78, 75.96, 76.11)), ("1, 2, 4", (73.45, 75.74, 75.85, 76.02)),
        ("2, 2, 2", (71.45, 74.30, 74.70, 74.62)))  # fmt: skip
@@ -72,10 +75,12 @@ FIGURES = (
         _CASCADE(f"ResNet-101 to block {block}, MG({grid})", miou)
         for grid, row in _MG
         for block, miou in zip((4, 5, 6, 7), row, strict=True)
+        if (block, grid) != (7, "1, 2, 1")
     ),
-    _CASCADE("ResNet-101 to block 7, MG(1, 2, 1)", 78.05, protocol=_OS8),
-    _CASCADE("ResNet-101 to block 7, MG(1, 2, 1)", 78.93, protocol=_OS8_MS),
-    _CASCADE("ResNet-101 to block 7, MG(1, 2, 1)", 79.35, protocol=_OS8_MS_FLIP),
+    _CASCADE_7(76.66),
+    _CASCADE_7(78.05, protocol=_OS8),
+    _CASCADE_7(78.93, protocol=_OS8_MS),
+    _CASCADE_7(79.35, protocol=_OS8_MS_FLIP),
     # ASPP, without image pooling.
     _ASPP("ASPP(6, 12, 18), MG(1, 1, 1) (ResNet-101)", 75.36),
     _ASPP("ASPP(6, 12, 18), MG(1, 2, 1) (ResNet-101)", 75.93),

@@ -41,6 +41,7 @@ _ZOO = partial(
     pretraining=COCO, date="2018-01",
 )  # fmt: skip
 _MOBILE = partial(_ZOO, experiment="deeplab_v3plus_mobilenetv2_voc")
+_DM05 = partial(_ZOO, experiment="deeplab_v3plus_mobilenetv2_voc_dm05")
 _VAINF = partial(
     _PAPER, recipe="other", origin="reimplementation", date="2020", note="scored on centre crops",
     source="VainF/DeepLabV3Plus-Pytorch, README",
@@ -107,9 +108,9 @@ FIGURES = (
     _MOBILE("mobilenetv2_coco_voc_trainaug", 77.33, protocol=_OS8_FLIP),
     _MOBILE("mobilenetv2_coco_voc_trainval", 80.25, split="test", trained_on="trainval",
             protocol=_OS8_FLIP),
-    _ZOO("mobilenetv2_dm05_coco_voc_trainaug", 70.19, date="2018-10"),
-    _ZOO("mobilenetv2_dm05_coco_voc_trainval", 71.83, split="test", trained_on="trainval",
-         protocol=_OS8, date="2018-10"),
+    _DM05("mobilenetv2_dm05_coco_voc_trainaug", 70.19, date="2018-10"),
+    _DM05("mobilenetv2_dm05_coco_voc_trainval", 71.83, split="test", trained_on="trainval",
+          protocol=_OS8, date="2018-10"),
     # Others.
     _VAINF("DeepLabV3Plus-ResNet101", 78.3, experiment="deeplab_v3plus_resnet101_voc"),
     _VAINF("DeepLabV3Plus-ResNet50", 77.2),
