@@ -1,6 +1,7 @@
 """Score a model on a split: at original image size, void ignored, divided once over the split."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -54,7 +55,8 @@ def evaluate(
       experiment: its model, preprocessing and evaluation protocol are used.
       variables: of the model.
       source: the split.
-      boundaries: also count trimap bands and boundary F1, on the host (about 20 ms an image).
+      boundaries: also count boundaries, objects and single images, on the host (`metrics.of_image`:
+        about 30 ms an image of VOC).
       on_image: called with index and prediction, uint8 [h w], of every image as it is done.
       refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], all windows,
         scales and mirror images fused, returns the probabilities to use instead.
@@ -74,15 +76,18 @@ def evaluate(
         variables = jax.device_get(variables)
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     mine = range(jax.process_index(), len(source), jax.process_count())
-    sums = metrics.Scores.zero(num_classes, experiment.evaluation.trimap_px)
     tally = Tally(
-        sums, experiment.evaluation, boundaries=boundaries, on_image=on_image, refine=refine
+        source.classes,
+        experiment.evaluation,
+        boundaries=boundaries,
+        on_image=on_image,
+        refine=refine,
     )
-    on_host = refine is not None or inference.needs_probabilities(experiment.evaluation)
-    batches = _batches(experiment, source, mine, mesh.size, tally, on_host)
+    to_host = refine is not None or inference.needs_probabilities(experiment.evaluation)
+    batches = _batches(experiment, source, mine, mesh.size, tally, boundaries or to_host)
     shown = progress and jax.process_index() == 0
     with tqdm(total=len(mine), desc=title, unit="image", disable=not shown, **PROGRESS_BAR) as bar:
-        for answered in _answers(experiment, variables, batches, mesh, num_classes):
+        for answered in _answers(experiment, variables, batches, mesh, num_classes, to_host):
             bar.update(tally.add(*answered))
     return _sum_over_processes(tally.scores())
 
@@ -110,10 +115,15 @@ def intermediate(
 
 
 def _answers(
-    experiment: Experiment, variables: Any, batches: Iterator[Batch], mesh: Mesh, num_classes: int
+    experiment: Experiment,
+    variables: Any,
+    batches: Iterator[Batch],
+    mesh: Mesh,
+    num_classes: int,
+    to_host: bool,
 ) -> Iterator[tuple[Batch, tuple[Any, Any]]]:
     """Yield every batch with its answer, one behind: the host reads a batch's answer while the
-    device works on the next.
+    device works on the next. Probabilities come to the host only if it needs them.
     """
     over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     previous = None
@@ -124,9 +134,9 @@ def _answers(
             raise checks.UserError(
                 f"the model scores {found.shape[-1]} classes, the data set has {num_classes}"
             )
-        answer = (None, found)
+        answer = (None, found if to_host else inference.most_probable(found))
         if batch.label is not None:
-            answer = _decide(found, jax.device_put(batch.label, over_devices))
+            answer = _count(answer[1], jax.device_put(batch.label, over_devices), num_classes)
         if previous is not None:
             yield previous
         previous = (batch, answer)
@@ -134,11 +144,10 @@ def _answers(
         yield previous
 
 
-@jax.jit
-def _decide(probabilities: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the batch's confusion matrix, int32 [k k], and its prediction, uint8 [n h w]."""
-    prediction = inference.most_probable(probabilities)
-    return metrics.confusion(label, prediction, probabilities.shape[-1]), prediction
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _count(prediction: Any, label: Any, num_classes: int) -> tuple[Any, Any]:
+    """Return the batch's confusion matrix, int32 [k k], and the prediction, uint8 [n h w]."""
+    return metrics.confusion(label, prediction, num_classes), prediction
 
 
 def _batches(
@@ -213,10 +222,8 @@ def _sum_over_processes(scores: metrics.Scores) -> metrics.Scores:
         halves = multihost_utils.process_allgather(np.ascontiguousarray(array).view(np.int32))
         return np.ascontiguousarray(halves).view(np.int64).sum(0)
 
-    return dataclasses.replace(
-        scores,
-        confusion=total(scores.confusion),
-        trimap=total(scores.trimap),
-        boundary=total(scores.boundary),
-        images=int(total(np.array([scores.images], np.int64))[0]),
-    )
+    counts = {
+        name: total(value) for name, value in vars(scores).items() if isinstance(value, np.ndarray)
+    }
+    images = int(total(np.array([scores.images], np.int64))[0])
+    return dataclasses.replace(scores, **counts, images=images)

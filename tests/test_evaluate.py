@@ -17,6 +17,7 @@ from seg_jax.checks import UserError
 from seg_jax.types import IGNORE
 
 SIZES = ((20, 31), (16, 16), (9, 40), (33, 16), (31, 17), (16, 15), (20, 32))
+IMAGE_BY_IMAGE = ("trimap", "boundary", "image_iou", "objects", "membranes")
 VALID = SmallNet(padding="VALID", kernel=5)
 
 
@@ -33,15 +34,16 @@ def slow_scores(experiment, variables, source):
         label, prediction = example["label"], np.asarray(logits)[0].argmax(-1)
         for pixel in np.argwhere(label != IGNORE):
             sums.confusion[label[tuple(pixel)], prediction[tuple(pixel)]] += 1
-        sums.trimap[...] += metrics.trimap_confusion(label, prediction, k, bands)
-        sums.boundary[...] += metrics.boundary_sums(metrics.boundary_f1(label, prediction, k))
+        image = metrics.of_image(label, prediction, source.classes, bands)
+        for name in IMAGE_BY_IMAGE:
+            getattr(sums, name)[...] += getattr(image, name)
     return dataclasses.replace(sums, images=len(source))
 
 
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.confusion, expected.confusion)
-    np.testing.assert_array_equal(found.trimap, expected.trimap)
-    np.testing.assert_array_equal(found.boundary, expected.boundary)
+    for name in IMAGE_BY_IMAGE:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
     assert found.images == expected.images
     assert len({*np.diag(found.confusion), 0}) > 2  # several classes are found: a real comparison
 
@@ -198,7 +200,7 @@ source = MemorySource({sizes})
 variables = small_variables(experiment.model, seed=1)
 scores = evaluate.evaluate(experiment, variables, source, progress=False)
 print(json.dumps([scores.confusion.tolist(), scores.trimap.tolist(), scores.boundary.tolist(),
-                  scores.images]))
+                  scores.objects.tolist(), scores.images]))
 """
 
 
@@ -225,6 +227,7 @@ def test_two_processes_sum_to_one(unused_tcp_address):
         scores.confusion.tolist(),
         scores.trimap.tolist(),
         scores.boundary.tolist(),
+        scores.objects.tolist(),
         scores.images,
     ]
     assert answers == [expected, expected]

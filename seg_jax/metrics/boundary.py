@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from seg_jax.types import IGNORE
 
 TOLERANCE = 0.0075  # of the image diagonal; Csurka et al. 2013, SegNet sec. 4
-UNIT = 2**32  # a boundary F1 of 1, as it is summed
+GCN_PX = 7  # how near to a boundary GCN calls a pixel a boundary's (CVPR 2017, Table 5)
 
 
 def distance_to_boundary(label: np.ndarray) -> np.ndarray:
@@ -110,19 +110,6 @@ def boundary_f1(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> 
         total = precision + recall
         scores[value] = 2 * precision * recall / total if total else 0.0
     return scores
-
-
-def boundary_sums(scores: np.ndarray) -> np.ndarray:
-    """Turn one image's `boundary_f1` [k] into summable integers, int64 [2 k+1].
-
-    Row 0 is the score in units of 2^-32, row 1 the number of images it was measured in; column k is
-    the image's own score, the mean over its classes. Rounding costs 1e-10 and makes sums exact.
-    """
-    measured = ~np.isnan(scores)
-    image = scores[measured].mean() if measured.any() else np.nan
-    values = np.append(scores, image)
-    counted = ~np.isnan(values)
-    return np.stack([np.rint(np.where(counted, values, 0) * UNIT), counted]).astype(np.int64)
 
 
 def _edges(label: np.ndarray) -> np.ndarray:

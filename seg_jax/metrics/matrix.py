@@ -56,7 +56,16 @@ def mean_iou(confusion: np.ndarray) -> float:
     Leaving out the classes that are absent from both truth and prediction is FCN's rule; over a
     whole VOC split all classes occur and the mean is over 21.
     """
-    return _mean(per_class_iou(confusion))
+    return mean(per_class_iou(confusion))
+
+
+def per_class_dice(confusion: np.ndarray) -> np.ndarray:
+    """Return Dice's coefficient 2 hits / (true + predicted pixels) of each class, float64 [k].
+
+    It is 2 IoU / (1 + IoU); NaN where a class occurs neither in the truth nor in the prediction.
+    """
+    matrix, hits = _as_float(confusion)
+    return _divide(2 * hits, matrix.sum(0) + matrix.sum(1))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
@@ -73,7 +82,7 @@ def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
 
 def mean_accuracy(confusion: np.ndarray) -> float:
     """Return the mean of `per_class_accuracy` over the classes that occur in the truth."""
-    return _mean(per_class_accuracy(confusion))
+    return mean(per_class_accuracy(confusion))
 
 
 def frequency_weighted_iou(confusion: np.ndarray) -> float:
@@ -98,6 +107,7 @@ def _divide(numerator: Any, denominator: Any) -> np.ndarray:
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are no NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

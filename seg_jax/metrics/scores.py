@@ -1,10 +1,13 @@
 """Everything that is counted over a split, as integers; every metric is divided from them once."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from seg_jax.metrics import boundary, matrix
+from seg_jax.metrics import boundary, matrix, membranes, objects, sums
+
+_MEMBRANES = ("membrane", "cell")  # the classes of ISBI 2012
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,7 +18,10 @@ class Scores:
       confusion: int64 [k k], pixels; row: truth, column: prediction.
       trimap: int64 [r k k], the same within each band around the labelled boundaries.
       trimap_px: half-widths of the r bands, in pixels.
-      boundary: int64 [2 k+1], see `metrics.boundary_sums`.
+      boundary: int64 [2 k+1], `metrics.image_sums` of boundary F1.
+      image_iou: int64 [2 k+1], the same of IoU in single images.
+      objects: int64 [2 3 k], IoU of single objects by size and class, and their numbers.
+      membranes: int64 [2 4], `metrics.image_sums` of the errors of ISBI 2012; of other data sets 0.
       images: how many were counted.
     """
 
@@ -23,18 +29,17 @@ class Scores:
     trimap: np.ndarray
     trimap_px: tuple[int, ...]
     boundary: np.ndarray
+    image_iou: np.ndarray
+    objects: np.ndarray
+    membranes: np.ndarray
     images: int
 
     @classmethod
     def zero(cls, num_classes: int, trimap_px: tuple[int, ...]) -> "Scores":
         """Return the sums over no image."""
-        return cls(
-            confusion=np.zeros((num_classes, num_classes), np.int64),
-            trimap=np.zeros((len(trimap_px), num_classes, num_classes), np.int64),
-            trimap_px=tuple(trimap_px),
-            boundary=np.zeros((2, num_classes + 1), np.int64),
-            images=0,
-        )
+        shapes = shapes_of_counts(num_classes, len(trimap_px))
+        arrays = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        return cls(**arrays, trimap_px=tuple(trimap_px), images=0)
 
     def __add__(self, other: "Scores") -> "Scores":
         if self.trimap_px != other.trimap_px or self.confusion.shape != other.confusion.shape:
@@ -42,12 +47,11 @@ class Scores:
                 f"scores of {len(self.confusion)} classes and bands {self.trimap_px} cannot be "
                 f"added to scores of {len(other.confusion)} classes and bands {other.trimap_px}"
             )
+        names = shapes_of_counts(0, 0)
         return Scores(
-            self.confusion + other.confusion,
-            self.trimap + other.trimap,
-            self.trimap_px,
-            self.boundary + other.boundary,
-            self.images + other.images,
+            **{name: getattr(self, name) + getattr(other, name) for name in names},
+            trimap_px=self.trimap_px,
+            images=self.images + other.images,
         )
 
     @property
@@ -76,22 +80,99 @@ class Scores:
         return matrix.frequency_weighted_iou(self.confusion)
 
     @property
+    def mean_dice(self) -> float:
+        """Mean over the classes that occur of Dice's coefficient."""
+        return matrix.mean(matrix.per_class_dice(self.confusion))
+
+    @property
     def trimap_iou(self) -> tuple[float, ...]:
         """Mean IoU within each band of `trimap_px`."""
         return tuple(matrix.mean_iou(band) for band in self.trimap)
 
     @property
+    def boundary_accuracy(self) -> float:
+        """Share of right pixels within 7 px of a boundary (GCN, Table 5); NaN: no such band."""
+        return matrix.pixel_accuracy(self._near) if self._near is not None else float("nan")
+
+    @property
+    def internal_accuracy(self) -> float:
+        """Share of right pixels further from every boundary; NaN: no such band."""
+        if self._near is None:
+            return float("nan")
+        return matrix.pixel_accuracy(self.confusion - self._near)
+
+    @property
+    def _near(self) -> np.ndarray | None:
+        if boundary.GCN_PX not in self.trimap_px or not self.trimap.any():
+            return None
+        return self.trimap[self.trimap_px.index(boundary.GCN_PX)]
+
+    @property
     def boundary_f1(self) -> float:
         """Boundary F1: mean over classes in each image, then over images (SegNet sec. 4)."""
-        return float(self._boundary_means[-1])
+        return float(sums.means(self.boundary)[-1])
 
     @property
     def per_class_boundary_f1(self) -> np.ndarray:
         """Boundary F1 of each class, mean over the images that hold it, float64 [k]; or NaN."""
-        return self._boundary_means[:-1]
+        return sums.means(self.boundary)[:-1]
 
     @property
-    def _boundary_means(self) -> np.ndarray:
-        total, count = self.boundary
-        means = np.full(count.shape, np.nan)
-        return np.divide(total, count * float(boundary.UNIT), out=means, where=count > 0)
+    def mean_image_iou(self) -> float:
+        """Mean over images of the mean IoU over the classes in truth or prediction of each."""
+        return float(sums.means(self.image_iou)[-1])
+
+    @property
+    def object_iou(self) -> tuple[float, ...]:
+        """IoU of small, medium and large objects: the mean over each class's, then over classes."""
+        return tuple(matrix.mean(by_class) for by_class in sums.means(self.objects))
+
+    @property
+    def membrane_errors(self) -> tuple[float, ...]:
+        """Pixel, Rand and warping error of ISBI 2012, means over images; NaN on other data sets."""
+        return tuple(sums.means(self.membranes)[:-1].tolist())
+
+
+def shapes_of_counts(num_classes: int, bands: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of `Scores` by name."""
+    k = num_classes
+    return {
+        "confusion": (k, k),
+        "trimap": (bands, k, k),
+        "boundary": (2, k + 1),
+        "image_iou": (2, k + 1),
+        "objects": (2, len(objects.SIZE_NAMES), k),
+        "membranes": (2, 4),
+    }
+
+
+def of_image(
+    label: np.ndarray,
+    prediction: np.ndarray,
+    classes: Sequence[str],
+    trimap_px: tuple[int, ...],
+) -> Scores:
+    """Return the sums over one image.
+
+    Args:
+      label: integers [h w], class id or IGNORE.
+      prediction: integers [h w], class id.
+      classes: names by id. What is called "background" makes no objects; ISBI 2012's two classes
+        are scored by its challenge's errors as well.
+      trimap_px: half-widths of the bands, in pixels, ascending.
+    """
+    k = len(classes)
+    counts = matrix.confusion_on_host(label, prediction, k)
+    things = [index for index, name in enumerate(classes) if name != "background"]
+    found = Scores.zero(k, trimap_px)
+    if tuple(classes) == _MEMBRANES:
+        found.membranes[...] = sums.image_sums(membranes.errors(label, prediction))
+    return dataclasses.replace(
+        found,
+        confusion=counts,
+        trimap=boundary.trimap_confusion(label, prediction, k, trimap_px),
+        boundary=sums.image_sums(boundary.boundary_f1(label, prediction, k)),
+        image_iou=sums.image_sums(matrix.per_class_iou(counts)),
+        objects=objects.object_sums(objects.object_iou(label, prediction, things), k),
+        images=1,
+    )

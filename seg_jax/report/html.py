@@ -43,7 +43,9 @@ def _reading_aid() -> str:
         '<p class="soft">mIoU: mean over classes of intersection over union, from one confusion '
         "matrix over the whole split at original image size, void ignored. Trimap: mIoU over the "
         "pixels within that distance of a labelled boundary. Boundary F1: share of boundaries met "
-        "within 0.75 % of the image diagonal, mean over classes and images.</p>"
+        "within 0.75 % of the image diagonal, mean over classes and images. Small and medium "
+        "objects: IoU of the truth's connected components of less than 32x32 and 96x96 px, mean "
+        "over each class's and then over classes.</p>"
     )
 
 

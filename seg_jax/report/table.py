@@ -132,7 +132,24 @@ def record_text(record: Record) -> str:
             for name, iou in metrics["per_class_iou"].items()
         ),
     )
-    return f"{measurements_markdown([record])}\n\n{classes.as_markdown()}"
+    parts = (measurements_markdown([record]), _more(metrics).as_markdown(), classes.as_markdown())
+    return "\n\n".join(parts)
+
+
+def _more(metrics: dict[str, Any]) -> Grid:
+    """Return what the table of scores has no room for: a row a metric."""
+    named = {
+        "mean Dice": metrics["mean_dice"],
+        "mean IoU of single images": metrics["mean_image_iou"],
+        "accuracy within 7 px of a boundary": metrics["boundary_accuracy"],
+        "accuracy elsewhere": metrics["internal_accuracy"],
+        **{f"IoU of {size} objects": iou for size, iou in metrics["object_iou"].items()},
+        **{f"trimap mIoU, {px} px": iou for px, iou in metrics["trimap_mean_iou"].items()},
+    }
+    shown = [(name, percent(value)) for name, value in named.items() if value is not None]
+    for name, error in metrics.get("membrane_errors", {}).items():  # a hundredth of a percent
+        shown.append((f"ISBI 2012 {name.replace('_', ' ')}", percent(error, digits=4)))
+    return Grid((Column("metric"), Column("%", number=True)), tuple(shown))
 
 
 def score_grid(records: Sequence[Record]) -> Grid:
@@ -142,7 +159,8 @@ def score_grid(records: Sequence[Record]) -> Grid:
         Column("experiment"),
         *(Column(title, number=True) for title in titles),
         *(Column(f"trimap {px} px", number=True) for px in rows.TRIMAP_PX),
-        Column("boundary F1", number=True), Column("parameters", number=True),
+        Column("boundary F1", number=True), Column("small objects", number=True),
+        Column("medium", number=True), Column("parameters", number=True),
         Column("steps", number=True), Column("training", number=True), Column("images"),
     )  # fmt: skip
     names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
@@ -154,6 +172,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
                 *(percent(record.metrics[name]) for name in names),
                 *(percent(rows.trimap(record, px)) for px in rows.TRIMAP_PX),
                 percent(record.metrics["boundary_f1"]),
+                *(percent(record.metrics["object_iou"][size]) for size in ("small", "medium")),
                 count(record.training.parameters),
                 str(record.training.steps),
                 duration(record.training.seconds),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_jax import metrics
 from seg_jax.checks import UserError
 from seg_jax.results import schema
 from seg_jax.results.record import SCHEMA, Record
@@ -53,14 +54,19 @@ def load(path: Path) -> Record:
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error})") from error
     version = data.get("schema") if isinstance(data, dict) else None
-    if version != SCHEMA:
+    if version not in (1, SCHEMA):
         raise UserError(
-            f"{path}: schema is {version!r}, this version reads {SCHEMA}; evaluate the run again"
+            f"{path}: schema is {version!r}, this version reads 1 and {SCHEMA}; evaluate the run "
+            "again"
         )
     stored = data.pop("metrics", None)
+    if version == 1:
+        _add_counts_of_schema_2(data)
     record = schema.parse(Record, data, file=str(path))
     _check_counts(record, str(path))
     for name, value in record.metrics.items():
+        if version == 1 and isinstance(stored, dict) and name not in stored:
+            continue  # a metric that schema 1 did not have
         found = stored.get(name) if isinstance(stored, dict) else None
         if not _agree(found, value):
             raise UserError(
@@ -83,9 +89,22 @@ def load_records(paths: list[Path] | tuple[Path, ...]) -> list[Record]:
     return [load(path) for path in found]
 
 
+def _add_counts_of_schema_2(data: dict[str, Any]) -> None:
+    """Give a record of schema 1 the counts that it lacks: of no image, so that they have no score.
+
+    A record that is damaged otherwise is left as it is, for the parser to name what is wrong.
+    """
+    data["schema"] = SCHEMA
+    classes, counts = data.get("classes"), data.get("counts")
+    if isinstance(classes, list) and isinstance(counts, dict):
+        for name in ("image_iou", "objects", "membranes"):
+            shape = metrics.shapes_of_counts(len(classes), 0)[name]
+            counts.setdefault(name, np.zeros(shape, np.int64).tolist())
+
+
 def _check_counts(record: Record, file: str) -> None:
     k, bands = len(record.classes), len(record.counts.trimap_px)
-    for name, shape in (("confusion", (k, k)), ("trimap", (bands, k, k)), ("boundary", (2, k + 1))):
+    for name, shape in metrics.shapes_of_counts(k, bands).items():
         counts = getattr(record.counts, name)
         try:
             found = np.array(counts, np.int64).shape

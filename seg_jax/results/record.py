@@ -11,7 +11,8 @@ from seg_jax import metrics
 from seg_jax.published import Protocol
 from seg_jax.results import schema
 
-SCHEMA = 1
+_ERRORS = ("pixel_error", "rand_error", "warping_error")
+SCHEMA = 2  # 1 had no image_iou, objects and membranes among its counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Counts:
     trimap: tuple[tuple[tuple[int, ...], ...], ...]
     trimap_px: tuple[int, ...]
     boundary: tuple[tuple[int, ...], ...]
+    image_iou: tuple[tuple[int, ...], ...]
+    objects: tuple[tuple[tuple[int, ...], ...], ...]
+    membranes: tuple[tuple[int, ...], ...]
     images: int
 
 
@@ -118,24 +122,30 @@ class Record:
     @functools.cached_property
     def scores(self) -> metrics.Scores:
         """The counts as arrays, with the metrics as properties."""
-        arrays = {
-            name: np.array(getattr(self.counts, name), np.int64)
-            for name in ("confusion", "trimap", "boundary")
-        }
         bands, k = self.counts.trimap_px, len(self.classes)
-        arrays["trimap"] = arrays["trimap"].reshape(len(bands), k, k)  # also where r is 0
+        arrays = {
+            name: np.array(getattr(self.counts, name), np.int64).reshape(shape)
+            for name, shape in metrics.shapes_of_counts(k, len(bands)).items()
+        }
         return metrics.Scores(**arrays, trimap_px=bands, images=self.counts.images)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Every metric by name, as shares of 1; None where there is no score."""
         scores = self.scores
+        membranes = scores.membranes.any()
         return {
             "mean_iou": _number(scores.mean_iou),
             "pixel_accuracy": _number(scores.pixel_accuracy),
             "mean_accuracy": _number(scores.mean_accuracy),
             "frequency_weighted_iou": _number(scores.frequency_weighted_iou),
+            "mean_dice": _number(scores.mean_dice),
+            "mean_image_iou": _number(scores.mean_image_iou),
             "boundary_f1": _number(scores.boundary_f1),
+            "boundary_accuracy": _number(scores.boundary_accuracy),
+            "internal_accuracy": _number(scores.internal_accuracy),
+            "object_iou": _by_name(metrics.SIZE_NAMES, scores.object_iou),
+            **({"membrane_errors": _by_name(_ERRORS, scores.membrane_errors)} if membranes else {}),
             "trimap_mean_iou": _by_name(scores.trimap_px, scores.trimap_iou),
             "per_class_iou": _by_name(self.classes, scores.per_class_iou),
             "per_class_boundary_f1": _by_name(self.classes, scores.per_class_boundary_f1),
@@ -148,17 +158,9 @@ class Record:
 
 def counts_of(scores: metrics.Scores) -> Counts:
     """Return the sums of an evaluation as a record stores them."""
-    return schema.parse(
-        Counts,
-        {
-            "confusion": scores.confusion.tolist(),
-            "trimap": scores.trimap.tolist(),
-            "trimap_px": list(scores.trimap_px),
-            "boundary": scores.boundary.tolist(),
-            "images": scores.images,
-        },
-        file="scores",
-    )
+    counts = {name: getattr(scores, name).tolist() for name in metrics.shapes_of_counts(0, 0)}
+    plain = {"trimap_px": list(scores.trimap_px), "images": scores.images}
+    return schema.parse(Counts, {**counts, **plain}, file="scores")
 
 
 def _number(value: float) -> float | None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -9,15 +10,13 @@ from seg_jax.results.record import counts_of
 
 
 def record(name):
-    scores = metrics.Scores(
+    scores = dataclasses.replace(
+        metrics.Scores.zero(2, ()),
         confusion=np.array([[6, 2], [1, 3]]),  # IoU 6/9 and 3/6
-        trimap=np.zeros((0, 2, 2), np.int64),
-        boundary=np.zeros((2, 3), np.int64),
-        trimap_px=(),
         images=1,
     )
     return results.Record(
-        schema=1, experiment=name, family="FCN", run="run", config={}, digest="0" * 16,
+        schema=2, experiment=name, family="FCN", run="run", config={}, digest="0" * 16,
         data=results.Split("drawn", "val", 1, "drawn val: 1 image", "0" * 64),
         classes=("background", "thing"), protocol=Protocol(), cutting="",
         training=results.Training(None, "none", 1, 1, (8, 8), 0, None, 1),

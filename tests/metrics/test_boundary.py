@@ -148,7 +148,7 @@ def test_a_predicted_boundary_inside_void_counts_only_where_it_matches():
 
 def test_sums_do_not_depend_on_the_order_of_images(rng):
     scores = np.where(rng.random((50, 4)) < 0.3, np.nan, rng.random((50, 4)))
-    sums = [metrics.boundary_sums(image) for image in scores]
+    sums = [metrics.image_sums(image) for image in scores]
     forward, backward = sum(sums), sum(reversed(sums))
     np.testing.assert_array_equal(forward, backward)
     total, count = forward
@@ -158,4 +158,4 @@ def test_sums_do_not_depend_on_the_order_of_images(rng):
 
 
 def test_an_image_without_boundaries_is_not_counted():
-    assert not metrics.boundary_sums(np.full(3, np.nan)).any()
+    assert not metrics.image_sums(np.full(3, np.nan)).any()

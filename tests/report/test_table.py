@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_record import made_up_scores, small_record, small_run
 
@@ -135,6 +136,25 @@ def test_one_record_in_the_terminal_shows_every_class():
     ):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {name}")]
         assert f"{100 * iou:.1f}" in line
+
+
+def test_one_record_in_the_terminal_shows_every_metric_that_has_a_score():
+    scores = made_up_scores()
+    text = table.record_text(small_record("mine"))
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:1] == "|"}
+    for name, value in (
+        ("mean Dice", scores.mean_dice),
+        ("mean IoU of single images", scores.mean_image_iou),
+        ("accuracy within 7 px of a boundary", scores.boundary_accuracy),
+        ("IoU of small objects", scores.object_iou[0]),
+        ("trimap mIoU, 5 px", scores.trimap_iou[2]),
+    ):
+        assert f"| {100 * value:.1f} |" in lines[name]
+    assert "IoU of large objects" not in lines  # there are none
+    errors = np.array([[1, 2, 2, 0], [1, 1, 1, 1]]) * np.array([[2**22], [1]])
+    membranes = small_record(scores=dataclasses.replace(scores, membranes=errors))
+    assert "| ISBI 2012 warping error" in table.record_text(membranes)
+    assert "0.1953 |" in table.record_text(membranes)  # 2^23 of 2^32, in percent
 
 
 def test_measurements_of_other_images_stand_apart():

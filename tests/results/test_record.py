@@ -36,11 +36,44 @@ def test_metrics_are_those_of_the_scores(path):
     shown = json.loads(path.read_text())["metrics"]
     assert shown["mean_iou"] == scores.mean_iou
     assert shown["boundary_f1"] == scores.boundary_f1
-    assert shown["trimap_mean_iou"] == dict(zip(("1", "2", "5"), scores.trimap_iou, strict=True))
+    assert shown["trimap_mean_iou"] == dict(
+        zip(("1", "2", "5", "7"), scores.trimap_iou, strict=True)
+    )
     assert list(shown["per_class_iou"]) == list(CLASSES)
     assert list(shown["per_class_iou"].values()) == scores.per_class_iou.tolist()
     np.testing.assert_array_equal(found.scores.confusion, scores.confusion)
     assert found.scores.mean_iou == scores.mean_iou
+
+
+def test_metrics_of_objects_and_errors_of_membranes(tmp_path):
+    scores = made_up_scores()
+    shown = small_record().metrics
+    assert shown["object_iou"] == {"small": scores.object_iou[0], "medium": None, "large": None}
+    assert shown["boundary_accuracy"] == scores.boundary_accuracy
+    assert "membrane_errors" not in shown
+    membranes = np.array([[2**30, 2**31, 0, 1], [1, 1, 1, 1]])
+    found = small_record(scores=dataclasses.replace(scores, membranes=membranes))
+    results.save(found, tmp_path / "r.json")
+    assert results.load(tmp_path / "r.json").metrics["membrane_errors"] == {
+        "pixel_error": 0.25, "rand_error": 0.5, "warping_error": 0.0,
+    }  # fmt: skip
+
+
+def test_records_of_schema_1_are_still_read(path):
+    def as_of_schema_1(data):
+        data["schema"] = 1
+        for name in ("image_iou", "objects", "membranes"):
+            del data["counts"][name]
+        for name in ("mean_dice", "mean_image_iou", "boundary_accuracy", "object_iou"):
+            del data["metrics"][name]
+
+    edit(path, as_of_schema_1)
+    found = results.load(path)
+    assert found.metrics["mean_iou"] == small_record().metrics["mean_iou"]
+    assert found.metrics["object_iou"] == {"small": None, "medium": None, "large": None}
+    edit(path, lambda data: data["metrics"].update(boundary_f1=0.5))
+    with pytest.raises(UserError, match=r"metrics.boundary_f1 is 0.5"):
+        results.load(path)
 
 
 def test_a_score_that_does_not_exist_is_null(tmp_path):
@@ -69,7 +102,7 @@ def test_without_trimap_bands(tmp_path):
         (lambda d: d["training"].update(steps=True), "training.steps should be int, found True"),
         (lambda d: d["classes"].__setitem__(1, 7), r"classes\[1\] should be str, found 7"),
         (lambda d: d.update(protocol=None), "protocol should be an object, found None"),
-        (lambda d: d.update(schema=99), "schema is 99, this version reads 1"),
+        (lambda d: d.update(schema=99), "schema is 99, this version reads 1 and 2"),
         (lambda d: d["counts"]["confusion"].pop(), r"counts.confusion has shape \(2, 3\)"),
         (lambda d: d["counts"]["boundary"][0].pop(), "counts.boundary has shape ragged"),
         (lambda d: d["metrics"].update(mean_iou=0.99), r"metrics.mean_iou is 0.99, but .* give 0"),
