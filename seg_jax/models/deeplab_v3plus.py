@@ -5,6 +5,7 @@ Semantic Image Segmentation", ECCV 2018, arXiv:1802.02611. Layer names and const
 the authors' release (tensorflow/models, research/deeplab).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from seg_jax.models.deeplab_v3 import ASPP, PAPER_NORM
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.norm import Norm
-from seg_jax.nn.resize import resize_align_corners
+from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
 from seg_jax.nn.sides import check_sides, nearest_sides
 from seg_jax.nn.width import scaled
 
@@ -53,9 +54,22 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Any, features: dict[str, Any], *, size: tuple[int, int], train: bool
+        self,
+        x: Any,
+        features: dict[str, Any],
+        *,
+        size: tuple[int, int],
+        resize: Callable[[Any, tuple[int, int]], Any] = resize_align_corners,
+        train: bool,
     ) -> Any:
         """Return [n *size channels] for the encoder's map x and all of the backbone's maps.
+
+        Args:
+          x: [n h w c].
+          features: of the backbone.
+          size: (height, width) of the low-level features.
+          resize: enlarges x.
+          train: batch norms use the batch.
 
         Raises:
           ValueError: the low-level features do not have this size.
@@ -70,8 +84,7 @@ class Decoder(nn.Module):
             )
         reduced = scaled(self.low_level_channels, self.width)
         project = ConvNorm(reduced, 1, norm=self.norm, name="feature_projection0")
-        x = resize_align_corners(x, size)
-        x = jnp.concatenate([x, project(low_level, train=train)], axis=-1)
+        x = jnp.concatenate([resize(x, size), project(low_level, train=train)], axis=-1)
         conv = {"standard": ConvNorm, "separable": SeparableConv}[self.convolution]
         channels = scaled(self.channels, self.width)
         for index in range(self.convs):
@@ -95,12 +108,15 @@ class DeepLabV3Plus(nn.Module):
       num_classes: channels of the logits.
       aspp: atrous spatial pyramid pooling of the backbone's last map.
       decoder: None: the scores are taken from the encoder, as in DeepLab v3.
+      upsampling: of the encoder's map and of the scores; which pixels stay in place. The release
+        aligns the corners; implementations in PyTorch mostly do not.
       backbone: Xception, ResNet or MobileNetV2.
     """
 
     num_classes: int = 21
     aspp: ASPP = ASPP(convolution="separable")
     decoder: Decoder | None = Decoder()
+    upsampling: Literal["align_corners", "half_pixel"] = "align_corners"
     backbone: Xception | ResNet | MobileNetV2 = Xception()
 
     @property
@@ -109,12 +125,17 @@ class DeepLabV3Plus(nn.Module):
         return self.backbone.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the sides nearest to `side` at which corners are samples: output_stride k + 1."""
+        """Return the sides nearest to `side` at which corners are samples: output_stride k + 1.
+
+        With "half_pixel" any side.
+        """
+        if self.upsampling == "half_pixel":
+            return (side,)
         return nearest_sides(side, step=self.output_stride, rest=1)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, the scores interpolated with corners on corners.
+        """Return {"out": float32 [n h w k]}, the scores interpolated.
 
         Args:
           image: float [n h w c].
@@ -124,13 +145,16 @@ class DeepLabV3Plus(nn.Module):
           ValueError: a side at which the scores would not be aligned; the nearest at which they
             are. Or low-level features that do not have stride 4.
         """
+        checks.one_of(("align_corners", "half_pixel"), upsampling=self.upsampling)
         check_sides(image, self.legal_sizes)
+        half_pixel = self.upsampling == "half_pixel"
+        resize = resize_half_pixel if half_pixel else resize_align_corners
         features = self.backbone(image, train=train)
         x = self.aspp(features["c5"], output_stride=self.output_stride, train=train)
         if self.decoder is not None:
             size = tuple((side - 1) // 4 + 1 for side in image.shape[1:3])
-            x = self.decoder(x, features, size=size, train=train)
+            x = self.decoder(x, features, size=size, resize=resize, train=train)
         init = nn.initializers.truncated_normal(0.01)
         logits = Conv(self.num_classes, 1, kernel_init=init, name="logits")(x)
         # Interpolated logits lose too much in bfloat16.
-        return {"out": resize_align_corners(logits.astype(jnp.float32), image.shape[1:3])}
+        return {"out": resize(logits.astype(jnp.float32), image.shape[1:3])}
