@@ -72,7 +72,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; write one class a line, the first is class 0")
     lines = [line for line in read_list(path) if not line.startswith("#")]
-    matches = [re.fullmatch(r"(\d+)[\s,:]+(.+)", line) for line in lines]
+    matches = [re.fullmatch(r"(\d{1,9})[\s,:]+(.+)", line, re.ASCII) for line in lines]
     if any(matches) and not all(matches):
         plain = lines[[bool(match) for match in matches].index(False)]
         raise UserError(f"{path}: {plain!r} has no value, other lines have; number all or none")
@@ -112,7 +112,7 @@ def _by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 def _split_ids(root: Path, split: str, images: dict[str, str]) -> tuple[str, ...]:
     path = root / f"{split}.txt"
     if path.is_file():
-        return tuple(_id(line) for line in read_list(path))
+        return tuple(line if line in images else _id(line) for line in read_list(path))
     is_val = split == "val"
     return tuple(
         name

@@ -8,6 +8,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -69,7 +70,7 @@ def read_label(path: File) -> np.ndarray:
     Raises UserError for a file that is missing, broken, truncated, coloured or has 16 bits.
     """
     remedy = "save the mask as an 8-bit grey or palette PNG whose pixel values are the class ids"
-    return _decode(path, _LABEL_MODES, remedy, lambda file: file)
+    return _decode(path, _LABEL_MODES, remedy, _stored_values)
 
 
 def image_size(path: File) -> tuple[int, int]:
@@ -127,8 +128,18 @@ def _to_rgb(file: Image.Image) -> Image.Image:
     return file.convert("RGB")
 
 
+def _stored_values(file: Image.Image) -> np.ndarray:
+    """Pillow stretches grey levels of 2 and 4 bits, as image optimisers write them, to 0..255: a
+    mask's 1 would come out as 17. Undo it.
+    """
+    raw_mode = file.tile[0].args if file.tile else None
+    if isinstance(raw_mode, tuple):
+        raw_mode = raw_mode[0]
+    return np.array(file) // {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
+
+
 def _decode(
-    path: File, modes: set[str], remedy: str, convert: Callable[[Image.Image], Image.Image]
+    path: File, modes: set[str], remedy: str, convert: Callable[[Image.Image], Any]
 ) -> np.ndarray:
     try:
         with _open(path) as file:

@@ -94,7 +94,7 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
         index
         for index in range(len(source))
         if source.records is not None
-        or (source.image_file(index).is_file() and source.label_file(index).is_file())
+        or all(map(os.path.isfile, (source.image_file(index), source.label_file(index))))
     ]
     readings = _read_all(source, there, {} if known is None else known)
     for reading in readings:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -163,7 +165,8 @@ def list_problems(source: Source) -> list[str]:
     if source.records is not None:
         return problems
     for kind, paths in (("image", source.image_paths), ("mask", source.label_paths)):
-        missing = [path for path in dict.fromkeys(paths) if not (source.root / path).is_file()]
+        # os.path's, for Path's raises where a name is too long.
+        missing = [p for p in dict.fromkeys(paths) if not os.path.isfile(source.root / p)]
         problems += [f"listed {kind} {source.root / path} does not exist" for path in missing]
     return problems
 
@@ -178,11 +181,16 @@ def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, .
 
 
 def read_list(path: Path) -> list[str]:
-    """Return a list file's lines: stripped, blank ones left out, CRLF and BOM tolerated."""
+    """Return a list file's lines: stripped, blank ones left out, CRLF and BOM tolerated.
+
+    Only line ends separate lines, and only ASCII's blanks are stripped: what else Unicode counts as
+    either may stand in a file's name.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such list") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = (line.strip(" \t") for line in re.split(r"[\r\n]+", text))
+    return [line for line in lines if line]
