@@ -7,7 +7,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-parity}
 source "$root/scripts/setup.sh"
 pip=("$python" -m pip install --quiet --disable-pip-version-check)
-"$python" -c "import torch" 2>/dev/null || "${pip[@]}" torch --index-url "${SEG_JAX_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"
+# PyTorch's own index has the build without CUDA; where it cannot be reached, the general one has another.
+"$python" -c "import torch" 2>/dev/null ||
+  "${pip[@]}" --timeout 5 --retries 0 torch --index-url https://download.pytorch.org/whl/cpu ||
+  "${pip[@]}" torch==2.13.0
 # Without their dependencies: torchvision would ask for one exact torch.
 "$python" -c "import importlib.util as u, sys; sys.exit(not (u.find_spec('torchvision') and u.find_spec('segmentation_models_pytorch') and u.find_spec('timm')))" ||
   { "${pip[@]}" --no-deps torchvision timm segmentation-models-pytorch && "${pip[@]}" safetensors huggingface-hub pyyaml; }

@@ -74,10 +74,11 @@ def test_torchvision_evaluation(family, depth, parity_record):
 
 
 @pytest.mark.parametrize("family", TORCHVISION)
-def test_torchvision_training(family, parity_record):
-    reference = f"torchvision {family}_resnet50"
-    pair = TORCHVISION[family](50)
-    check_training(parity_record, PARTS[family].format(50), reference, pair, SMALL, AUX)
+@pytest.mark.parametrize("depth", [50, 101])
+def test_torchvision_training(family, depth, parity_record):
+    reference = f"torchvision {family}_resnet{depth}"
+    pair = TORCHVISION[family](depth)
+    check_training(parity_record, PARTS[family].format(depth), reference, pair, SMALL, AUX)
 
 
 def paper_deeplab(depth, output_stride=16, stem="7x7", grid=(1, 2, 4), width=1.0, cascade=0):

@@ -36,7 +36,21 @@ NETWORKS = {
         caffe.DeepLabV1, {"multi_scale": True}, "DeepLab-MSc-LargeFOV/train.prototxt",
     ),
     "deeplab_v2_vgg16_voc": (caffe.DeepLabV2VGG, {}, "v2 vgg16/train.prototxt"),
+    "deeplab_v2_aspp_s_vgg16_voc": (
+        caffe.DeepLabV2VGG, {"rates": (2, 4, 8, 12)}, "v2 vgg16/train.prototxt, ASPP-S",
+    ),
+    "deeplab_v2_largefov_vgg16_voc": (
+        caffe.DeepLabV2VGG, {"rates": (12,)}, "v2 vgg16/train.prototxt, LargeFOV",
+    ),
     "deeplab_v2_resnet101_voc": (caffe.DeepLabV2ResNet, {}, "DEEPLABV2-RESNET101/train.prototxt"),
+}  # fmt: skip
+# The study's decoders: the paper's text is all there is.
+DECODERS = {
+    f"segnet_basic_camvid_{name}": (caffe.SegNetBasic, {"decoder": name}, "PAMI 2017, section 3.3")
+    for name in (
+        "encoder_addition", "single_channel", "bilinear", "fcn", "fcn_no_addition",
+        "fcn_no_reduction", "fcn_no_addition_no_reduction",
+    )
 }  # fmt: skip
 
 
@@ -50,16 +64,21 @@ def ours(name, width=1, **backbone):
 
 
 def build(name, width=1, **fields):
-    kind, arguments, _ = NETWORKS[name]
+    kind, arguments, _ = {**NETWORKS, **DECODERS}[name]
     model = ours(name, width, **({"depth": 14} if "units" in fields else {}))
     module = kind(model.num_classes, width=width, **arguments, **fields)
     return parity.randomise(module), model
 
 
 def import_state(model):
-    return lambda state: torch_state.import_state(
-        model, state, caffe.layer_name, image_shape=(1, *legal(model, (33, 33)), 3)
-    )
+    image_shape = (1, *legal(model, (33, 33)), 3)
+
+    def run(state):
+        # Torch keeps a transposed convolution's input channels first.
+        state = {k: v.swapaxes(0, 1) if "upsample" in k else v for k, v in state.items()}
+        return torch_state.import_state(model, state, caffe.layer_name, image_shape=image_shape)
+
+    return run
 
 
 def legal(model, size):
@@ -69,7 +88,8 @@ def legal(model, size):
 
 
 def record(parity_record, name, what, error):
-    parity_record(name, f"PyTorch functions, from {NETWORKS[name][2]}", what, error)
+    source = {**NETWORKS, **DECODERS}[name][2]
+    parity_record(name, f"PyTorch functions, from {source}", what, error)
 
 
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"segnet_vgg16_camvid"}))
@@ -102,7 +122,7 @@ def test_evaluation_of_segnet_at_the_crop(parity_record):
     record(parity_record, name, "evaluation logits 360x480 (float64)", error)
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"deeplab_v2_resnet101_voc"}))
+@pytest.mark.parametrize("name", sorted({*NETWORKS, *DECODERS} - {"deeplab_v2_resnet101_voc"}))
 def test_odd_size_and_training(name, parity_record):
     module, model = build(name, width=8)
     size = legal(model, (57, 73))

@@ -83,34 +83,64 @@ class SegNet(Caffe):
 
 
 class SegNetBasic(Caffe):
-    """segnet_basic_train.prototxt: 7x7 convolutions, LRN first, no ReLU in the decoder."""
+    """segnet_basic_train.prototxt: 7x7 convolutions, LRN first, no ReLU in the decoder.
 
-    def __init__(self, num_classes, width=1):
+    `decoder` is one of the study's (PAMI 2017, section 3.3), of which nothing but "segnet" was
+    released: "encoder_addition", "single_channel", "bilinear"; FCN-Basic is "fcn", without
+    addition and without dimension reduction "fcn_no_addition" and so on.
+    """
+
+    def __init__(self, num_classes, width=1, decoder="segnet"):
         super().__init__(width, eps=1e-9)
-        c = 3
-        for name in (
-            "conv1",
-            "conv2",
-            "conv3",
-            "conv4",
-            *(f"conv_decode{i}" for i in (4, 3, 2, 1)),
-        ):
-            c = self.add(name, c, self.channels(64), 7, padding=3)
-            self.add_norm(f"{name}_bn", c)
-        self.add("conv_classifier", c, num_classes, 1)
+        self.decoder, c, m = decoder, 3, self.channels(64)
+        for stage in (1, 2, 3, 4):
+            self.add_norm(f"conv{stage}_bn", m)
+            c = self.add(f"conv{stage}", c, m, 7, padding=3)
+        self.unpools = decoder in ("segnet", "encoder_addition", "single_channel")
+        reduces = not (self.unpools or decoder.endswith("no_reduction"))
+        c = num_classes if reduces else m
+        for stage in (4, 3, 2, 1):
+            if self.unpools:
+                groups = m if decoder == "single_channel" else 1
+                self.add(f"conv_decode{stage}", m, m, 7, padding=3, groups=groups)
+                self.add_norm(f"conv_decode{stage}_bn", m)
+            elif decoder != "bilinear":
+                up = nn.ConvTranspose2d(c, c, 8, 2, padding=3, bias=False)
+                self.layers[f"upsample{stage}"] = up
+            if reduces and (stage == 4 or decoder == "fcn"):
+                self.add(f"reduce{stage}", m, c, 1)
+        if not reduces:
+            self.add("conv_classifier", c, num_classes, 1)
 
     def forward(self, x):
-        x, masks = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0), []
+        x, pools = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0), []
         for stage in (1, 2, 3, 4):
             x = F.relu(self.layers[f"conv{stage}_bn"](self.layers[f"conv{stage}"](x)))
             size = x.shape[-2:]
             x, mask = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-            masks.append((mask, size))
+            pools.append((x, mask, size))
+        x = self.reduced(x, 4)
         for stage in (4, 3, 2, 1):
-            mask, size = masks[stage - 1]
-            x = F.max_unpool2d(x, mask, 2, 2, output_size=size)
-            x = self.layers[f"conv_decode{stage}_bn"](self.layers[f"conv_decode{stage}"](x))
-        return self.layers["conv_classifier"](x)
+            _, mask, size = pools[stage - 1]
+            if self.unpools:
+                x = F.max_unpool2d(x, mask, 2, 2, output_size=size)
+                x = self.layers[f"conv_decode{stage}_bn"](self.layers[f"conv_decode{stage}"](x))
+            else:
+                x = self.upsampled(x, stage)[:, :, : size[0], : size[1]]
+            if stage > 1 and self.decoder in ("encoder_addition", "fcn", "fcn_no_reduction"):
+                x = x + self.reduced(pools[stage - 2][0], stage - 1)
+        return self.layers["conv_classifier"](x) if "conv_classifier" in self.layers else x
+
+    def reduced(self, x, stage):
+        name = f"reduce{stage}"
+        return self.layers[name](x) if name in self.layers else x
+
+    def upsampled(self, x, stage):
+        if self.decoder != "bilinear":
+            return self.layers[f"upsample{stage}"](x)
+        ramp = torch.tensor([0.25, 0.75, 0.75, 0.25], dtype=x.dtype)
+        weight = (ramp[:, None] * ramp).expand(x.shape[1], 1, 4, 4)
+        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=x.shape[1])
 
 
 def interp(x, size):
@@ -179,20 +209,22 @@ class DeepLabV1(AtrousVGG):
 
 
 class DeepLabV2VGG(AtrousVGG):
-    """vgg16/train.prototxt: ASPP-L without pool5a."""
+    """vgg16/train.prototxt: ASPP-L without pool5a; ASPP-S and LargeFOV by their rates."""
 
-    def __init__(self, num_classes, width=1):
+    def __init__(self, num_classes, width=1, rates=(6, 12, 18, 24)):
         super().__init__(width)
         c, m = self.add_trunk(), self.channels(1024)
-        for i, rate in enumerate((6, 12, 18, 24), start=1):
-            self.add(f"fc6_{i}", c, m, 3, padding=rate, dilation=rate)
-            self.add(f"fc7_{i}", m, m, 1)
-            self.add(f"fc8_{i}", m, num_classes, 1)
+        self.suffixes = [f"_{i + 1}" for i in range(len(rates))] if len(rates) > 1 else [""]
+        for suffix, rate in zip(self.suffixes, rates, strict=True):
+            self.add(f"fc6{suffix}", c, m, 3, padding=rate, dilation=rate)
+            self.add(f"fc7{suffix}", m, m, 1)
+            self.add(f"fc8{suffix}", m, num_classes, 1)
 
     def forward(self, image):
         x = self.trunk(image, 3)["pool5"]
         scores = sum(
-            self.layers[f"fc8_{i}"](self.run(x, f"fc6_{i}", f"fc7_{i}")) for i in (1, 2, 3, 4)
+            self.layers[f"fc8{suffix}"](self.run(x, f"fc6{suffix}", f"fc7{suffix}"))
+            for suffix in self.suffixes
         )
         return interp(scores, image.shape[-2:])
 
