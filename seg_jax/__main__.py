@@ -20,6 +20,7 @@ usage: python -m seg_jax VERB ...
   train NAME [--field VALUE]  train into a run folder; the same command resumes a run
   evaluate RUN                score a run on its validation split, by any --protocol
   predict RUN PICTURE...      label maps and overlays of files, folders, 'patterns', - (a list)
+  submit RUN                  an archive for the VOC test server; --check FILE validates anyone's
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
@@ -227,6 +228,13 @@ def predict_verb(args: Sequence[str]) -> int:
     return 2 if outcome.failures else 0
 
 
+def submit_verb(args: Sequence[str]) -> int:
+    """Write or check an archive for the VOC test server."""
+    from seg_jax import submit_verb
+
+    return submit_verb.main(args)
+
+
 def table_verb(args: Sequence[str]) -> None:
     """Print the table."""
 
@@ -316,6 +324,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": train_verb,
     "evaluate": evaluate_verb,
     "predict": predict_verb,
+    "submit": submit_verb,
     "table": table_verb,
     "reproduce": reproduce_verb,
     "sweep": sweep_verb,

@@ -44,6 +44,9 @@ _LATE = {
     "tally",
     "evaluate",
     "predict",
+    "submission",
+    "submission_check",
+    "submit_verb",
     "pretrained",
 }
 _CORE = set(MAY_IMPORT) - {"nn", "backbones", "models"}

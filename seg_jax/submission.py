@@ -1,0 +1,159 @@
+"""Results for the PASCAL VOC test server: label maps of the images whose truth is hidden.
+
+    results/VOC2012/Segmentation/comp6_test_cls/<id>.png      one an image, in a .tgz
+
+comp5 is for networks trained on VOC's own images only, comp6 for all others (development kit,
+section 9). Server: http://host.robots.ox.ac.uk:8080
+"""
+
+import contextlib
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+
+from seg_jax import checkpoint, checks, data, evaluate, pictures, run_folder
+from seg_jax.data import images, voc
+from seg_jax.data.source import Source, size_mismatch
+from seg_jax.experiment import Experiment
+from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
+
+Competition = Literal["comp5", "comp6"]
+
+
+def folder(competition: str, split: str) -> str:
+    """Return the folder that the server looks for in an archive."""
+    return f"results/VOC2012/Segmentation/{competition}_{split}_cls"
+
+
+class Unlabelled:
+    """The images of a split whose labels are hidden, for `evaluate`: all of them void."""
+
+    classes = VOC_CLASSES
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict:
+        """Return an image and a label that says nothing."""
+        image = images.read_image(self._source.image_file(index))
+        label = np.full(image.shape[:2], IGNORE, np.uint8)
+        return {"id": self._source.ids[index], "image": image, "label": label}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of an image."""
+        return self._source.size(index)
+
+
+def open_images(root: Path | None, split: str) -> Source:
+    """Return a list of VOC 2012 whose images are all there; masks need not be.
+
+    Raises:
+      UserError: there is no such list, or an image of it is missing.
+    """
+    source = voc.open_split(data.find_root("voc2012", root), split)
+    missing = [path for path in source.image_paths if not (source.root / path).is_file()]
+    if missing:
+        raise checks.UserError(
+            f"{source.root}: {len(missing)} of the {len(source)} images of {split} are missing, "
+            f"the first is {missing[0]}; extract VOC2012{split}.tar over the folder"
+        )
+    return source
+
+
+def root_of(run: Path) -> Path:
+    """Return VOC's folder as the run's experiment names it, else the default one."""
+    where = run_folder.read_config(run)[0].data
+    return data.find_root("voc2012", where.root if where.dataset == "voc2012" else None)
+
+
+def submit_run(
+    run: Path,
+    *,
+    split: str = "test",
+    competition: Competition = "comp6",
+    root: Path | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Predict a split with a run's last checkpoint and write the archive; return its path.
+
+    Args:
+      run: the run folder; its own evaluation protocol is used.
+      split: list of VOC 2012.
+      competition: which of the server's the archive is for.
+      root: VOC's folder, if it is not where the experiment says.
+      out: the archive; None: RUN/voc2012_<competition>_<split>.tgz.
+      progress: draw a progress bar.
+
+    Raises:
+      UserError: the model does not score VOC's classes, or images are missing.
+    """
+    experiment, variables, _ = checkpoint.restore_variables(run)
+    source = open_images(root or root_of(run), split)
+    path = out or Path(run) / f"voc2012_{competition}_{split}.tgz"
+    write(experiment, variables, source, path, competition=competition, progress=progress)
+    return path
+
+
+def write(
+    experiment: Experiment,
+    variables: dict,
+    source: Source,
+    path: Path,
+    *,
+    competition: Competition,
+    progress: bool = True,
+) -> None:
+    """Write the archive of a split's predictions, whole or not at all."""
+    if jax.process_count() > 1:
+        raise checks.UserError("submit writes one archive: start it in one process")
+    place, palette = folder(competition, source.split), voc_palette()
+    with _archive(path) as archive:
+
+        def keep(index: int, prediction: np.ndarray) -> None:
+            name = f"{place}/{source.ids[index]}.png"
+            if prediction.shape != source.size(index):
+                raise ValueError(size_mismatch(name, prediction.shape, source.size(index)))
+            file = io.BytesIO()
+            pictures.label_image(prediction, palette).save(file, format="PNG")
+            entry = tarfile.TarInfo(name)
+            entry.size = file.tell()
+            file.seek(0)
+            archive.addfile(entry, file)
+
+        evaluate.evaluate(
+            experiment,
+            variables,
+            Unlabelled(source),
+            boundaries=False,
+            on_image=keep,
+            progress=progress,
+            title="predicting",
+        )
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a .tgz for writing; the same contents are the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with (
+            unfinished.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+            tarfile.open(mode="w", fileobj=packed) as archive,
+        ):
+            yield archive
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""The command line's verb `submit`: parsing only, as in `__main__`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seg_jax import checks
+
+
+def main(args: Sequence[str]) -> int:
+    """Write or check an archive for the VOC test server; return the exit code."""
+
+    def parse(
+        run: tyro.conf.Positional[Path | None] = None,
+        *,
+        split: str = "test",
+        competition: Literal["comp5", "comp6"] = "comp6",
+        root: Path | None = None,
+        out: Path | None = None,
+        check: Path | None = None,
+    ) -> tuple:
+        """Predict VOC 2012's test images into a .tgz that its server takes, and check it.
+
+        Args:
+          run: the run folder.
+          split: the list of images.
+          competition: comp5: trained on VOC's images only; comp6: on any others, SBD's included.
+          root: VOC's folder, with the list and the images of the split.
+          out: the archive; default RUN/voc2012_<competition>_<split>.tgz.
+          check: check this archive instead; ids and sizes too if --root is given.
+        """
+        return run, split, competition, root, out, check
+
+    run, split, competition, root, out, path = tyro.cli(
+        parse, args=args, prog="python -m seg_jax submit"
+    )
+    if (run is None) == (path is None):
+        raise checks.UserError("submit takes a run folder, or --check and an archive")
+    from seg_jax import parallel, submission, submission_check
+
+    if run:
+        parallel.enable_compilation_cache()
+        path = submission.submit_run(run, split=split, competition=competition, root=root, out=out)
+        print(f"wrote {path}")
+        root = root or submission.root_of(run)
+    report = submission_check.check(path, root=root)
+    print(report.as_text())
+    return 2 if report.problems else 0
