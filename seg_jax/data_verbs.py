@@ -14,6 +14,7 @@ usage: python -m seg_jax data VERB ...
 
   check ROOT        read a data set whole and report every problem in it
   prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
+  pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
   synthesize ROOT   write the embedded data set
 """
 
@@ -95,6 +96,36 @@ def prepare(args: Sequence[str]) -> int:
     return 0
 
 
+def pack(args: Sequence[str]) -> int:
+    """Write a data set as ArrayRecord files."""
+
+    def parse(
+        dataset: tyro.conf.Positional[str],
+        *,
+        out: Path,
+        config: str = "",
+        root: Path | None = None,
+        shards: int = 0,
+    ) -> tuple:
+        """Write a data set as sharded ArrayRecord files, for TFDS and for `--data.dataset tfds`.
+
+        Args:
+          dataset: voc2012, camvid, isbi2012 or folder.
+          out: TFDS's data_dir.
+          config: of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
+          root: the data set's folder; default $SEG_JAX_DATA/DATASET, else data/DATASET.
+          shards: files a split; 0: TFDS chooses.
+        """
+        return dataset, out, config, root, shards
+
+    dataset, out, config, root, shards = _parse(parse, args, "pack")
+    from seg_jax.data import tfds_builders
+
+    folder = tfds_builders.pack(dataset, root, out, config=config, shards=shards)
+    print(f"train with --data.dataset tfds --data.root {folder}")
+    return 0
+
+
 def synthesize(args: Sequence[str]) -> int:
     """Write the embedded data set."""
 
@@ -117,6 +148,7 @@ def synthesize(args: Sequence[str]) -> int:
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
+    "pack": pack,
     "prepare": prepare,
     "synthesize": synthesize,
 }

@@ -71,6 +71,7 @@ READERS = {
         "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
     ),
     "folder": Reader("seg_jax.data.folder", "put images/, masks/ and classes.txt"),
+    "tfds": Reader("seg_jax.data.packed", "write ArrayRecord files with `data pack`"),
 }
 
 

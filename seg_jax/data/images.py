@@ -100,6 +100,17 @@ def exif_orientation(path: File) -> int:
         raise unreadable(path, error) from error
 
 
+def encoded(path: File) -> bytes:
+    """Return the bytes of a picture file; a page of a stack as a PNG."""
+    if isinstance(path, Encoded):
+        return path.content
+    if isinstance(path, Page):
+        content = io.BytesIO()
+        _open(path).save(content, "PNG")
+        return content.getvalue()
+    return path.read_bytes()
+
+
 def unreadable(path: File, error: Exception) -> UserError:
     """Return the error for a file that cannot be decoded."""
     if isinstance(error, FileNotFoundError):
