@@ -6,12 +6,15 @@ and 1024 channels: from random weights these rates train little.
 The figures on val are of the first stage. The second, `..._trainval`, is the authors' for the test
 server: it trains on val too, so a score on val says nothing.
 
-The paper's dense CRF is not applied: figures "+ CRF" are not to be met yet.
+`evaluate RUN` applies the paper's dense CRF, for the figure "with its CRF", with the constants of
+the release; `evaluate RUN --crf none` is for the other one. The authors searched constants for each
+network, and not all are known: `python -m seg_jax crf search RUN` does the same.
 """
 
 from dataclasses import replace
 
 from experiments.quick import quick
+from seg_jax import crf
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE
@@ -30,7 +33,13 @@ RULES = (
 
 
 def _voc(
-    model: DeepLabV1, *, crop: int, batch_size: int, rules: tuple = RULES, init: str = ""
+    model: DeepLabV1,
+    *,
+    crop: int,
+    batch_size: int,
+    rules: tuple = RULES,
+    init: str = "",
+    constants: str = "deeplab_v1_largefov",
 ) -> Experiment:
     """Section 4.1 and the released train.prototxt and solver.prototxt.
 
@@ -55,7 +64,11 @@ def _voc(
             rules=rules,
         ),
         train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
-        evaluation=EvalConfig(canvas=(513 + model.first_pixel,) * 2, scaling="align_corners"),
+        evaluation=EvalConfig(
+            canvas=(513 + model.first_pixel,) * 2,
+            scaling="align_corners",
+            crf=crf.get(constants),
+        ),
     )
 
 
@@ -69,7 +82,7 @@ def _first(kernel: int, rate: int) -> Experiment:
         pool5a="none",
         backbone=VGG(pools=POOLS_2X2, rates=DEEPLAB_RATES),
     )
-    return _voc(model, crop=306, batch_size=20)
+    return _voc(model, crop=306, batch_size=20, constants="deeplab_v1_vgg16")
 
 
 @register("deeplab_v1_vgg16_voc", suites=("published", "voc"))

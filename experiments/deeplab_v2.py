@@ -3,12 +3,15 @@
 The figures on val are of the first stage. The second, `..._trainval`, is the authors' for the test
 server: it trains on val too, so a score on val says nothing.
 
-The paper's dense CRF is not applied: figures "+ CRF" are not to be met yet.
+`evaluate RUN` applies the paper's dense CRF, for the figure "with its CRF"; `evaluate RUN --crf
+none` is for the other one. Sources disagree on VGG-16's constants (`--crf deeplab_v2_script` has
+others); `python -m seg_jax crf search RUN` searches them as the authors did.
 """
 
 from dataclasses import replace
 
 from experiments.quick import quick
+from seg_jax import crf
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE
@@ -40,7 +43,13 @@ FOUR_LOSSES = LossConfig(
 
 
 def _voc(
-    model: DeepLabV2, *, augmentation: Augmentation, base_lr: float, rules: tuple, loss: LossConfig
+    model: DeepLabV2,
+    *,
+    augmentation: Augmentation,
+    base_lr: float,
+    rules: tuple,
+    loss: LossConfig,
+    constants: str,
 ) -> Experiment:
     """Section 4.1 and the released solver.prototxt: 20,000 steps of 10 crops, a poly schedule."""
     return Experiment(
@@ -61,7 +70,7 @@ def _voc(
             rules=rules,
         ),
         train=TrainConfig(steps=20_000, batch_size=10, evaluate_every=5000),
-        evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners"),
+        evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners", crf=crf.get(constants)),
     )
 
 
@@ -73,6 +82,7 @@ def _vgg16(*rates: int) -> Experiment:
         base_lr=1e-3,
         rules=VGG16_RULES,
         loss=LossConfig(label_grids=((0, 8),)),
+        constants="deeplab_v2_vgg16",
     )
 
 
@@ -124,6 +134,7 @@ def deeplab_v2_resnet101_voc() -> Experiment:
         base_lr=2.5e-4,
         rules=RESNET101_RULES,
         loss=FOUR_LOSSES,
+        constants="deeplab_v2_resnet101",
     )
 
 

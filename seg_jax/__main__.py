@@ -18,7 +18,7 @@ usage: python -m seg_jax VERB ...
   list                        every experiment: parameters, published figure, state of evidence
   show NAME                   the resolved configuration, and the network layer by layer
   train NAME [--field VALUE]  train into a run folder; the same command resumes a run
-  evaluate RUN                score a run on its validation split, by any --protocol
+  evaluate RUN                score a run on its validation split, by any --protocol and --crf
   predict RUN PICTURE...      label maps and overlays of files, folders, 'patterns', - (a list)
   submit RUN                  an archive for the VOC test server; --check FILE validates anyone's
   table [RUN...]              the table, from records
@@ -86,6 +86,13 @@ def _override(
     return dataclasses.replace(default, **changes), parsed
 
 
+def _named(args: Sequence[str], option: str) -> str:
+    """Return an option's value, empty if it is not given: its fields are overridden afterwards."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    found = [after for word, after in zip(words, words[1:], strict=False) if word == option]
+    return found[-1] if found else ""
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -149,28 +156,35 @@ def train_verb(args: Sequence[str]) -> None:
 
 def evaluate_verb(args: Sequence[str]) -> None:
     """Evaluate one run."""
-    from seg_jax import protocols, run_folder
+    from seg_jax import crf, protocols, run_folder
 
     if not args or args[0].startswith("-"):
         print(
-            "usage: python -m seg_jax evaluate RUN [--help] [--protocol NAME] [--evaluation.FIELD "
-            "VALUE] [--model.backbone.output-stride 8] [--split SPLIT] [--root ROOT] [--json]\n"
+            "usage: python -m seg_jax evaluate RUN [--help] [--protocol NAME] [--crf NAME] "
+            "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
+            "[--root ROOT] [--json]\n"
             "Scores a run at the images' original size and writes RUN/result.json. Protocols:"
         )
         for name, protocol in protocols.PROTOCOLS.items():
             print(f"  {name:18} {protocol.source}")
+        print(f"Constants of a dense CRF, {crf.NONE} or:")
+        for name, known in crf.SETTINGS.items():
+            print(f"  {name:21} {known.source}")
         raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
     run = Path(args[0])
     trained, _ = run_folder.read_config(run)
-    words = [word for arg in args for word in arg.split("=", 1)]
-    named = [after for word, after in zip(words, words[1:], strict=False) if word == "--protocol"]
-    evaluation = protocols.apply(named[-1], trained.evaluation) if named else trained.evaluation
+    evaluation = trained.evaluation
+    if name := _named(args, "--protocol"):
+        evaluation = protocols.apply(name, evaluation)
+    if name := _named(args, "--crf"):
+        evaluation = dataclasses.replace(evaluation, crf=crf.get(name))
     found, options = _override(
         dataclasses.replace(trained, evaluation=evaluation),
         args[1:],
         f"evaluate {run}",
         [
             ("protocol", Annotated[str, tyro.conf.arg(help="one of `evaluate --help`")], ""),
+            ("crf", Annotated[str, tyro.conf.arg(help="one of `evaluate --help`")], ""),
             ("split", Annotated[str, tyro.conf.arg(help="instead of data.val_split")], ""),
             ("root", Annotated[Path | None, tyro.conf.arg(help="the data set's folder")], None),
             ("json", Annotated[bool, tyro.conf.arg(help="print the record")], False),
@@ -199,6 +213,7 @@ def predict_verb(args: Sequence[str]) -> int:
         *,
         out: Path,
         probabilities: bool = False,
+        crf: str = "",
     ) -> tuple:
         """Write a label map (palette PNG) and an overlay of every picture.
 
@@ -210,14 +225,16 @@ def predict_verb(args: Sequence[str]) -> int:
             for a list on standard input, one a line.
           out: folder that receives NAME.png and NAME_overlay.png.
           probabilities: also write NAME.npy, float32 [height width classes].
+          crf: constants of a dense CRF that follows the outlines, e.g. deeplab_v2_resnet101
+            (`evaluate --help` lists all); none: without. Default: as the run is evaluated.
         """
-        return run, images, out, probabilities
+        return run, images, out, probabilities, crf
 
-    run, images, out, probabilities = _parse(parse, args, "predict")
+    run, images, out, probabilities, crf = _parse(parse, args, "predict")
     from seg_jax import parallel, predict
 
     parallel.enable_compilation_cache()
-    outcome = predict.predict_with(run, images, out, probabilities=probabilities)
+    outcome = predict.predict_with(run, images, out, crf_name=crf, probabilities=probabilities)
     for failure in outcome.failures:
         print(f"{failure.path}: {failure.reason}", file=sys.stderr)
     failed = f", {len(outcome.failures)} failed" if outcome.failures else ""

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seg_jax import checks, cutting, data, inference, metrics, parallel
+from seg_jax import checks, crf, cutting, data, inference, metrics, parallel
 from seg_jax.experiment import Experiment
 from seg_jax.tally import Batch, Refine, Tally
 from seg_jax.types import DATA_AXIS, IGNORE
@@ -59,7 +59,8 @@ def evaluate(
         about 30 ms an image of VOC).
       on_image: called with index and prediction, uint8 [h w], of every image as it is done.
       refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], all windows,
-        scales and mirror images fused, returns the probabilities to use instead.
+        scales and mirror images fused, returns the probabilities to use instead; None: the
+        protocol's CRF, if it has one.
       progress: draw a progress bar, on the first process.
       title: of the progress bar.
 
@@ -68,6 +69,8 @@ def evaluate(
         data set's, a label holds another value, or the split is empty.
     """
     inference.check_protocol(experiment)
+    if refine is None and experiment.evaluation.crf:
+        refine = crf.refine(experiment.evaluation.crf)
     num_classes = len(source.classes)
     if not len(source):
         raise checks.UserError("the split to evaluate holds no images")
@@ -95,7 +98,8 @@ def evaluate(
 def intermediate(
     experiment: Experiment, variables: Mapping[str, Any], step: int
 ) -> dict[str, float]:
-    """Score the validation split during training, by regions only: `evaluate` of `train.fit`.
+    """Score the validation split during training, by regions only and without a CRF, which would
+    take longer than the network: `evaluate` of `train.fit`.
 
     Args:
       experiment: that is being trained.
@@ -107,6 +111,8 @@ def intermediate(
     """
     where = experiment.data
     source = data.open_source(where.dataset, where.root, where.val_split)
+    plain = dataclasses.replace(experiment.evaluation, crf=None)
+    experiment = dataclasses.replace(experiment, evaluation=plain)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from seg_jax import checks, config, losses, optim, published
 from seg_jax.data.config import DataConfig
+from seg_jax.kernels.crf import CrfParams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,8 @@ class EvalConfig:
       stride: "sliding": step from window to window as a share of the canvas, rounded up to pixels.
       batch_size: images in one forward pass.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
+      crf: the dense CRF that `evaluate` and `predict` apply to the fused probabilities at the
+        picture's own size; None: none. `seg_jax.crf` names the papers' constants.
     """
 
     protocol: Literal["whole", "sliding", "tile", "squash"] = "whole"
@@ -93,6 +96,7 @@ class EvalConfig:
     stride: float = 2 / 3
     batch_size: int = 4
     trimap_px: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 20, 40)
+    crf: CrfParams | None = None
 
     def __post_init__(self):
         checks.positive(bucket=self.bucket, batch_size=self.batch_size, stride=self.stride)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from seg_jax import checks, inference, picture_files, pictures, pretrained
+from seg_jax import checks, crf, inference, picture_files, pictures, pretrained
 from seg_jax.data import images as image_files
 from seg_jax.evaluate import PROGRESS_BAR
 from seg_jax.experiment import Experiment
@@ -75,7 +75,7 @@ def predict(
       palette: colour of every class id, uint8 [256 3].
       probabilities: also write NAME.npy, float32 [h w k], whose largest are the label map.
       refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], returns the
-        probabilities to use instead.
+        probabilities to use instead; None: the protocol's CRF, if it has one.
       progress: draw a progress bar.
 
     Raises:
@@ -83,6 +83,8 @@ def predict(
         name, or a result would replace a picture.
     """
     inference.check_protocol(experiment)
+    if refine is None and experiment.evaluation.crf:
+        refine = crf.refine(experiment.evaluation.crf)
     tasks = _plan(picture_files.find(images), Path(out), probabilities=probabilities)
     device = threading.Lock()
 
@@ -109,19 +111,25 @@ def predict(
     return Outcome(tuple(written), tuple(filter(None, answers)))
 
 
-def predict_with(source: str | Path, images: Sequence[Path], out: Path, **options: Any) -> Outcome:
+def predict_with(
+    source: str | Path, images: Sequence[Path], out: Path, *, crf_name: str = "", **options: Any
+) -> Outcome:
     """Predict pictures with what `pretrained.load` takes: a run, a release, published weights.
 
+    The dense CRF is the one that `crf.get` knows by `crf_name`; empty: the experiment's own.
     Names and colours of the classes come with a release, else from the data set where it is at
     hand; without it they are VOC's if the model has 21 classes, else numbers. `predict` takes the
     options.
     """
     loaded = pretrained.load(source)
+    experiment = loaded.experiment
+    if crf_name:
+        evaluation = dataclasses.replace(experiment.evaluation, crf=crf.get(crf_name))
+        experiment = dataclasses.replace(experiment, evaluation=evaluation)
     classes, palette = loaded.labels.names, loaded.labels.palette
     return predict(
-        loaded.experiment, loaded.variables, images, out, classes=classes, palette=palette,
-        **options,
-    )  # fmt: skip
+        experiment, loaded.variables, images, out, classes=classes, palette=palette, **options
+    )
 
 
 def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:

@@ -2,12 +2,13 @@
 
 A name changes fields of the experiment's own `EvalConfig`; canvas and bucket stay the experiment's
 where the protocol does not prescribe them, so that small networks can be scored like large ones.
+The dense CRF is the experiment's under every protocol; `seg_jax.crf` names its constants.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
-from seg_jax import checks
+from seg_jax import checks, crf
 from seg_jax.experiment import EvalConfig
 
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -83,7 +84,10 @@ def name_of(evaluation: EvalConfig) -> str:
 def words(evaluation: EvalConfig) -> str:
     """Say how the evaluation presents an image to the network."""
     name = name_of(evaluation)
-    return f"{name}: " * bool(name) + ", ".join([_cutting(evaluation), *_views(evaluation)])
+    parts = [_cutting(evaluation), *_views(evaluation)]
+    if evaluation.crf:
+        parts.append(crf.words(evaluation.crf))
+    return f"{name}: " * bool(name) + ", ".join(parts)
 
 
 def _cutting(evaluation: EvalConfig) -> str:

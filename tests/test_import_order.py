@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "picture_files": set(),
     "data": {"pictures"},
     "step": {"losses", "optim", "parallel"},
-    "experiment": {"losses", "optim", "data"},
+    "crf": {"kernels"},
+    "experiment": {"losses", "optim", "data", "kernels"},
 }
 _LATE = {
     "run_folder",
@@ -63,7 +64,7 @@ for part in _TOP:
 MAY_IMPORT["analysis"] |= {"nn"}
 MAY_IMPORT["__main__"] = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 EXPERIMENTS_MAY_IMPORT = {
-    "models", "backbones", "nn", "data", "optim", "losses", "experiment", "space",
+    "models", "backbones", "nn", "data", "optim", "losses", "crf", "experiment", "space",
 }  # fmt: skip
 
 # Parts that run on a bare GPU image.

@@ -69,6 +69,7 @@ def evaluate_run(
             output_stride=getattr(experiment.model, "output_stride", None),
             scales=experiment.evaluation.scales,
             flip=experiment.evaluation.flip,
+            crf=experiment.evaluation.crf is not None,
         ),
         cutting=protocols.words(experiment.evaluation),
         training=_training(run, experiment, root, variables, step),
