@@ -45,7 +45,7 @@ def scene(height: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndar
         inside = (y - cy) ** 2 + (x - cx) ** 2 < (rng.uniform(0.12, 0.3) * height) ** 2
         label[inside] = rng.integers(1, classes)
         rgb[inside] = rng.uniform(20, 235, 3) + 12 * np.sin(x[inside] / 5)[:, None]
-    rgb = rgb + rng.normal(0, 3, rgb.shape)
+    rgb = rgb + rng.normal(0, 1, rgb.shape)
     # Coarse: one vote for every 8 x 8 block, taken off-centre, plus errors of that size.
     step = 8 if height > 16 else 2
     blocks = label[::step, ::step]

@@ -36,7 +36,7 @@ class CrfParams:
         spatial_px: its width in pixels (theta_gamma).
         normalisation: of each kernel by its own sum n = K 1. "after": (K Q) / n, what DeepLab's
             released binary does; "symmetric": n^-1/2 K n^-1/2 Q, the default of the later C++
-            library and so of its wrappers; "before": K (Q / n); "none": K Q / mean(n).
+            library and so of its wrappers; "before": K (Q / n); "none": K Q, as Eq. 4 has it.
         compatibility: the penalty mu(l, l') of Eq. 2 times the kernels. A scalar c: Potts,
             c [l != l']. A vector [k]: every class's own reward for agreement, mu = -diag(v). A
             matrix [k k]: mu itself, row l is the label whose energy is computed; it need not be

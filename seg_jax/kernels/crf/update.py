@@ -47,8 +47,7 @@ def normalise(kernel: Filter, sums: jax.Array, how: Normalisation) -> Filter:
     if how == "symmetric":
         root = jax.lax.rsqrt(sums + EPSILON)
         return lambda q: root * kernel(q * root)
-    mean = jnp.mean(sums)
-    return lambda q: kernel(q) / mean
+    return kernel
 
 
 def penalty(message: jax.Array, compatibility: jax.Array) -> jax.Array:
