@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import checks
-from seg_jax.data.transforms import sample_bilinear
+from seg_jax.data.sampling import sample_bilinear
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.types import IGNORE
 

@@ -10,7 +10,8 @@ from seg_jax.data.preprocessing import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a training image, in the order mirror_px, scale, elastic, crop, flip.
+    """Random changes of a training image, in the order mirror_px, jitter, scale, elastic, rotate,
+    blur, crop, flip.
 
     Attributes:
       crop: (height, width) of the crop in pixels; smaller images are padded, the image with the
@@ -19,6 +20,11 @@ class Augmentation:
       scale_step: 0: uniform in the range; else the scales are lo, lo + step, ..., hi.
       flip: probability of a mirror image.
       elastic_px: standard deviation, in pixels, of U-Net's elastic deformation; 0: none.
+      rotate: probability of a rotation about the scaled picture's centre; the corners that it
+        uncovers get the mean colour and IGNORE.
+      rotation_deg: its largest angle, either way.
+      blur: probability of a Gaussian blur of 5x5 px.
+      jitter: largest relative change of brightness, contrast and saturation.
       mirror_px: pixels by which the picture is first continued on every side by mirroring, as
         context for a network with valid convolutions; their label is IGNORE.
     """
@@ -28,15 +34,23 @@ class Augmentation:
     scale_step: float = 0.0
     flip: float = 0.5
     elastic_px: float = 0.0
+    rotate: float = 0.0
+    rotation_deg: float = 10.0
+    blur: float = 0.0
+    jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mirror_px: int = 0
 
     def __post_init__(self):
         checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
-        checks.fraction(flip=self.flip)
+        checks.fraction(
+            flip=self.flip, rotate=self.rotate, blur=self.blur, largest_of_jitter=max(self.jitter)
+        )
         checks.non_negative(
             scale_range=self.scale[1] - self.scale[0],
             scale_step=self.scale_step,
             elastic_px=self.elastic_px,
+            rotation_deg=self.rotation_deg,
+            smallest_of_jitter=min(self.jitter),
             mirror_px=self.mirror_px,
         )
 
@@ -52,6 +66,8 @@ class DataConfig:
       root: the data set's folder; None: $SEG_JAX_DATA/<dataset>, else data/<dataset>.
       train_split: list of training images.
       val_split: list of validation images.
+      repeat_classes: training images that hold one of these class ids are taken twice an epoch
+        (DeepLab v3's "bootstrapping on hard images").
       weight_map: per-pixel loss weight that is computed with each label.
       workers: processes that decode and augment; 0: in the training process.
     """
@@ -62,5 +78,6 @@ class DataConfig:
     root: Path | None = None
     train_split: str = "train"
     val_split: str = "val"
+    repeat_classes: tuple[int, ...] = ()
     weight_map: Literal["none", "unet_border"] = "none"
     workers: int = 0

@@ -23,6 +23,7 @@ from absl import flags
 from seg_jax import checks
 from seg_jax.data import transforms, weight_maps
 from seg_jax.data.config import DataConfig
+from seg_jax.data.repeated import Repeated, repeat
 from seg_jax.data.source import Source
 from seg_jax.types import Batch
 
@@ -40,7 +41,7 @@ def train_dataset(
 
     Args:
       source: the training pictures.
-      config: augmentation, padding, weight maps, worker processes.
+      config: augmentation, padding, repeated images, weight maps, worker processes.
       batch_size: of the global batch; a multiple of process_count.
       seed: of shuffling and augmentation.
       process_index: process p takes the p-th of process_count equal runs of rows.
@@ -53,6 +54,7 @@ def train_dataset(
         )
     if not len(source):
         raise checks.UserError(f"{source.description}: there is nothing to train on")
+    source = repeat(source, config.repeat_classes, progress=process_index == 0)
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
     return TrainIterator(MakeBatch(source, config, seed, batch_size, rows), config.workers)
@@ -62,7 +64,7 @@ def train_dataset(
 class MakeBatch:
     """Reads, augments and stacks `rows` of the global batches."""
 
-    source: Source
+    source: Source | Repeated
     config: DataConfig
     seed: int
     batch_size: int

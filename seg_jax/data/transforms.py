@@ -1,17 +1,17 @@
 """Random changes of a training picture; image and label always move together.
 
-The whole change (scale, elastic deformation, crop, mirror) is one map from pixels of the crop to
-points of the picture, so that every pixel is interpolated once. Convention: half-pixel centres,
-no antialiasing (as cv2.resize and align_corners=False); the image is sampled bilinearly, the
-label at the nearest pixel, for bilinear would invent classes. Points outside the picture get
-the mean colour and IGNORE; a picture smaller than the crop lies at its top left.
+The whole geometric change (scale, elastic deformation, rotation, crop, mirror) is one map from
+pixels of the crop to points of the picture, so that every pixel is interpolated once, as `sampling`
+says. Points outside the picture get the mean colour and IGNORE; a picture smaller than the crop
+lies at its top left. All randomness comes from the generator that is given.
 """
 
 import dataclasses
+import math
 
 import numpy as np
-from scipy import ndimage
 
+from seg_jax.data import colour, sampling
 from seg_jax.data.config import Augmentation
 from seg_jax.types import IGNORE
 
@@ -27,6 +27,9 @@ class Change:
       mirror: whether the crop is mirrored.
       displacement: (rows, columns), in pixels, of a 3x3 grid over the scaled picture, float64
         [2 3 3]; None: no elastic deformation.
+      angle_deg: by which the scaled picture is turned about its centre, counter-clockwise.
+      blur: whether it is blurred after that.
+      jitter: factors of brightness, contrast and saturation; None: the colours stay.
     """
 
     size: tuple[int, int]
@@ -34,6 +37,9 @@ class Change:
     left: int
     mirror: bool
     displacement: np.ndarray | None = None
+    angle_deg: float = 0.0
+    blur: bool = False
+    jitter: tuple[float, float, float] | None = None
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], config: Augmentation) -> Change:
@@ -50,12 +56,17 @@ def draw(rng: np.random.Generator, size: tuple[int, int], config: Augmentation) 
     )
     # Ronneberger et al. 2015, section 3.1: vectors on a coarse 3x3 grid, Gaussian.
     displacement = rng.normal(0.0, 1.0, (2, 3, 3)) * config.elastic_px
+    rotate, angle_deg = rng.random(), rng.uniform(-1, 1) * config.rotation_deg
+    blur, factors = rng.random(), 1 + rng.uniform(-1, 1, 3) * config.jitter
     return Change(
         size=(height, width),
         top=top,
         left=left,
         mirror=mirror < config.flip,
         displacement=displacement if config.elastic_px else None,
+        angle_deg=angle_deg if rotate < config.rotate else 0.0,
+        blur=blur < config.blur,
+        jitter=tuple(factors.tolist()) if any(config.jitter) else None,
     )
 
 
@@ -109,69 +120,68 @@ def apply(
     crop: tuple[int, int],
     pad_value: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply a drawn change: uint8 [h w 3] and [h w] to uint8 [*crop 3] and [*crop]."""
-    if change.displacement is not None:
-        image, label = _warp(image, label, change, crop, pad_value)
-    elif change.size == label.shape:
-        image, label = _cut(image, label, change, crop, pad_value)
-    else:
-        image, label = _resample(image, label, change, crop, pad_value)
+    """Apply a drawn change: uint8 [h w 3] and [h w] to uint8 [*crop 3] and [*crop].
+
+    Colours first, then the geometry, then the blur, which sees what lies just outside the crop.
+    """
+    if change.jitter is not None:
+        image = colour.jitter(image, *change.jitter)
+    margin = colour.BLUR_PX if change.blur else 0
+    # The crop's part of the scaled picture, and as much around it as the blur looks at.
+    ends = [
+        min(first + length, side)
+        for first, length, side in zip((change.top, change.left), crop, change.size, strict=True)
+    ]
+    starts = [max(0, first - margin) for first in (change.top, change.left)]
+    rows, columns = (
+        np.arange(start, min(end + margin, side))
+        for start, end, side in zip(starts, ends, change.size, strict=True)
+    )
+    image, label = _render(image, label, change, rows, columns, pad_value)
+    if change.blur:
+        image = colour.blur(image)
+    window = np.s_[
+        change.top - starts[0] : ends[0] - starts[0], change.left - starts[1] : ends[1] - starts[1]
+    ]
+    image, label = _pad(image[window], label[window], crop, pad_value)
     if change.mirror:
         image, label = image[:, ::-1], label[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
-_ROWS = 32  # a block of so many rows stays in the cache
+def _render(image, label, change, rows, columns, pad_value):
+    """Return the given rows and columns of the scaled, deformed and turned picture."""
+    if change.displacement is not None or change.angle_deg:
+        return _warp(image, label, change, rows, columns, pad_value)
+    if change.size == label.shape:  # exact copies of pixels
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return image[window], label[window]
+    points = [
+        (pixels + 0.5) * (old / new)
+        for pixels, old, new in zip((rows, columns), label.shape, change.size, strict=True)
+    ]
+    nearest = np.ix_(*(point.astype(np.intp) for point in points))
+    return sampling.sample_bilinear(image, *points), label[nearest]
 
 
-def _cut(image, label, change, crop, pad_value):
-    """Crop at the original scale: exact copies of pixels."""
-    window = np.s_[change.top : change.top + crop[0], change.left : change.left + crop[1]]
-    return _pad(image[window], label[window], crop, pad_value)
-
-
-def _resample(image, label, change, crop, pad_value):
-    """Scale and crop: only the crop's own pixels are computed."""
-    rows, columns = (
-        (np.arange(first, min(first + length, new)) + 0.5) * (old / new)
-        for first, length, old, new in zip(
-            (change.top, change.left), crop, label.shape, change.size, strict=True
-        )
-    )
-    nearest = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
-    return _pad(sample_bilinear(image, rows, columns), label[nearest], crop, pad_value)
-
-
-def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the image at every pair of a row and a column point: uint8 [rows columns 3].
-
-    Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2.
-    """
-    (above, down), (left, right) = (
-        _neighbours(points, side)
-        for points, side in zip((rows, columns), image.shape, strict=False)
-    )
-    first, last = left[0], left[-1] + 1
-    strip = image[:, first : last + 1]
-    next_column = np.minimum(left + 1, image.shape[1] - 1) - first
-    result = np.empty((len(rows), len(columns), 3), np.uint8)
-    for start in range(0, len(rows), _ROWS):
-        block = slice(start, start + _ROWS)
-        upper = strip[above[block]].astype(np.float32)
-        lower = strip[np.minimum(above[block] + 1, len(image) - 1)] - upper
-        upper += lower * down[block, None, None]
-        value = upper[:, left - first]
-        value += (upper[:, next_column] - value) * right[:, None]
-        value += 0.5
-        result[block] = value
-    return result
-
-
-def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixel before each point, and how far behind its centre the point lies, 0..1."""
-    places = np.clip(points - 0.5, 0, side - 1)
-    before = places.astype(np.intp)
-    return before, (places - before).astype(np.float32)
+def _warp(image, label, change, rows, columns, pad_value):
+    """Deform and turn: every pixel looks up its own point of the picture."""
+    axes = [rows + 0.5, columns + 0.5]
+    y, x = np.meshgrid(*axes, indexing="ij")
+    if change.displacement is not None:
+        shift = sampling.displacement_field(change.displacement, axes, change.size)
+        y, x = y + shift[0], x + shift[1]
+    if change.angle_deg:
+        sine, cosine = (f(math.radians(change.angle_deg)) for f in (math.sin, math.cos))
+        down, right = y - change.size[0] / 2, x - change.size[1] / 2
+        y = change.size[0] / 2 + cosine * down + sine * right
+        x = change.size[1] / 2 + cosine * right - sine * down
+    y, x = (p * (old / new) for p, old, new in zip((y, x), label.shape, change.size, strict=True))
+    outside = (y < 0) | (y >= label.shape[0]) | (x < 0) | (x >= label.shape[1])
+    warped, warped_label = sampling.sample_at(image, label, y, x)
+    warped[outside] = np.array(pad_value, np.uint8)
+    warped_label[outside] = IGNORE
+    return warped, warped_label
 
 
 def _pad(image, label, crop, pad_value):
@@ -185,53 +195,3 @@ def _pad(image, label, crop, pad_value):
     padded_label = np.full(crop, IGNORE, np.uint8)
     padded_label[:height, :width] = label
     return padded, padded_label
-
-
-def _warp(image, label, change, crop, pad_value):
-    """Scale, deform and crop."""
-    axes = [
-        first + np.arange(length) + 0.5
-        for first, length in zip((change.top, change.left), crop, strict=True)
-    ]
-    shift = displacement_field(change.displacement, axes, change.size)
-    grid = np.meshgrid(*axes, indexing="ij")
-    points, outside = [], np.zeros(crop, bool)
-    for axis, (old, new) in enumerate(zip(label.shape, change.size, strict=True)):
-        point = (grid[axis] + shift[axis]) * (old / new)
-        outside |= (point < 0) | (point >= old)
-        points.append(np.clip(point - 0.5, 0, old - 1))
-    warped = np.stack(
-        [ndimage.map_coordinates(plane, points, order=1) for plane in np.moveaxis(image, -1, 0)],
-        axis=-1,
-    )
-    warped_label = ndimage.map_coordinates(label, points, order=0)
-    warped[outside] = np.array(pad_value, np.uint8)
-    warped_label[outside] = IGNORE
-    return warped, warped_label
-
-
-def displacement_field(
-    displacement: np.ndarray, axes: list[np.ndarray], size: tuple[int, int]
-) -> np.ndarray:
-    """Interpolate a coarse grid of displacements bicubically (tensor product of cubic splines).
-
-    Args:
-      displacement: float [2 m m], in pixels; the grid's outer points lie on the picture's border.
-      axes: row and column positions, in pixels from the picture's top left corner.
-      size: (height, width) of the picture in pixels.
-
-    Returns:
-      float64 [2 len(rows) len(columns)], in pixels.
-    """
-    knots = displacement.shape[-1]
-    rows, columns = (
-        np.stack(
-            [
-                ndimage.map_coordinates(unit, [axis / side * (knots - 1)], order=3, mode="mirror")
-                for unit in np.eye(knots)
-            ],
-            axis=-1,
-        )
-        for axis, side in zip(axes, size, strict=True)
-    )
-    return rows @ displacement @ columns.T

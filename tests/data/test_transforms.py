@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from seg_jax.data import transforms
+from seg_jax.data import sampling, transforms
 from seg_jax.data.config import Augmentation
 from seg_jax.data.transforms import Change
 from seg_jax.types import IGNORE
@@ -88,7 +88,8 @@ def test_resampling_equals_a_loop_over_pixels(rng, new_size, elastic):
         for column in range(24):
             y = (axes[0][row] + field[0, row, column]) * 19 / new_size[0]
             x = (axes[1][column] + field[1, row, column]) * 23 / new_size[1]
-            if not (0 <= y < 19 and 0 <= x < 23):
+            beyond = axes[0][row] > new_size[0] or axes[1][column] > new_size[1]
+            if beyond or not (0 <= y < 19 and 0 <= x < 23):
                 assert new_label[row, column] == IGNORE
                 np.testing.assert_array_equal(new_image[row, column], PAD)
                 continue
@@ -113,12 +114,12 @@ def test_displacement_field_interpolates_its_knots_and_is_smooth(rng):
     size = (40, 60)
     at_knots = [np.array([0.0, side / 2, side]) for side in size]
     np.testing.assert_allclose(
-        transforms.displacement_field(displacement, at_knots, size), displacement, atol=1e-12
+        sampling.displacement_field(displacement, at_knots, size), displacement, atol=1e-12
     )
     dense = [np.arange(side) + 0.5 for side in size]
-    field = transforms.displacement_field(displacement, dense, size)
+    field = sampling.displacement_field(displacement, dense, size)
     np.testing.assert_allclose(field, field_by_scipy(displacement, dense, size), atol=1e-12)
-    constant = transforms.displacement_field(np.full((2, 3, 3), 1.5), dense, size)
+    constant = sampling.displacement_field(np.full((2, 3, 3), 1.5), dense, size)
     np.testing.assert_allclose(constant, 1.5, atol=1e-12)
 
 
@@ -161,5 +162,158 @@ def test_every_crop_position_and_both_directions_occur(rng):
 
 def test_one_setting_does_not_shift_the_draws_of_another():
     plain = transforms.draw(np.random.default_rng(3), (90, 90), config())
-    elastic = transforms.draw(np.random.default_rng(3), (90, 90), config(elastic_px=5.0))
+    more = {"elastic_px": 5.0, "rotate": 1.0, "blur": 1.0, "jitter": (0.1, 0.1, 0.1)}
+    elastic = transforms.draw(np.random.default_rng(3), (90, 90), config(**more))
     assert (plain.top, plain.left, plain.mirror) == (elastic.top, elastic.left, elastic.mirror)
+
+
+def turned_by_loop(image, label, angle_deg):
+    """OpenCV's warpAffine of getRotationMatrix2D about the picture's centre, pixel by pixel."""
+    height, width = label.shape
+    out, out_label = np.empty_like(image), np.full_like(label, IGNORE)
+    out[:] = PAD
+    turn = np.exp(
+        1j * np.deg2rad(angle_deg)
+    )  # y points down: this is clockwise on the array's axes
+    for row, column in np.ndindex(height, width):
+        offset = complex(column + 0.5 - width / 2, row + 0.5 - height / 2) * turn
+        x, y = offset.real + width / 2, offset.imag + height / 2
+        if 0 <= y < height and 0 <= x < width:
+            out[row, column] = np.floor(bilinear_loop(image.astype(float), y, x) + 0.5)
+            out_label[row, column] = label[int(y), int(x)]
+    return out, out_label
+
+
+@pytest.mark.parametrize("angle_deg", [-10.0, 7.3, 45.0])
+def test_rotation_equals_a_loop_over_pixels(rng, angle_deg):
+    image, label = rng.integers(0, 256, (19, 23, 3), dtype=np.uint8), np.zeros((19, 23), np.uint8)
+    label[:, :] = rng.integers(0, 21, (19, 23))
+    change = Change((19, 23), 0, 0, mirror=False, angle_deg=angle_deg)
+    found, found_label = transforms.apply(image, label, change, crop=(19, 23), pad_value=PAD)
+    expected, expected_label = turned_by_loop(image, label, angle_deg)
+    np.testing.assert_array_equal(found_label, expected_label)
+    # Half a value of a byte more or less: sums in float32 and float64 round differently.
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert (found != expected).mean() < 0.01
+    assert 0.02 < (found_label == IGNORE).mean() < 0.4  # its corners
+
+
+def test_a_quarter_turn_is_counter_clockwise(rng):
+    image, label = painted(rng, 20, 20)
+    change = Change((20, 20), 0, 0, mirror=False, angle_deg=90.0)
+    found, found_label = transforms.apply(image, label, change, crop=(20, 20), pad_value=PAD)
+    inner = found_label != IGNORE  # rounding may put a border row outside
+    assert inner.mean() > 0.85
+    np.testing.assert_array_equal(found_label[inner], np.rot90(label)[inner])
+    np.testing.assert_array_equal(found[inner], np.rot90(image)[inner])
+
+
+def test_turned_pictures_stay_aligned_off_the_borders(rng):
+    image, label = painted(rng, 57, 71)
+    inner = ndimage.maximum_filter(label, 3) == ndimage.minimum_filter(label, 3)
+    settings = config(scale=(0.7, 1.6), rotate=1.0, rotation_deg=30.0, elastic_px=2.0)
+    compared = 0
+    for seed in range(10):
+        pair = [
+            transforms.augment(image, what, np.random.default_rng(seed), settings, pad_value=PAD)
+            for what in (label, inner.astype(np.uint8))
+        ]
+        (new_image, new_label), (_, new_inner) = pair
+        sure = new_inner == 1
+        np.testing.assert_array_equal(new_image[sure], COLORS[new_label[sure]])
+        assert (new_image[new_label == IGNORE] == PAD).all()
+        compared += sure.sum()
+    assert compared > 500
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 9.0])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(
+    ("size", "top", "left"), [((44, 52), 9, 11), ((60, 75), 0, 35), ((20, 60), 0, 20)]
+)
+def test_the_blur_sees_what_the_crop_leaves_out(rng, size, top, left, mirror, angle_deg):
+    """As published: the whole picture is scaled, turned and blurred, and then cropped."""
+    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    label = rng.integers(0, 21, (40, 50), dtype=np.uint8)
+    whole = Change(size, 0, 0, mirror=False, angle_deg=angle_deg)
+    canvas, canvas_label = transforms.apply(image, label, whole, crop=size, pad_value=PAD)
+    weights = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+    framed = np.pad(canvas.astype(float), ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    blurred = sum(
+        weights[down, right] * framed[down : down + size[0], right : right + size[1]]
+        for down in range(5)
+        for right in range(5)
+    )
+    expected = np.empty((32, 40, 3))
+    expected[:] = PAD
+    expected_label = np.full((32, 40), IGNORE)
+    part = blurred[top : top + 32, left : left + 40]
+    expected[: part.shape[0], : part.shape[1]] = part
+    expected_label[: part.shape[0], : part.shape[1]] = canvas_label[
+        top : top + 32, left : left + 40
+    ]
+    if mirror:
+        expected, expected_label = expected[:, ::-1], expected_label[:, ::-1]
+    change = Change(size, top, left, mirror=mirror, angle_deg=angle_deg, blur=True)
+    found, found_label = transforms.apply(image, label, change, crop=(32, 40), pad_value=PAD)
+    np.testing.assert_array_equal(found_label, expected_label)
+    assert np.abs(found - expected).max() <= 0.501
+    assert (found != canvas[:32, :40]).mean() > 0.5 if canvas.shape[0] >= 32 else True
+
+
+def test_jitter_equals_torchvision_s_definition(rng):
+    image = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    label = rng.integers(0, 21, (9, 11), dtype=np.uint8)
+    brightness, contrast, saturation = 1.2, 0.7, 1.4
+    bright = np.minimum(image * 1.2, 255)
+    grey = bright @ (0.299, 0.587, 0.114)
+    contrasted = np.clip(contrast * bright + (1 - contrast) * grey.mean(), 0, 255)
+    own_grey = (contrasted @ (0.299, 0.587, 0.114))[..., None]
+    expected = np.clip(saturation * contrasted + (1 - saturation) * own_grey, 0, 255)
+    change = Change((9, 11), 0, 0, mirror=False, jitter=(brightness, contrast, saturation))
+    found, found_label = transforms.apply(image, label, change, crop=(9, 11), pad_value=PAD)
+    assert np.abs(found - expected).max() <= 0.51
+    np.testing.assert_array_equal(found_label, label)
+
+
+def test_padding_and_corners_keep_the_mean_colour_under_jitter(rng):
+    image, label = painted(rng, 20, 30)
+    settings = config(jitter=(0.4, 0.4, 0.4), rotate=1.0, rotation_deg=20.0)
+    for seed in range(5):
+        new_image, new_label = transforms.augment(
+            image, label, np.random.default_rng(seed), settings, pad_value=PAD
+        )
+        assert (new_label == IGNORE).sum() > 32 * 40 - 20 * 30
+        assert (new_image[new_label == IGNORE] == PAD).all()
+
+
+def test_rotation_blur_and_jitter_are_drawn_as_often_and_as_far_as_asked(rng):
+    settings = config(rotate=0.5, rotation_deg=10.0, blur=0.25, jitter=(0.1, 0.2, 0.0))
+    drawn = [transforms.draw(rng, (50, 60), settings) for _ in range(800)]
+    angles = np.array([change.angle_deg for change in drawn])
+    assert 330 < (angles != 0).sum() < 470
+    assert 9 < np.abs(angles).max() <= 10 and abs(angles[angles != 0].mean()) < 1
+    assert 140 < sum(change.blur for change in drawn) < 260
+    factors = np.array([change.jitter for change in drawn])
+    assert np.all(np.abs(factors - 1).max(0) <= (0.1, 0.2, 0))
+    assert np.all(np.abs(factors - 1).max(0)[:2] > (0.09, 0.18))
+    plain = [transforms.draw(rng, (50, 60), config()) for _ in range(50)]
+    assert {(change.angle_deg, change.blur, change.jitter) for change in plain} == {
+        (0.0, False, None)
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"rotate": 1.5}, "rotate"),
+        ({"rotation_deg": -1.0}, "rotation_deg"),
+        ({"blur": -0.5}, "blur"),
+        ({"jitter": (0.1, 2.0, 0.0)}, "jitter"),
+        ({"jitter": (-0.1, 0.0, 0.0)}, "jitter"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_refused(fields, name):
+    with pytest.raises(ValueError, match=name):
+        config(**fields)

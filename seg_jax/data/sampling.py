@@ -1,0 +1,100 @@
+"""Pictures at points between their pixels: half-pixel centres, no antialiasing, borders repeated.
+
+Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2. Images are sampled
+bilinearly, labels at the nearest pixel, for bilinear would invent classes.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+_ROWS = 32  # a block of so many rows stays in the cache
+
+
+def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the image at every pair of a row and a column point: uint8 [rows columns 3].
+
+    Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2.
+    """
+    (above, down), (left, right) = (
+        _neighbours(points, side)
+        for points, side in zip((rows, columns), image.shape, strict=False)
+    )
+    first, last = left[0], left[-1] + 1
+    strip = image[:, first : last + 1]
+    next_column = np.minimum(left + 1, image.shape[1] - 1) - first
+    result = np.empty((len(rows), len(columns), 3), np.uint8)
+    for start in range(0, len(rows), _ROWS):
+        block = slice(start, start + _ROWS)
+        upper = strip[above[block]].astype(np.float32)
+        lower = strip[np.minimum(above[block] + 1, len(image) - 1)] - upper
+        upper += lower * down[block, None, None]
+        value = upper[:, left - first]
+        value += (upper[:, next_column] - value) * right[:, None]
+        value += 0.5
+        result[block] = value
+    return result
+
+
+def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel before each point, and how far behind its centre the point lies, 0..1."""
+    places = np.clip(points - 0.5, 0, side - 1)
+    before = places.astype(np.intp)
+    return before, (places - before).astype(np.float32)
+
+
+def sample_at(
+    image: np.ndarray, label: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image, uint8 [a b 3], and label, uint8 [a b], at points [a b] of the picture."""
+    height, width = label.shape
+    new_image = np.empty((*rows.shape, 3), np.uint8)
+    new_label = np.empty(rows.shape, np.uint8)
+    flat, flat_label = image.reshape(-1, 3), label.ravel()
+    for start in range(0, len(rows), _ROWS):
+        block = slice(start, start + _ROWS)
+        y, down = _neighbours(rows[block], height)
+        x, right = _neighbours(columns[block], width)
+        down, right = down[..., None], right[..., None]
+        below = np.minimum(y + 1, height - 1)
+        beside = np.minimum(x + 1, width - 1)
+        y, below = y * width, below * width
+        upper = flat[y + x].astype(np.float32)
+        upper += (flat[y + beside] - upper) * right
+        lower = flat[below + x].astype(np.float32)
+        lower += (flat[below + beside] - lower) * right
+        upper += (lower - upper) * down
+        upper += 0.5
+        new_image[block] = upper
+        nearest = [
+            np.clip(points[block], 0, side - 1).astype(np.intp)
+            for points, side in ((rows, height), (columns, width))
+        ]
+        new_label[block] = flat_label[nearest[0] * width + nearest[1]]
+    return new_image, new_label
+
+
+def displacement_field(
+    displacement: np.ndarray, axes: list[np.ndarray], size: tuple[int, int]
+) -> np.ndarray:
+    """Interpolate a coarse grid of displacements bicubically (tensor product of cubic splines).
+
+    Args:
+      displacement: float [2 m m], in pixels; the grid's outer points lie on the picture's border.
+      axes: row and column positions, in pixels from the picture's top left corner.
+      size: (height, width) of the picture in pixels.
+
+    Returns:
+      float64 [2 len(rows) len(columns)], in pixels.
+    """
+    knots = displacement.shape[-1]
+    rows, columns = (
+        np.stack(
+            [
+                ndimage.map_coordinates(unit, [axis / side * (knots - 1)], order=3, mode="mirror")
+                for unit in np.eye(knots)
+            ],
+            axis=-1,
+        )
+        for axis, side in zip(axes, size, strict=True)
+    )
+    return rows @ displacement @ columns.T
