@@ -232,10 +232,19 @@ def from_torchvision(model: DeepLabV3, state: Mapping[str, Any]) -> dict[str, An
     Raises:
       UserError: other weights; the layers that do not fit are listed.
     """
-    # torchvision concatenates image pooling last, the authors' release first.
-    projection = "classifier.0.project.0.weight"
-    if projection in state:
-        weight = np.asarray(state[projection])
-        channels = weight.shape[1] // 5
-        state = {**state, projection: np.roll(weight, channels, axis=1)}
+    state = with_image_pooling_first(state, "classifier.0.project.0.weight")
     return torch_state.import_state(model, state, torchvision_layer)
+
+
+def with_image_pooling_first(state: Mapping[str, Any], projection: str) -> Mapping[str, Any]:
+    """Return a state dict whose ASPP concatenates image pooling first, as the authors' release; in
+    torchvision, and where it was copied from there, it comes last.
+
+    Args:
+      state: of a network with five branches.
+      projection: name of the tensor [256 1280 1 1] that reads them.
+    """
+    if projection not in state:
+        return state  # the import says what is missing
+    weight = np.asarray(state[projection])
+    return {**state, projection: np.roll(weight, weight.shape[1] // 5, axis=1)}

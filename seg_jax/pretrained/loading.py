@@ -10,7 +10,12 @@ from seg_jax.pretrained.bundle import Pretrained
 
 RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format holds, see `release`
 # Suffix of a published file -> the module whose `read` returns its tensors.
-READERS = {".tflite": "tflite_file"}
+READERS = {
+    ".tflite": "tflite_file",
+    ".pth": "torch_file",
+    ".pt": "torch_file",
+    ".safetensors": "torch_file",
+}
 
 
 def load(path: str | Path, name: str | None = None) -> Pretrained:
@@ -27,8 +32,7 @@ def load(path: str | Path, name: str | None = None) -> Pretrained:
     path = resolve(path)
     if path.is_dir():
         return _load_folder(path)
-    entry = catalogue.get(name) if name else _entry_of(path)
-    store.check(path, entry)
+    entry = catalogue.get(name) if name else entry_of(path)
     if entry.experiment is None:
         raise checks.UserError(
             f"{path}: {entry.name} is a classifier, which segments nothing; it initialises a "
@@ -72,7 +76,8 @@ def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
         raise checks.UserError(f"{path} as {entry.name}: {error}") from error
 
 
-def _entry_of(path: Path) -> catalogue.Entry:
+def entry_of(path: Path) -> catalogue.Entry:
+    """Return the catalogue's entry of a file: an imported one's, else by its checksum or name."""
     if store.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
         return catalogue.get(path.parent.name)
     return catalogue.of_file(path)

@@ -55,9 +55,9 @@ def add(path: Path, name: str) -> Path:
 def check(path: Path, entry: catalogue.Entry) -> str:
     """Return a file's SHA-256; UserError if the catalogue knows another one."""
     digest = catalogue.sha256_of(path)
-    if entry.sha256 not in ("unknown", digest):
+    if entry.sha256 != "unknown" and not digest.startswith(entry.sha256):
         raise checks.UserError(
-            f"{path}: SHA-256 is {digest}, that of {entry.name} ({entry.file}) is {entry.sha256}: "
-            "download it again, or import it under the name that it has"
+            f"{path}: SHA-256 is {digest}, that of {entry.name} ({entry.file}) begins with "
+            f"{entry.sha256}: download it again, or import it under the name that it has"
         )
     return digest

@@ -8,12 +8,12 @@ import hashlib
 from pathlib import Path
 
 from seg_jax import checks
-from seg_jax.pretrained.catalogue import google
+from seg_jax.pretrained.catalogue import google, pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
 
 __all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
 
-_ENTRIES = {entry.name: entry for entry in google.ENTRIES}
+_ENTRIES = {entry.name: entry for entry in (*google.ENTRIES, *pytorch.ENTRIES)}
 
 
 def names() -> tuple[str, ...]:
@@ -35,8 +35,8 @@ def of_file(path: Path) -> Entry:
       UserError: no entry has such a file, or several have one of this name.
     """
     digest = sha256_of(path)
-    found = [entry for entry in _ENTRIES.values() if entry.sha256 == digest]
-    found = found or [entry for entry in _ENTRIES.values() if entry.file == path.name]
+    found = [entry for entry in _ENTRIES.values() if digest.startswith(entry.sha256)]
+    found = found or [entry for entry in _ENTRIES.values() if Path(entry.file).name == path.name]
     if len(found) != 1:
         kind = "several entries of" if found else "no entry of"
         raise checks.UserError(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
 
 
@@ -41,8 +42,9 @@ class Entry:
         None, and the variables are those of the backbone and of what else can be reused.
       experiment: a fresh Experiment with the model, preprocessing and evaluation protocol of the
         weights; None: an ImageNet classifier, which `train --init` takes.
-      ignored: regular expression of the classifier's tensors that have no place here.
-      sha256: of the file; "unknown" where nobody published it.
+      ignored: a classifier's tensors that have no place here, for reports.
+      preprocessing: of a classifier's inputs; others have it in their experiment.
+      sha256: of the file, or as many of its first digits as were published; "unknown": none.
       score: as published.
       note: what a user has to know.
     """
@@ -56,6 +58,7 @@ class Entry:
     convert: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
     experiment: Callable[[], Experiment] | None = None
     ignored: str = ""
+    preprocessing: Preprocessing | None = None
     sha256: str = "unknown"
     score: Score | None = None
     note: str = ""

@@ -84,6 +84,8 @@ ENTRIES = (
         trained_on="ImageNet",
         leak="no",
         convert=_backbone,
+        ignored="MobilenetV2/Conv_1, MobilenetV2/Logits",
+        preprocessing=QUANTISED,
         note="8-bit weights, dequantised; batch norms are folded; inputs x / 128 - 1",
     ),
 )
