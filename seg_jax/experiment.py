@@ -22,8 +22,10 @@ class TrainConfig:
       accumulate: micro-batches that one update is summed from; divides batch_size.
       precision: of the forward and backward pass; parameters, loss and statistics stay float32.
       seed: of initialisation, dropout, shuffling and augmentation.
-      init: name or run folder of the experiment whose weights this one starts from; layers that
-        it does not have keep their own initialisation. Empty: from scratch.
+      init: weights to start from: name or folder of a run, whose layers are taken where they fit;
+        or published weights, a file or a name of `weights list`, or a release, which must fit.
+        Empty: from scratch.
+      init_allow: regular expression; published layers whose names it matches need not fit.
       log_every: steps between two lines of metrics.jsonl.
       evaluate_every: steps between two evaluations on the validation split; 0: only after the end.
       checkpoint_every: steps between two checkpoints.
@@ -36,6 +38,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     init: str = ""
+    init_allow: str = ""
     log_every: int = 20
     evaluate_every: int = 0
     checkpoint_every: int = 1000

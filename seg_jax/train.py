@@ -211,7 +211,7 @@ def _first_state(
             experiment.model, input_shape=input_shape, seed=settings.seed
         )
         if settings.init:
-            variables, report = warm_start.from_run(variables, settings.init, run)
+            variables, report = warm_start.start(variables, experiment, run)
             say("  " + "\n  ".join(report))
         return step.init_state(variables, optimizer), optimizer, None
     like = jax.eval_shape(lambda variables: step.init_state(variables, optimizer), shapes)

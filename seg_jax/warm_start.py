@@ -1,4 +1,4 @@
-"""Start from the weights of another run: the layers that both networks have."""
+"""Start from other weights: the layers of a run that both networks have, or published weights."""
 
 from pathlib import Path
 from typing import Any
@@ -8,41 +8,59 @@ import numpy as np
 
 from seg_jax import checkpoint, run_folder
 from seg_jax.checks import UserError
+from seg_jax.experiment import Experiment
 
 
-def find_run(init: str, run: Path) -> Path:
-    """Return the run folder that `train.init` means: a path, or a name beside the folder `run`."""
-    candidates = [Path(init).expanduser(), run.absolute().parent / init]
-    for candidate in candidates:
-        if (candidate / run_folder.CONFIG).is_file():
-            return candidate
-    looked = " and ".join(str(candidate) for candidate in dict.fromkeys(candidates))
-    raise UserError(
-        f"train.init {init!r}: no run in {looked}; train it there first, name its run folder, or "
-        "start from scratch with --train.init ''"
-    )
+def start(
+    variables: dict[str, Any], experiment: Experiment, run: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace freshly initialised variables by what `train.init` names.
 
-
-def from_run(variables: dict[str, Any], init: str, run: Path) -> tuple[dict[str, Any], list[str]]:
-    """Replace what fits by the weights of the run that `init` means.
+    A run gives the layers that fit. Published weights and releases must fit but for what
+    `train.init_allow` excepts, see `pretrained.initial`.
 
     Args:
-      variables: freshly initialised, {"params": ..., "batch_stats": ...}.
-      init: path or name of a run.
-      run: folder of the run that starts.
+      variables: {"params": ..., "batch_stats": ...}.
+      experiment: that starts.
+      run: its folder; a run is also looked for beside it.
 
     Returns:
       The variables, and a report, one line a layer.
 
     Raises:
-      UserError: there is no such run, or no layer of it fits.
+      UserError: there are no such weights, or they do not fit.
     """
-    source = find_run(init, run)
+    init = experiment.train.init
+    candidates = list(dict.fromkeys([Path(init).expanduser(), run.absolute().parent / init]))
+    for candidate in candidates:
+        is_release = (candidate / "model.safetensors").is_file()
+        if (candidate / run_folder.CONFIG).is_file() and not is_release:
+            return _from_run(variables, init, candidate)
+    # Needs every model of the catalogue: only where it is wanted.
+    from seg_jax.pretrained import catalogue, initial
+
+    if not Path(init).expanduser().exists() and init not in catalogue.names():
+        raise UserError(
+            f"train.init {init!r}: no run in {' and '.join(map(str, candidates))}, and no "
+            "published weights of this name (`python -m seg_jax weights list`); train it there "
+            "first, name its run folder, or start from scratch with --train.init ''"
+        )
+    return initial.initialise(
+        variables,
+        initial.find(init),
+        preprocessing=experiment.data.preprocessing,
+        allow=experiment.train.init_allow,
+    )
+
+
+def _from_run(
+    variables: dict[str, Any], init: str, source: Path
+) -> tuple[dict[str, Any], list[str]]:
     experiment, weights, step = checkpoint.restore_variables(source)
     variables, layers = copy_matching(variables, weights)
     copied = [name for name, problem in layers.items() if problem is None]
     if not copied:
-        theirs = sorted(_layers(weights))
+        theirs = sorted(layers_of(weights))
         raise UserError(
             f"train.init {init!r}: no layer of {source} fits; it has {', '.join(theirs[:3])}, ..., "
             f"this network {', '.join(list(layers)[:3])}, ..."
@@ -63,11 +81,11 @@ def copy_matching(target: Any, source: Any) -> tuple[Any, dict[str, str | None]]
     Returns:
       The new variables, and by layer why it kept its own (None: it was copied).
     """
-    ours, theirs = _layers(target), _layers(source)
+    ours, theirs = layers_of(target), layers_of(source)
     problems = {name: _problem(arrays, theirs.get(name)) for name, arrays in ours.items()}
 
     def choose(path, leaf):
-        layer, name = _split(path)
+        layer, name = split_path(path)
         return leaf if problems[layer] else theirs[layer][name]
 
     return jax.tree.map_with_path(choose, target), problems
@@ -84,16 +102,18 @@ def _problem(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str | None:
     return None
 
 
-def _layers(variables: Any) -> dict[str, dict[str, Any]]:
-    """Arrays by layer and name; a norm's running averages belong to its layer."""
+def layers_of(variables: Any) -> dict[str, dict[str, Any]]:
+    """Return arrays by layer and name; a norm's running averages belong to its layer."""
     found: dict[str, dict[str, Any]] = {}
     for path, leaf in jax.tree.leaves_with_path(variables):
-        layer, name = _split(path)
+        layer, name = split_path(path)
         found.setdefault(layer, {})[name] = leaf
     return found
 
 
-def _split(path: tuple[Any, ...]) -> tuple[str, str]:
-    """(layer, array) of a path: ("params", "head", "score", "bias") -> ("head/score", "bias")."""
+def split_path(path: tuple[Any, ...]) -> tuple[str, str]:
+    """Return the layer and the array of a path: ("params", "head", "score", "bias") gives
+    ("head/score", "bias").
+    """
     collection, *layer, name = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
     return "/".join(layer), name if collection == "params" else f"{collection}/{name}"
