@@ -106,7 +106,8 @@ def encoded(path: File) -> bytes:
         return path.content
     if isinstance(path, Page):
         content = io.BytesIO()
-        _open(path).save(content, "PNG")
+        with _open(path) as page:
+            page.save(content, "PNG")
         return content.getvalue()
     return path.read_bytes()
 
@@ -127,9 +128,13 @@ def _open(path: File) -> Image.Image:
     if isinstance(path, Encoded):
         return Image.open(io.BytesIO(path.content))
     if isinstance(path, Page):
-        with Image.open(path.file) as stack:
+        stack = Image.open(path.file)
+        try:
             stack.seek(path.number)
-            return stack.copy()
+        except Exception:
+            stack.close()
+            raise
+        return stack
     return Image.open(path)
 
 

@@ -94,7 +94,7 @@ class Source:
 
     def _read_label(self, file: images.File) -> np.ndarray:
         raw = images.read_label(file)
-        ids = self._table[raw]
+        ids = self._table.take(raw)
         if (ids < 0).any():
             raise UserError(f"{file}: {self.explain(np.unique(raw[ids < 0]))}")
         return ids.astype(np.uint8)
