@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_task import CLASSES, MemorySource, small_experiment, small_variables
 
-from seg_jax import config, data, evaluate, inference, predict, protocols, results
+from seg_jax import config, data, evaluate, inference, predict, protocols, results, run_folder
 from seg_jax.checks import UserError
 from seg_jax.published import Protocol
 from seg_jax.results import run
@@ -129,8 +129,9 @@ def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
 def test_a_run_predicts_with_its_data_set_s_names_or_without(folder, tmp_path, monkeypatch, rng):
     picture = tmp_path / "photo.png"
     Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(picture)
-    assert predict.predict_run(folder, [picture], tmp_path / "out", progress=False).failures == ()
+    run_folder.write_config(folder, EXPERIMENT)
+    assert not predict.predict_with(folder, [picture], tmp_path / "out", progress=False).failures
     monkeypatch.delitem(SPLITS, "val")  # the data set is not on this machine
-    assert predict.predict_run(folder, [picture], tmp_path / "bare", progress=False).failures == ()
+    assert not predict.predict_with(folder, [picture], tmp_path / "bare", progress=False).failures
     first, second = ((tmp_path / name / "photo.png").read_bytes() for name in ("out", "bare"))
     assert first == second
