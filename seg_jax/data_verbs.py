@@ -15,7 +15,9 @@ usage: python -m seg_jax data VERB ...
   check ROOT        read a data set whole and report every problem in it
   prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
+  stats ROOT        class frequencies, sizes, void, median-frequency and ENet weights
   synthesize ROOT   write the embedded data set
+  view ROOT         a contact sheet of pictures and masks, as PNG or HTML
 """
 
 
@@ -146,11 +148,83 @@ def synthesize(args: Sequence[str]) -> int:
     return 0
 
 
+def stats(args: Sequence[str]) -> int:
+    """Measure a data set."""
+
+    def parse(
+        root: tyro.conf.Positional[Path],
+        *,
+        dataset: str = "",
+        split: tuple[str, ...] = (),
+        json: bool = False,
+    ) -> tuple:
+        """Class frequencies, sizes, share of void, median-frequency and ENet weights.
+
+        Args:
+          root: the data set's folder.
+          dataset: reader; default: recognised by the folder's layout.
+          split: lists to read; default: all that are there.
+          json: print the numbers as JSON.
+        """
+        return root, dataset, split, json
+
+    root, dataset, splits, as_json = _parse(parse, args, "stats")
+    from seg_jax import data
+    from seg_jax.data import lint
+    from seg_jax.data import stats as measured
+
+    dataset = dataset or lint.recognise(root)
+    report = lint.check(dataset, root, splits=splits or None)
+    published = data.reader(dataset).published_weights
+    print(_json(report.to_dict()) if as_json else measured.as_text(report, published))
+    return 2 if report.problems else 0
+
+
+def view(args: Sequence[str]) -> int:
+    """Show a data set."""
+
+    def parse(
+        root: tyro.conf.Positional[Path],
+        *,
+        out: Path,
+        dataset: str = "",
+        split: str = "train",
+        images: int = 24,
+        seed: int = 0,
+        class_name: str = "",
+    ) -> tuple:
+        """A contact sheet: pictures beside their masks in the classes' colours.
+
+        Args:
+          root: the data set's folder.
+          out: file to write, .png or .html.
+          dataset: reader; default: recognised by the folder's layout.
+          split: list to draw from.
+          images: pictures to draw.
+          seed: of the draw.
+          class_name: only pictures with a pixel of this class.
+        """
+        return root, out, dataset, split, images, seed, class_name
+
+    root, out, dataset, split, images, seed, class_name = _parse(parse, args, "view")
+    from seg_jax import data
+    from seg_jax.data import lint
+    from seg_jax.report import contact_sheet
+
+    source = data.open_source(dataset or lint.recognise(root), root, split)
+    chosen = contact_sheet.choose(source, images, seed=seed, class_name=class_name)
+    contact_sheet.write(source, chosen, out)
+    print(f"wrote {out}: {len(chosen)} pictures of {source.description}")
+    return 0
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "pack": pack,
     "prepare": prepare,
+    "stats": stats,
     "synthesize": synthesize,
+    "view": view,
 }
 
 

@@ -37,6 +37,11 @@ class Reader:
         """Return the split, unchecked."""
         return importlib.import_module(self.module).open_split(root, split)
 
+    @property
+    def published_weights(self) -> tuple[float, ...] | None:
+        """Class weights of the data set's release, by class, where there are some."""
+        return getattr(importlib.import_module(self.module), "PUBLISHED_WEIGHTS", None)
+
     def splits(self, root: Path) -> tuple[str, ...]:
         """Return the names of the lists that the folder has."""
         return importlib.import_module(self.module).splits(root)

@@ -5,6 +5,7 @@ What is wrong stands in `problems`, what is merely worth knowing in `notes`.
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +15,15 @@ from tqdm import tqdm
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import images
+from seg_jax.data import class_weights, images
 from seg_jax.data.images import File
-from seg_jax.data.lint_report import ClassStatistics, Report, SplitReport
+from seg_jax.data.lint_report import Report, SplitReport
 from seg_jax.data.source import Source, list_problems, size_mismatch
 from seg_jax.types import IGNORE
 
-_LAYOUTS = ("synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k")
+_LAYOUTS = (
+    "synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k", "tfds",
+)  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -77,8 +80,8 @@ def recognise(root: Path) -> str:
     raise UserError(
         f"{root} has the layout of no known data set: a VOCdevkit (ImageSets/Segmentation), CamVid "
         "(train.txt, trainannot/), ISBI 2012 (train-volume.tif, or image/ and label/), Cityscapes "
-        "(leftImg8bit/, gtFine/), ADE20K (images/, annotations/), or your own (images/, masks/, "
-        "classes.txt)"
+        "(leftImg8bit/, gtFine/), ADE20K (images/, annotations/), packed (dataset_info.json), or "
+        "your own (images/, masks/, classes.txt)"
     )
 
 
@@ -102,7 +105,7 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
     good = [i for i, reading in zip(there, readings, strict=True) if reading.complete]
     values = np.array([r.values for r in readings if r.complete], np.int64).reshape(-1, 256)
     problems += _value_problems(source, [source.label_file(i) for i in good], values)
-    pixels = _by_class(source, values)
+    statistics = class_weights.statistics(source.classes, _by_class(source, values))
     sizes = np.array([reading.size for reading in readings if reading.size])
     return SplitReport(
         split=source.split,
@@ -113,27 +116,14 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
         sizes=(
             (tuple(sizes.min(0).tolist()), tuple(sizes.max(0).tolist())) if len(sizes) else None
         ),
-        distinct_sizes=len({reading.size for reading in readings if reading.size}),
-        void_share=float(pixels[:, -1].sum() / max(1, values.sum())),
-        classes=_statistics(source.classes, pixels),
+        size_counts=tuple(
+            Counter(reading.size for reading in readings if reading.size).most_common()
+        ),
+        void=statistics[-1],
+        classes=statistics[:-1],
         problems=tuple(problems),
         notes=tuple(_notes(source, values, sum(reading.rotated for reading in readings))),
     )
-
-
-def median_frequency_weights(pixels: np.ndarray, image_pixels: np.ndarray) -> np.ndarray:
-    """Return median(freq) / freq_c, float64 [k]; nan for a class that does not occur.
-
-    freq_c is the number of pixels of class c over the number of pixels of the images that contain
-    c (Eigen & Fergus, ICCV 2015, section 6.3.2); the median is over the classes that occur.
-
-    Args:
-      pixels: of each class, [k].
-      image_pixels: of all images that contain the class, [k].
-    """
-    occurs = pixels > 0
-    frequency = np.where(occurs, pixels / np.maximum(image_pixels, 1), np.nan)
-    return np.median(frequency[occurs]) / frequency if occurs.any() else frequency
 
 
 def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]:
@@ -174,22 +164,6 @@ def _by_class(source: Source, values: np.ndarray) -> np.ndarray:
     for value, class_id in source.label_ids.items():
         pixels[:, -1 if class_id == IGNORE else class_id] += values[:, value]
     return pixels
-
-
-def _statistics(classes: tuple[str, ...], pixels: np.ndarray) -> tuple[ClassStatistics, ...]:
-    totals = pixels[:, :-1].sum(0)
-    image_pixels = ((pixels[:, :-1] > 0) * pixels.sum(1, keepdims=True)).sum(0)
-    weights = median_frequency_weights(totals, image_pixels)
-    return tuple(
-        ClassStatistics(
-            name=name,
-            pixels=int(totals[class_id]),
-            share=float(totals[class_id] / max(1, totals.sum())),
-            images=int((pixels[:, class_id] > 0).sum()),
-            weight=None if np.isnan(weights[class_id]) else float(weights[class_id]),
-        )
-        for class_id, name in enumerate(classes)
-    )
 
 
 def _value_problems(source: Source, files: list[Path], values: np.ndarray) -> list[str]:

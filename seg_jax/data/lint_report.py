@@ -13,14 +13,18 @@ class ClassStatistics:
       pixels: of the class.
       share: of the pixels that are not void, 0..1.
       images: that contain it.
+      image_pixels: of those images, void included.
       weight: median-frequency weight; None for a class that does not occur.
+      enet_weight: ENet's weight.
     """
 
     name: str
     pixels: int
     share: float
     images: int
+    image_pixels: int
     weight: float | None
+    enet_weight: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +39,8 @@ class SplitReport:
       readable: images that were read together with their masks.
       sizes: smallest and largest (height, width), each side for itself, in pixels; None: nothing
         could be read.
-      distinct_sizes: number of different (height, width).
-      void_share: of all mask pixels, 0..1.
+      size_counts: (height, width) and how many images have it, the most frequent first.
+      void: statistics of void, as of a class; its share is of all mask pixels.
       classes: statistics by class id.
       problems: what is wrong.
       notes: what is worth knowing.
@@ -48,8 +52,8 @@ class SplitReport:
     images: int
     readable: int
     sizes: tuple[tuple[int, int], tuple[int, int]] | None
-    distinct_sizes: int
-    void_share: float
+    size_counts: tuple[tuple[tuple[int, int], int], ...]
+    void: ClassStatistics
     classes: tuple[ClassStatistics, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -92,7 +96,7 @@ def _split_text(split: SplitReport, limit: int) -> list[str]:
         (low_h, low_w), (high_h, high_w) = split.sizes
         lines.append(
             f"  heights {low_h} to {high_h}, widths {low_w} to {high_w} px "
-            f"({split.distinct_sizes} different sizes); void {100 * split.void_share:.2f} %"
+            f"({len(split.size_counts)} different sizes); void {100 * split.void.share:.2f} %"
         )
         lines.append(f"  {'class':<16}{'pixels %':>10}{'images':>8}{'median-freq weight':>20}")
         for entry in split.classes:

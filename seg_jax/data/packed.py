@@ -77,16 +77,15 @@ class _Records(Sequence):
 
 @functools.lru_cache(maxsize=8)
 def _builder(root: Path) -> Any:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError("packed data needs tensorflow-datasets: pip install it") from error
-
     if not (root / "dataset_info.json").is_file():
         raise UserError(
             f"{root} holds no dataset_info.json; write the data set with `data pack`, and name the "
             "folder of its version, e.g. tfds/camvid/1.0.0"
         )
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError("packed data needs tensorflow-datasets: pip install it") from error
     builder = tfds.builder_from_directory(root.absolute())
     if "splits" not in (builder.info.metadata or {}):
         raise UserError(f"{root} was not written by `data pack`: its metadata.json has no splits")

@@ -58,9 +58,9 @@ def _row(name: str, runs: Sequence[Run]) -> str:
         figures.append(
             _figure(path, run.record.experiment, _share_right(truth, label), truth.shape)
         )
-    legend = _legend(sorted(present), having[0].record.classes, palette)
+    classes = legend(sorted(present), having[0].record.classes, palette)
     return (
-        f'<section class="row"><h3>{html.escape(name)}</h3>{legend}'
+        f'<section class="row"><h3>{html.escape(name)}</h3>{classes}'
         f'<div class="strip">{"".join(figures)}</div></section>'
     )
 
@@ -73,11 +73,26 @@ def _share_right(truth: np.ndarray, label: np.ndarray) -> str:
 
 
 def _figure(path: Path, title: str, note: str, size: tuple[int, int]) -> str:
-    kind = "image/jpeg" if path.suffix == ".jpg" else "image/png"
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return figure(
+        content, "image/jpeg" if path.suffix == ".jpg" else "image/png", title, note, size
+    )
+
+
+def figure(content: bytes, kind: str, title: str, note: str, size: tuple[int, int]) -> str:
+    """Return a picture in HTML, held by the page itself.
+
+    Args:
+      content: of the file.
+      kind: "image/jpeg" or "image/png".
+      title: below the picture, plain text.
+      note: smaller, below the title, plain text.
+      size: (height, width) in pixels.
+    """
+    data = base64.b64encode(content).decode()
     height, width = size
     title, note = html.escape(title), html.escape(note)
     return (
@@ -87,7 +102,15 @@ def _figure(path: Path, title: str, note: str, size: tuple[int, int]) -> str:
     )
 
 
-def _legend(present: Sequence[int], classes: Sequence[str], palette: np.ndarray) -> str:
+def legend(present: Sequence[int], classes: Sequence[str], palette: np.ndarray) -> str:
+    """Return the classes' names and colours in HTML.
+
+    Args:
+      present: class ids, and IGNORE.
+      classes: names by class id.
+      palette: uint8 [256 3].
+    """
+
     def entry(value: int) -> str:
         name = "void" if value == IGNORE else classes[value]
         red, green, blue = palette[value]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import camvid, lint
+from seg_jax.data import camvid, class_weights, lint
 from seg_jax.types import IGNORE
 
 
@@ -39,8 +39,8 @@ def test_sound_data_has_no_problems_and_right_statistics(folder):
     train, val = report.splits
     assert (train.split, train.images, train.readable) == ("train", 8, 8)
     assert (val.split, val.images) == ("val", 2)
-    assert train.sizes == ((6, 8), (6, 8)) and train.distinct_sizes == 1
-    assert train.void_share == pytest.approx(1 / 48)
+    assert train.sizes == ((6, 8), (6, 8)) and train.size_counts == (((6, 8), 8),)
+    assert train.void.share == pytest.approx(1 / 48)
     sky, road, unicorn = train.classes
     assert (sky.pixels, sky.images, road.pixels) == (8 * 31, 8, 8 * 16)
     assert sky.share == pytest.approx(31 / 47)
@@ -125,7 +125,7 @@ def test_median_frequency_weights_equal_a_loop(rng):
         frequencies[class_id] = sum((i == class_id).sum() for i in images) / (63 * len(images))
     pixels = np.array([(label == c).sum() for c in range(6)])
     image_pixels = np.array([63 * (label == c).any((1, 2)).sum() for c in range(6)])
-    weights = lint.median_frequency_weights(pixels, image_pixels)
+    weights = class_weights.median_frequency_weights(pixels, image_pixels)
     median = sorted(frequencies.values())[2]
     for class_id, frequency in frequencies.items():
         assert weights[class_id] == pytest.approx(median / frequency)
@@ -181,7 +181,7 @@ def test_camvids_published_weights_can_be_derived_but_for_sign_symbol(test_data)
             for label in labels
         ]
     )
-    weights = lint.median_frequency_weights(
+    weights = class_weights.median_frequency_weights(
         counts.sum(0), ((counts > 0) * counts.sum(1, keepdims=True)).sum(0)
     )
     error = np.array(camvid.PUBLISHED_WEIGHTS) / weights[:11] - 1

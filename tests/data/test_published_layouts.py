@@ -178,7 +178,7 @@ def test_lint_recognises_and_measures(tmp_path, dataset, make, void):
     assert lint.recognise(root) == dataset
     report = lint.check(dataset, root)
     assert not report.problems and [split.split for split in report.splits] == ["train", "val"]
-    assert report.splits[0].void_share == pytest.approx(void)
+    assert report.splits[0].void.share == pytest.approx(void)
 
 
 @pytest.mark.parametrize(
