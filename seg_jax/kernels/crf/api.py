@@ -13,7 +13,7 @@ from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
 
 # Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
-IMPLEMENTATIONS = ("host", "lattice", "reference")
+IMPLEMENTATIONS = ("host", "lattice", "exact", "reference")
 
 
 def mean_field(
