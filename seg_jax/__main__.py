@@ -17,13 +17,15 @@ usage: python -m seg_jax VERB ...
 
   list                        every experiment: parameters, published figure, state of evidence
   show NAME                   the resolved configuration, and the network layer by layer
-  train NAME [--field VALUE]  train into a run folder; the same command resumes a run
+  train NAME [--field VALUE]  train into a run folder; the same command resumes a run;
+                              --init WEIGHTS starts from published weights, a release or a run
   evaluate RUN                score a run on its validation split, by any --protocol and --crf
   predict RUN PICTURE...      label maps and overlays of files, folders, 'patterns', - (a list)
   submit RUN                  an archive for the VOC test server; --check FILE validates anyone's
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
+  weights list | import | verify   published weights: what there is, taking a file, checking it
   weights export RUN          a release for others: weights, configuration, record, card
   weights push | pull         to and from the Hugging Face hub
   data check ROOT             read a data set whole and report every problem in it
@@ -131,6 +133,8 @@ def show_verb(args: Sequence[str]) -> None:
 
 def train_verb(args: Sequence[str]) -> None:
     """Train one experiment."""
+    # --init and --init-allow are short for --train.init and --train.init-allow.
+    args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = _parse_experiment(
         args,
         "train",

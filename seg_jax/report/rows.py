@@ -89,9 +89,10 @@ def same_views(one: published.Protocol, other: published.Protocol) -> bool:
 
 def images_of(record: Record) -> tuple[str, str] | None:
     """Return (data set, split) as publications call them; None for any other images, and for a
-    validation split whose images the model was trained on.
+    validation split whose images the model was trained on; None for published weights: that
+    others' training gives this score here says nothing of ours.
     """
-    if record.data.name not in OFFICIAL:
+    if record.data.name not in OFFICIAL or record.weights:
         return None
     trained_on = record.training.data.split if record.training.data else ""
     if record.data.split == "val" and trained_on.startswith("trainval"):

@@ -50,9 +50,12 @@ def line_markdown(records: Iterable[Record]) -> str:
     records = list(records)
     parts = [line_grid(records).as_markdown(), _CAPTION]
     official = [record for record in records if rows.images_of(record)]
-    other = [record for record in records if not rows.images_of(record)]
+    published = [record for record in records if record.weights]
+    other = [r for r in records if not (rows.images_of(r) or r.weights)]
     if official:
         parts += ["Measurements:", measurements_markdown(official)]
+    if published:
+        parts += ["Published weights, our forward:", measurements_markdown(published)]
     if other:
         parts += [
             "Measured on other images, or on images trained on: not comparable with the above:",
@@ -168,13 +171,13 @@ def score_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.experiment,
+                record.weights.name if record.weights else record.experiment,
                 *(percent(record.metrics[name]) for name in names),
                 *(percent(rows.trimap(record, px)) for px in rows.TRIMAP_PX),
                 percent(record.metrics["boundary_f1"]),
                 *(percent(record.metrics["object_iou"][size]) for size in ("small", "medium")),
                 count(record.training.parameters),
-                str(record.training.steps),
+                NONE if record.weights else str(record.training.steps),
                 duration(record.training.seconds),
                 record.data.description,
             )
@@ -196,12 +199,12 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.experiment,
+                record.weights.name if record.weights else record.experiment,
                 record.training.pretraining,
-                record.training.data.description if record.training.data else "unknown",
-                "x".join(map(str, record.training.crop)),
+                _trained_on(record),
+                "x".join(map(str, record.training.crop)) or NONE,
                 f"{record.cutting}; {record.protocol}",
-                str(record.training.seed),
+                NONE if record.weights else str(record.training.seed),
                 revision(record),
                 "{devices} x {kind}".format(**record.device),
                 record.date[:10],
@@ -209,6 +212,12 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
             for record in records
         ),
     )
+
+
+def _trained_on(record: Record) -> str:
+    if record.weights:
+        return f"{record.weights.trained_on}; saw VOC 2012 val: {record.weights.saw_val}"
+    return record.training.data.description if record.training.data else "unknown"
 
 
 def revision(record: Record) -> str:

@@ -60,6 +60,21 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that others trained and published.
+
+    Attributes:
+      name: in the catalogue.
+      trained_on: data, first to last.
+      saw_val: whether VOC 2012's val images were among them: "no", "yes" or "unknown".
+    """
+
+    name: str
+    trained_on: str
+    saw_val: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Counts:
     """`metrics.Scores` as lists: integers, from which every metric is divided."""
 
@@ -97,6 +112,7 @@ class Record:
       device: what JAX ran on.
       command: that made this record.
       date: of the evaluation, ISO 8601, UTC.
+      weights: published ones, which were not trained here; None: those of the run.
     """
 
     schema: int
@@ -118,6 +134,7 @@ class Record:
     device: dict[str, Any]
     command: str
     date: str
+    weights: PublishedWeights | None = None
 
     @functools.cached_property
     def scores(self) -> metrics.Scores:

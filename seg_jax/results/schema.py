@@ -58,12 +58,15 @@ def _parse_dataclass(kind: type, data: Any, file: str, field: str) -> Any:
     for name in data:
         if name not in known:
             raise UserError(f"{file}: unknown field {prefix}{name}; known: {', '.join(known)}")
-    for name in known:
-        if name not in data:
-            raise UserError(f"{file}: field {prefix}{name} is missing")
+    for item in dataclasses.fields(kind):
+        if item.name not in data and item.default is dataclasses.MISSING:
+            raise UserError(f"{file}: field {prefix}{item.name} is missing")
     hints = typing.get_type_hints(kind)
     return kind(
-        **{name: parse(hints[name], data[name], file=file, field=prefix + name) for name in known}
+        **{
+            name: parse(hints[name], value, file=file, field=prefix + name)
+            for name, value in data.items()
+        }
     )
 
 

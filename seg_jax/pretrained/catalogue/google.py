@@ -55,7 +55,7 @@ ENTRIES = (
         "google_deeplabv3_mobilenetv2_dm05_voc",
         file="deeplabv3.tflite",
         sha256="68a539782c2c6a72f8aac3724600124a85ed977162b44e84cbae5db717c933c6",
-        host="TensorFlow Lite example model, DeepLab v3 (float, 257x257)",
+        host="tensorflow/tflite-support, test data of its vision tasks",
         licence="Apache-2.0",
         trained_on="not stated; MS COCO and VOC 2012",
         leak="unknown",
