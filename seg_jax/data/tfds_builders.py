@@ -137,7 +137,8 @@ def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards
       The folder that the reader "tfds" takes.
 
     Raises:
-      UserError: for an unknown name, and for whatever is wrong with the data.
+      UserError: for an unknown name, for whatever is wrong with the data, and where `out` has the
+        data set with other lists.
     """
     if dataset not in BUILDERS:
         raise UserError(f"data pack {dataset!r}: there are builders for {', '.join(BUILDERS)}")
@@ -147,9 +148,14 @@ def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards
     builder = BUILDERS[dataset](
         config=config or None, data_dir=out.absolute(), file_format="array_record"
     )
+    folder = data.find_root(dataset, root).absolute()
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            manual_dir=data.find_root(dataset, root).absolute(), num_shards=shards or None
-        )
+        download_config=tfds.download.DownloadConfig(manual_dir=folder, num_shards=shards or None)
     )
+    for split, packed in builder.info.metadata["splits"].items():
+        if packed["ids"] != list(data.reader(dataset)(folder, split).ids):
+            raise UserError(
+                f"{builder.data_path} was written before and holds other pictures as {split} than "
+                f"{folder}; delete it, or name another --out"
+            )
     return Path(builder.data_path)

@@ -16,7 +16,7 @@ from voc_archives import make
 from seg_jax import __main__ as command_line
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import pipeline, tfds_builders
+from seg_jax.data import lint, pipeline, tfds_builders
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH
 
@@ -72,6 +72,14 @@ def test_tfds_itself_reads_the_class_ids(folder, packed):
         np.testing.assert_array_equal(record["label"][..., 0], source[index]["label"])
         np.testing.assert_array_equal(record["image"], source[index]["image"])
         assert record["id"].decode() == source.ids[index]
+
+
+def test_lint_reads_it(folder, packed):
+    assert lint.recognise(packed) == "tfds"
+    found, expected = lint.check("tfds", packed), lint.check("folder", folder)
+    assert not found.problems
+    for one, other in zip(found.splits, expected.splits, strict=True):
+        assert one.classes == other.classes and one.size_counts == other.size_counts
 
 
 def test_lists_joined_as_in_tfds(packed):
@@ -149,6 +157,14 @@ class TestRefusal:
         with pytest.raises(UserError, match=r"bad/masks/03\.png: label value 77"):
             tfds_builders.pack("folder", bad, tmp_path / "tfds")
         assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
+
+    def test_what_was_packed_of_another_folder(self, folder, packed, tmp_path):
+        assert tfds_builders.pack("folder", folder, packed.parents[1]) == packed  # the same: reused
+        other = shutil.copytree(folder, tmp_path / "other")
+        for part in ("images", "masks"):
+            (other / part / "03.png").unlink()
+        with pytest.raises(UserError, match=r"holds other pictures as train than .*; delete it"):
+            tfds_builders.pack("folder", other, packed.parents[1])
 
     def test_folders_and_lists(self, folder, packed):
         with pytest.raises(UserError, match="holds no dataset_info.json; write the data set with"):
