@@ -74,7 +74,7 @@ class TestLists:
             assert read.ids == tuple(sorted(ids)), name
             assert re.search(rf"{name} +{len(ids)} ", text), text
         assert "trainaug and val share no picture" in text
-        assert "5 masks; 1 are of pictures in VOC's val" in text
+        assert "5 masks; 1 are of pictures in VOC's val and left out of trainaug" in text
 
     def test_only_what_is_read_is_extracted(self, case):
         case.run()
