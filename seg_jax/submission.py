@@ -7,6 +7,7 @@ section 9). Server: http://host.robots.ox.ac.uk:8080
 """
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import os
@@ -18,7 +19,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from seg_jax import checkpoint, checks, data, evaluate, pictures, run_folder
+from seg_jax import checkpoint, checks, data, evaluate, pictures, protocols, run_folder
 from seg_jax.data import images, voc
 from seg_jax.data.source import Source, size_mismatch
 from seg_jax.experiment import Experiment
@@ -81,6 +82,7 @@ def submit_run(
     *,
     split: str = "test",
     competition: Competition = "comp6",
+    protocol: str = "",
     root: Path | None = None,
     out: Path | None = None,
     progress: bool = True,
@@ -88,9 +90,10 @@ def submit_run(
     """Predict a split with a run's last checkpoint and write the archive; return its path.
 
     Args:
-      run: the run folder; its own evaluation protocol is used.
+      run: the run folder.
       split: list of VOC 2012.
       competition: which of the server's the archive is for.
+      protocol: one of `protocols.PROTOCOLS`; empty: the experiment's own.
       root: VOC's folder, if it is not where the experiment says.
       out: the archive; None: RUN/voc2012_<competition>_<split>.tgz.
       progress: draw a progress bar.
@@ -99,6 +102,9 @@ def submit_run(
       UserError: the model does not score VOC's classes, or images are missing.
     """
     experiment, variables, _ = checkpoint.restore_variables(run)
+    if protocol:
+        evaluation = protocols.apply(protocol, experiment.evaluation)
+        experiment = dataclasses.replace(experiment, evaluation=evaluation)
     source = open_images(root or root_of(run), split)
     path = out or Path(run) / f"voc2012_{competition}_{split}.tgz"
     write(experiment, variables, source, path, competition=competition, progress=progress)

@@ -17,6 +17,7 @@ def main(args: Sequence[str]) -> int:
         *,
         split: str = "test",
         competition: Literal["comp5", "comp6"] = "comp6",
+        protocol: str = "",
         root: Path | None = None,
         out: Path | None = None,
         check: Path | None = None,
@@ -27,13 +28,14 @@ def main(args: Sequence[str]) -> int:
           run: the run folder.
           split: the list of images.
           competition: comp5: trained on VOC's images only; comp6: on any others, SBD's included.
+          protocol: one of `evaluate --help`; default: the experiment's own.
           root: VOC's folder, with the list and the images of the split.
           out: the archive; default RUN/voc2012_<competition>_<split>.tgz.
           check: check this archive instead; ids and sizes too if --root is given.
         """
-        return run, split, competition, root, out, check
+        return run, split, competition, protocol, root, out, check
 
-    run, split, competition, root, out, path = tyro.cli(
+    run, split, competition, protocol, root, out, path = tyro.cli(
         parse, args=args, prog="python -m seg_jax submit"
     )
     if (run is None) == (path is None):
@@ -42,7 +44,9 @@ def main(args: Sequence[str]) -> int:
 
     if run:
         parallel.enable_compilation_cache()
-        path = submission.submit_run(run, split=split, competition=competition, root=root, out=out)
+        path = submission.submit_run(
+            run, split=split, competition=competition, protocol=protocol, root=root, out=out
+        )
         print(f"wrote {path}")
         root = root or submission.root_of(run)
     report = submission_check.check(path, root=root)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from seg_jax import cutting, evaluate, experiment, inference, metrics, protocols
 from seg_jax.checks import UserError
 from seg_jax.experiment import EvalConfig
 
+EXPLAINED = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
 MEAN = np.float32((100, 90, 80))
 
 
@@ -246,6 +248,7 @@ def test_every_name_is_that_of_what_it_sets():
         evaluation = protocols.apply(name, EvalConfig(canvas=(65, 65)))
         assert protocols.name_of(evaluation) == name
         assert protocols.words(evaluation).startswith(f"{name}: ")
+        assert f"`{name}`" in EXPLAINED
     with pytest.raises(UserError, match="did you mean scales_flip"):
         protocols.apply("scales_flp", EvalConfig())
     assert protocols.name_of(EvalConfig(scales=(1.0, 2.0))) == ""

@@ -220,6 +220,10 @@ def test_the_command(tmp_path, voc, task, monkeypatch, capsys):
     assert cli.main(args) == 0
     out = capsys.readouterr().out
     assert f"wrote {run / 'voc2012_comp6_test.tgz'}" in out and "ready to be submitted" in out
+    own = (run / "voc2012_comp6_test.tgz").read_bytes()
+    assert cli.main([*args, "--protocol", "flip", "--out", str(tmp_path / "flip.tgz")]) == 0
+    assert (tmp_path / "flip.tgz").read_bytes() != own
+    capsys.readouterr()
     bad = pack(tmp_path / "bad.tgz", results(**{FIRST: None}))
     assert cli.main(["submit", "--check", str(bad), "--root", str(voc)]) == 2
     assert "without a label map: 2008_000001" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,12 @@ def test_metrics_of_objects_and_errors_of_membranes(tmp_path):
     assert results.load(tmp_path / "r.json").metrics["membrane_errors"] == {
         "pixel_error": 0.25, "rand_error": 0.5, "warping_error": 0.0,
     }  # fmt: skip
+
+
+def test_every_metric_is_defined_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    missing = [name for name in small_record().metrics if f"`{name}`" not in text]
+    assert not missing
 
 
 def test_records_of_schema_1_are_still_read(path):
