@@ -108,12 +108,14 @@ def _cutting(evaluation: EvalConfig) -> str:
 
 
 def _views(evaluation: EvalConfig) -> list[str]:
-    if evaluation.scales == (1.0,) and not evaluation.flip:
-        return []
-    scales = " ".join(f"{scale:g}" for scale in evaluation.scales)
+    views = []
+    if evaluation.scales != (1.0,):
+        views.append("scales " + " ".join(f"{scale:g}" for scale in evaluation.scales))
+    if evaluation.flip:
+        views.append("mirror images")
     fused = {
         "probabilities": "mean of the probabilities",
         "mirror_logits": "mirror images' logits added, mean of the probabilities",
         "max_logits": "highest logits",
     }[evaluation.fusion]
-    return [f"scales {scales}", *(["mirror images"] if evaluation.flip else []), fused]
+    return [*views, fused] if views else []

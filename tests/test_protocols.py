@@ -268,7 +268,7 @@ def test_every_name_is_that_of_what_it_sets():
         ),
         (
             protocols.PROTOCOLS["sliding473"].fields,
-            "sliding473: 473x473 px windows every 0.667 of their side, long side 513 px, scales 1, "
+            "sliding473: 473x473 px windows every 0.667 of their side, long side 513 px, "
             "mirror images, mirror images' logits added, mean of the probabilities",
         ),
     ],
