@@ -32,8 +32,10 @@ def locate(begin, end, feature, keys, weight):
     cells = np.float32(1.0 / (d + 1))
     scale = np.empty(d, np.float32)
     for i in range(d):
-        # Cells such that the blur below has standard deviation 1 in feature space (Section 3.1).
-        scale[i] = (d + 1) * math.sqrt(2.0 / 3.0) / math.sqrt((i + 1.0) * (i + 2.0))
+        # Cells such that the blur below has standard deviation 1 in feature space (Section 3.1),
+        # rounded where the released code rounds.
+        cell = float(np.float32((d + 1) * math.sqrt(2.0 / 3.0)))
+        scale[i] = cell / math.sqrt((i + 1.0) * (i + 2.0))
     rest = np.empty(d + 1, np.float32)
     quotient = np.empty(d + 1, np.int64)
     rank = np.empty(d + 1, np.int64)

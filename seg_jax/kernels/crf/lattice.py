@@ -140,9 +140,10 @@ def locate(feature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     m, d = feature.shape
     # Cells such that the blur has standard deviation 1 in feature space (Section 3.1).
-    scale = [(d + 1) * np.sqrt(2 / 3) / np.sqrt(j * (j + 1)) for j in range(1, d + 1)]
-    # Embed into the hyperplane x_0 + .. + x_d = 0. In the released code's order of operations:
-    # ten iterations near a tie between labels turn a rounding into 4e-3 of probability.
+    cell = float(np.float32((d + 1) * np.sqrt(2 / 3)))
+    scale = [cell / np.sqrt(j * (j + 1)) for j in range(1, d + 1)]
+    # Embed into the hyperplane x_0 + .. + x_d = 0. Operations and roundings are the released
+    # code's: ten iterations near a tie between labels turn one unit in the last place into 3e-3.
     total, place = jnp.zeros(m, jnp.float32), []
     for j in range(d, 0, -1):
         part = feature[:, j - 1] * np.float32(scale[j - 1])

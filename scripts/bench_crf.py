@@ -1,0 +1,104 @@
+"""Time the dense CRF's implementations beside each other, and beside pydensecrf where it is there.
+
+    python scripts/bench_crf.py [--sizes 321 voc 513] [--settings v1 v2] [--rounds 5]
+        [--implementations host lattice] [--cores 1] [--picture FILE]
+
+All contenders of a case run interleaved in one process, so that a busy machine slows each alike.
+Printed per case: the shortest time in milliseconds, set-up included, the median of the rounds'
+ratios to the first contender (pydensecrf where it is installed; below 1 is faster), and the share
+of equal labels. --cores pins the process. Without --picture the scene is synthetic.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from seg_jax.kernels.crf import IMPLEMENTATIONS, cases, mean_field
+
+CLASSES = 21
+
+
+def contenders(names):
+    """Return name -> function(unary, rgb, params) -> marginals on the host."""
+    found = {}
+    try:
+        import pydensecrf  # noqa: F401
+    except ImportError:
+        print("pydensecrf is not installed (pip install pydensecrf2): not compared")
+    else:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
+        from densecrf import pydensecrf as library
+
+        found["pydensecrf"] = library
+
+    def ours(unary, rgb, params, name):
+        return np.asarray(mean_field(unary, rgb, params, implementation=name))
+
+    return found | {name: partial(ours, name=name) for name in names}
+
+
+def problem(size, picture):
+    """Return the energies and the picture of one case; a given picture is resized."""
+    height, width = cases.SIZES[size]
+    unary, rgb = cases.scene(height, width, CLASSES)
+    if picture:
+        resized = Image.open(picture).convert("RGB").resize((width, height))
+        rgb = np.array(resized)
+    return unary, rgb
+
+
+def measure(functions, unary, rgb, params, rounds):
+    """Return name -> (seconds of every round, marginals); the first call compiles."""
+    results = {name: function(unary, rgb, params) for name, function in functions.items()}
+    seconds = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(unary, rgb, params)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: (seconds[name], results[name]) for name in functions}
+
+
+def main():
+    """Print one line for every size, setting and contender."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", nargs="+", default=["321", "voc", "513"], choices=cases.SIZES)
+    parser.add_argument("--settings", nargs="+", default=["v1", "v2"], choices=cases.SETTINGS)
+    parser.add_argument(
+        "--implementations", nargs="+", default=["host", "lattice"], choices=IMPLEMENTATIONS
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cores", type=int, help="pin to so many cores (Linux)")
+    parser.add_argument("--picture", help="a photograph in place of the synthetic scene")
+    options = parser.parse_args()
+    if options.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}")
+    functions = contenders(options.implementations)
+    print(f"{'size':>9} {'setting':>7} {'implementation':>14} {'ms':>8} {'ratio':>6} labels equal")
+    for size in options.sizes:
+        unary, rgb = problem(size, options.picture)
+        for setting in options.settings:
+            results = measure(functions, unary, rgb, cases.SETTINGS[setting], options.rounds)
+            first, labels = next((s, q.argmax(-1)) for s, q in results.values())
+            for name, (seconds, q) in results.items():
+                ratio = statistics.median(a / b for a, b in zip(seconds, first, strict=True))
+                equal = (q.argmax(-1) == labels).mean()
+                print(
+                    f"{'x'.join(map(str, cases.SIZES[size])):>9} {setting:>7} {name:>14} "
+                    f"{1e3 * min(seconds):8.0f} {ratio:6.2f} {equal:.4%}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
