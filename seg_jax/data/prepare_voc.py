@@ -230,8 +230,8 @@ def _summary(home: Path, lists: Mapping[str, tuple[str, ...]]) -> str:
         val = set(lists["val"])
         sbd, train = {*lists["sbd_train"], *lists["sbd_val"]}, set(lists["sbd_train"])
         lines += [
-            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of pictures in VOC's val and left out of "
-            "trainaug",
+            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of pictures in VOC's val and left "
+            "out of trainaug",
             f"  sbd_train and val share {len(train & val)} pictures: score what was trained on "
             "sbd_train on seg11valid, never on val",
         ]
