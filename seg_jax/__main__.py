@@ -1,6 +1,7 @@
 """The command line: parsing only; every verb is one call into the package."""
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ usage: python -m seg_jax VERB ...
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
+  export RUN --format F       one file for other programs: stablehlo, onnx, tflite
   weights list | import | verify   published weights: what there is, taking a file, checking it
   weights export RUN          a release for others: weights, configuration, record, card
   weights push | pull         to and from the Hugging Face hub
@@ -249,13 +251,6 @@ def predict_verb(args: Sequence[str]) -> int:
     return 2 if outcome.failures else 0
 
 
-def submit_verb(args: Sequence[str]) -> int:
-    """Write or check an archive for the VOC test server."""
-    from seg_jax import submit_verb
-
-    return submit_verb.main(args)
-
-
 def table_verb(args: Sequence[str]) -> None:
     """Print the table."""
 
@@ -325,18 +320,9 @@ def sweep_verb(args: Sequence[str]) -> None:
     print(sweep.as_text(outcome))
 
 
-def weights_verb(args: Sequence[str]) -> int:
-    """Release weights."""
-    from seg_jax import weights_verbs
-
-    return weights_verbs.main(args)
-
-
-def data_verb(args: Sequence[str]) -> int:
-    """Check, prepare or write a data set."""
-    from seg_jax import data_verbs
-
-    return data_verbs.main(args)
+def _of(module: str) -> Callable[[Sequence[str]], int]:
+    """Return the verb of a module of its own, which is imported when it is asked for."""
+    return lambda args: importlib.import_module(f"seg_jax.{module}").main(args)
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
@@ -345,12 +331,13 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": train_verb,
     "evaluate": evaluate_verb,
     "predict": predict_verb,
-    "submit": submit_verb,
+    "submit": _of("submit_verb"),
     "table": table_verb,
     "reproduce": reproduce_verb,
     "sweep": sweep_verb,
-    "weights": weights_verb,
-    "data": data_verb,
+    "weights": _of("weights_verbs"),
+    "export": _of("export_verb"),
+    "data": _of("data_verbs"),
 }
 
 

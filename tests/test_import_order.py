@@ -57,11 +57,12 @@ MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layer
 MAY_IMPORT["inference"] |= {"nn"}  # how it resizes
 _TOP = {
     "data_verbs", "weights_verbs", "analysis", "study", "sweep", "launch", "results", "report",
-    "publish", "reproduce",
+    "publish", "reproduce", "deploy", "export_verb",
 }  # fmt: skip
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP
 MAY_IMPORT["analysis"] |= {"nn"}
+MAY_IMPORT["deploy"] |= {"nn"}  # resizing, and convolutions as every runtime knows them
 MAY_IMPORT["__main__"] = set(MAY_IMPORT) - {"nn", "backbones", "models"}
 EXPERIMENTS_MAY_IMPORT = {
     "models", "backbones", "nn", "data", "optim", "losses", "crf", "experiment", "space",

@@ -8,6 +8,7 @@ no part of the network.
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -105,8 +106,11 @@ class DeepLabV1(nn.Module):
             score = score + self._branch(maps[stage], branch, stage, train=train)
         out = upsample_scores(score, self.output_stride)
         first = self.first_pixel
-        # The pixel before the first score has none on its other side: it gets the same.
-        return {"out": jnp.pad(out, ((0, 0), (first, 0), (first, 0), (0, 0)), mode="edge")}
+        # The pixels before the first score have none on their other side: they get the same.
+        for axis in (1, 2):
+            edge = jax.lax.slice_in_dim(out, 0, 1, axis=axis)
+            out = jnp.concatenate([*[edge] * first, out], axis=axis)
+        return {"out": out}
 
     def _classify(self, x: Any, *, train: bool) -> Any:
         if self.pool5a == "average":
