@@ -21,6 +21,7 @@ from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v1 import POOLS_2X2, DeepLabV1
+from seg_jax.models.deeplab_v1_crfrnn import CrfRnn, DeepLabV1CrfRnn
 from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule, Schedule
 
 PAPER = "Chen, Papandreou, Kokkinos, Murphy & Yuille, ICLR 2015, arXiv:1412.7062"
@@ -210,4 +211,33 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
         align_corners=True,
         steps=300,
         label_grids=((0, 8),),
+    )
+
+
+@register("deeplab_v1_crfrnn")
+def deeplab_v1_crfrnn() -> Experiment:
+    """CRF-as-RNN on drawn pictures: the network above and its CRF, trained end to end.
+
+        python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
+        python -m seg_jax train deeplab_v1_crfrnn
+
+    Zheng et al. (arXiv:1502.03240) start from a network trained without the CRF and train both at
+    a low rate; so does this. It learns the weights of both kernels and the compatibility. The CRF
+    sees every fourth pixel: 625 of a crop, where all pairs are cheap.
+
+    37.2 mIoU on val and 26.4 within 2 px of boundaries, where it starts from 25.0 and 14.9; 150
+    more steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
+    """
+    trained = deeplab_v1_largefov_vgg16_synthetic()
+    crf_rnn = CrfRnn(
+        stride=4, implementation="reference", bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0
+    )
+    return replace(
+        trained,
+        model=DeepLabV1CrfRnn(network=trained.model, crf=crf_rnn),
+        loss=replace(trained.loss, label_grids=((0, crf_rnn.stride),)),
+        optim=replace(
+            trained.optim, base_lr=1e-3, rules=(Rule("crf/.*", lr=10.0, decay=0.0), *CAFFE_RULES)
+        ),
+        train=replace(trained.train, steps=150, init="deeplab_v1_largefov_vgg16_synthetic"),
     )

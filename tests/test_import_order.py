@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "nn": set(),
     "kernels": set(),
     "backbones": {"nn"},
-    "models": {"nn", "backbones"},
+    "models": {"nn", "backbones", "kernels"},
     "losses": set(),
     "metrics": set(),
     "optim": set(),

@@ -1,0 +1,134 @@
+"""DeepLab v1 whose dense CRF is the last layer of the network, trained with it.
+
+Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015, arXiv:1502.03240:
+mean-field updates are differentiable, so the loss reaches the CRF's own parameters and, through the
+unaries, the network. The paper learns the kernels' weights and the compatibility and keeps the
+widths; it puts the CRF on FCN-8s, here it is on DeepLab v1, which has the same CRF afterwards. One
+weight a kernel, as in the paper's equations; its release has one for each class.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seg_jax.kernels.crf import CrfParams, mean_field
+from seg_jax.models.deeplab_v1 import DeepLabV1, upsample_scores
+
+_SMALLEST = 1e-30  # of a probability: its logarithm and the derivative of that are finite
+
+
+class CrfRnn(nn.Module):
+    """Mean-field updates over every `stride`-th pixel.
+
+    "lattice" at stride 1 is the paper's layer: its cost grows with the pixels. Its scattered reads
+    are slow on a CPU. "reference" is exact, two matrix products over all pairs of pixels: faster
+    where they are few. At stride 4 a crop of 97 px has 625, and the layer costs about as much
+    as a network of an eighth of VGG-16's channels.
+
+    Attributes:
+      stride: pixels of the image between those that the CRF sees; divides the sides less 1.
+      implementation: of `kernels.crf.mean_field`, of those that have a derivative.
+      train_iterations: mean-field updates in training: 5, against vanishing gradients (section 5).
+      iterations: and in evaluation.
+      bilateral_px: width of the appearance kernel in pixels of the image; not learned.
+      bilateral_rgb: its width in grey levels; not learned.
+      spatial_px: width of the smoothness kernel in pixels of the image; not learned.
+      bilateral_weight: of the appearance kernel, where learning starts.
+      spatial_weight: of the smoothness kernel, where learning starts.
+      grey_levels: of one unit of the normalised image, and of its zero: what undoes the
+        experiment's preprocessing.
+    """
+
+    stride: int = 1
+    implementation: Literal["lattice", "reference"] = "lattice"
+    train_iterations: int = 5
+    iterations: int = 10
+    bilateral_px: float = 160.0
+    bilateral_rgb: float = 3.0
+    spatial_px: float = 3.0
+    bilateral_weight: float = 5.0
+    spatial_weight: float = 3.0
+    grey_levels: tuple[float, float] = (127.5, 127.5)
+
+    @nn.compact
+    def __call__(self, logits: Any, image: Any, *, train: bool) -> Any:
+        """Return the marginals' logarithms, float32 [n h w k]; bilinear between the CRF's pixels.
+
+        Args:
+          logits: float32 [n h w k], of the network.
+          image: float [n h w 3], as the network sees it.
+          train: `train_iterations` updates, not `iterations`.
+        """
+        step, size = self.stride, image.shape[1:3]
+        if any((side - 1) % step for side in size):
+            raise ValueError(f"stride {step} does not divide the sides {size} less 1")
+        scale, zero = self.grey_levels
+        rgb = jnp.clip(image[:, ::step, ::step].astype(jnp.float32) * scale + zero, 0.0, 255.0)
+        marginals = mean_field(
+            -jax.nn.log_softmax(logits[:, ::step, ::step]),
+            rgb,
+            self._params(logits.shape[-1], self.train_iterations if train else self.iterations),
+            implementation=self.implementation,
+        )
+        # A loss that looks at the CRF's pixels only (label_grids) sees these logarithms themselves.
+        return upsample_scores(jnp.log(jnp.maximum(marginals, _SMALLEST)), step)
+
+    def _params(self, classes: int, iterations: int) -> CrfParams:
+        """Declare what is learned; the widths are in pixels of the strided image."""
+
+        def weight(name: str, start: float) -> Any:
+            return self.param(name, nn.initializers.constant(start), (), jnp.float32)
+
+        def potts(key: Any, shape: tuple[int, int], dtype: Any) -> Any:
+            return 1 - jnp.eye(*shape, dtype=dtype)
+
+        return CrfParams(
+            iterations=iterations,
+            bilateral_weight=weight("bilateral_weight", self.bilateral_weight),
+            bilateral_px=self.bilateral_px / self.stride,
+            bilateral_rgb=self.bilateral_rgb,
+            spatial_weight=weight("spatial_weight", self.spatial_weight),
+            spatial_px=self.spatial_px / self.stride,
+            compatibility=self.param("compatibility", potts, (classes, classes), jnp.float32),
+        )
+
+
+class DeepLabV1CrfRnn(nn.Module):
+    """DeepLab v1 and its CRF in one network; layers are named as in DeepLabV1, whose weights fit.
+
+    Attributes:
+      network: gives the unaries.
+      crf: the last layer.
+    """
+
+    network: DeepLabV1 = DeepLabV1()
+    crf: CrfRnn = CrfRnn()
+
+    @property
+    def num_classes(self) -> int:
+        """Channels of the logits."""
+        return self.network.num_classes
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two of the network's predictions."""
+        return self.network.output_stride
+
+    def legal_sizes(self, side: int) -> tuple[int, ...]:
+        """Return the sides nearest to `side` that the network takes."""
+        return self.network.legal_sizes(side)
+
+    @nn.compact
+    def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
+        """Return {"out": float32 [n h w k]}, the marginals' logarithms, and the network's own
+        logits as "unary".
+
+        Args:
+          image: float [n h w 3].
+          train: dropout is on (rng "dropout"), and the CRF does fewer updates.
+        """
+        nn.share_scope(self, self.network)
+        logits = self.network(image, train=train)["out"]
+        return {"out": self.crf(logits, image, train=train), "unary": logits}
