@@ -58,6 +58,7 @@ def test_exact_is_the_definition(setting):
     assert (dense.argmax(-1) != UNARY.argmin(-1)).any(), "a CRF that changes nothing"
 
 
+@pytest.mark.slow
 def test_gradient_of_exact_is_that_of_the_definition(rng):
     unary, rgb = scene(20, 26, 3)
     target = rng.normal(size=unary.shape).astype(np.float32)

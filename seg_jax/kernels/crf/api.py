@@ -13,7 +13,7 @@ from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
 
 # Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
-IMPLEMENTATIONS = ("host", "lattice", "exact", "reference")
+IMPLEMENTATIONS = ("host", "lattice", "exact", "exact_pallas", "reference")
 
 
 def mean_field(
@@ -40,6 +40,7 @@ def mean_field(
 
     Raises:
         ValueError: shapes, types or ranges do not fit; non-finite unaries (where values are known).
+        NotImplementedError: the named implementation is not for this platform.
     """
     params = params if params is not None else CrfParams()
     _check(unary, rgb, params)
@@ -59,9 +60,9 @@ def choose(*, platform: str, traced: bool) -> str:
 
     Always the permutohedral lattice, which published figures were made with: on a CPU, outside of
     `jit`, `grad` and `vmap`, and where Numba is installed, "host"; else "lattice". Both give the
-    same probabilities, so where a picture is computed does not change its labels. "exact" gives
-    slightly other ones and is never chosen for you, nor is "reference". The picture's size does
-    not enter: on a CPU "host" was the faster one from 40 x 52 to 513 x 513.
+    same probabilities, so where a picture is computed does not change its labels. "exact",
+    "exact_pallas" and "reference" give slightly other ones and are never chosen for you. The
+    picture's size does not enter: on a CPU "host" was faster from 40 x 52 to 513 x 513.
     """
     if platform == "cpu" and not traced and find_spec("numba") is not None:
         return "host"

@@ -7,6 +7,7 @@ CPU core where the lattice takes a second.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from seg_jax.kernels.crf import update
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.kernels.crf.reference import features
 from seg_jax.kernels.crf.tiles import Tiles
+from seg_jax.kernels.crf.update import Filter
 
 _GROUP = 8  # blocks of keys for one step of the loop: 64 x 512 pairs
 
@@ -27,17 +29,21 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
     The definition but for pairs more than `tiles.RADIUS` standard deviations apart, which moves a
     probability by at most 2e-4 and no label.
     """
-    return _mean_field(unary, rgb, params)
+    return run(unary, rgb, params, bilateral)
 
 
-@jax.jit
-def _mean_field(unary, rgb, params):
+@partial(jax.jit, static_argnames="bilateral")
+def run(
+    unary: jax.Array, rgb: jax.Array, params: CrfParams, bilateral: Callable[..., Filter]
+) -> jax.Array:
+    """Run a batch with `bilateral(tiles, rgb, params)` as the bilateral kernel of each picture."""
+
     def one(pair):
         position, colour = features(pair[1])
-        bilateral = [position / params.bilateral_px, colour / params.bilateral_rgb]
-        tiles = blocked.make(jnp.concatenate(bilateral, axis=1))
+        feature = [position / params.bilateral_px, colour / params.bilateral_rgb]
+        tiles = blocked.make(jnp.concatenate(feature, axis=1))
         kernels = [
-            lambda q: tiles.unsort(multiply(tiles, tiles.sort(q))),
+            bilateral(tiles, pair[1], params),
             separable(*pair[1].shape[:2], params.spatial_px),
         ]
         q = update.mean_field(pair[0].reshape(-1, unary.shape[-1]), kernels, params)
@@ -46,7 +52,12 @@ def _mean_field(unary, rgb, params):
     return lax.map(one, (unary, rgb))
 
 
-def separable(height: int, width: int, px: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams) -> Filter:
+    """Return the bilateral kernel, q float32 [h*w k] -> K q; the tiles have all it needs."""
+    return lambda q: tiles.unsort(multiply(tiles, tiles.sort(q)))
+
+
+def separable(height: int, width: int, px: jax.Array) -> Filter:
     """Return the spatial Gaussian of width `px` over all pixels, q [h*w k] -> [h*w k]."""
 
     def table(size):

@@ -1,0 +1,169 @@
+"""`exact` as a Pallas kernel for Hopper GPUs (Mosaic GPU, sm_90). It has not run on a GPU yet.
+
+One warpgroup a block of 64 pixels: it walks the block's list, fetches the next 64 pixels by TMA
+while it works on these, and per pair of blocks issues three matrix products on the tensor cores:
+squared distance in position, in colour, and kernel times Q. A picture's colours and coordinates
+are integers, so bfloat16 operands lose nothing of the distances: every factor has at most 8
+significant bits, squared lengths being cut in three pieces, and the sums are below 2^24. Only the
+kernel and Q are rounded to bfloat16: 6e-4 of a filter's value on average.
+
+Tested by Pallas' interpreter for GPU kernels, which also looks for races between the copies.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from seg_jax.kernels.crf import exact
+from seg_jax.kernels.crf.params import CrfParams
+from seg_jax.kernels.crf.reference import features
+from seg_jax.kernels.crf.tiles import TILE, Tiles
+
+MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
+_DEPTH = 16  # of the distance products: 9 terms at most, and a wgmma takes 16
+_CLASSES = 32  # channels are padded to a multiple: 64 bytes, the swizzle of both operands
+_SLOTS = 2  # blocks in flight
+
+
+def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
+    """Return the marginals of a batch: float32 [n h w k] energies and uint8 [n h w 3] pictures.
+
+    Raises:
+        NotImplementedError: the default device is not a GPU.
+        ValueError: the pictures are not uint8, or larger than MAX_SIDE.
+    """
+    if jax.default_backend() != "gpu":
+        raise NotImplementedError(
+            "implementation='exact_pallas' is a kernel for Hopper GPUs and this is "
+            f"{jax.default_backend()}; use implementation='exact', the same sums in plain JAX"
+        )
+    return exact.run(unary, rgb, params, bilateral)
+
+
+def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
+    """Return the bilateral kernel, q float32 [h*w k] -> K q, of one picture uint8 [h w 3]."""
+    height, width, _ = rgb.shape
+    if rgb.dtype != jnp.uint8 or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            "implementation='exact_pallas' needs a uint8 picture of at most "
+            f"{MAX_SIDE} pixels a side, whose distances are exact in bfloat16; got {rgb.dtype} "
+            f"{height} x {width}; use implementation='exact'"
+        )
+    position, colour = features(rgb)
+    position = position - jnp.float32([[width // 2, height // 2]])
+    operands = [operand for f in (position, colour) for operand in _squares(tiles, f)]
+    # exp(-d^2 / (2 theta^2)) as a power of two, which is what the hardware has.
+    widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
+    rates = math.log2(math.e) / (2 * jnp.square(widths))
+
+    @jax.custom_vjp
+    def apply(q):
+        classes = q.shape[1]
+        q = jnp.pad(q, ((0, 0), (0, -classes % _CLASSES))).astype(jnp.bfloat16)
+        result = _multiply(*operands, tiles.sort(q), tiles.keys, tiles.count, rates, interpret)
+        return tiles.unsort(result)[:, :classes]
+
+    # K is symmetric.
+    apply.defvjp(lambda q: (apply(q), None), lambda _, gradient: (apply(gradient),))
+    return apply
+
+
+def _squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a [blocks 64 16] and b [blocks 16 64] in bfloat16 with a b = |f_i - f_j|^2, exactly.
+
+    (f, |f|^2, 1) . (-2 g, 1, |g|^2), with the squares in pieces of 8 bits.
+    """
+    square = jnp.square(feature).sum(axis=1).astype(jnp.int32)
+    pieces = [(square & (0xFF << shift)).astype(jnp.float32) for shift in (0, 8, 16)]
+    pieces = jnp.stack(pieces, axis=1)
+    ones = jnp.ones_like(pieces)
+    pad = ((0, 0), (0, _DEPTH - feature.shape[1] - 6))
+    a = jnp.pad(jnp.concatenate([feature, pieces, ones], axis=1), pad)
+    b = jnp.pad(jnp.concatenate([-2 * feature, ones, pieces], axis=1), pad)
+    a, b = (tiles.sort(x.astype(jnp.bfloat16)) for x in (a, b))
+    return a, b.transpose(0, 2, 1)
+
+
+def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> plgpu.SMEM:
+    """Return shared memory as the tensor cores read it: rows of `columns` elements, swizzled."""
+    swizzle = plgpu.SwizzleTransform(columns * jnp.dtype(dtype).itemsize)
+    return plgpu.SMEM(shape, dtype, transforms=(plgpu.TilingTransform((8, columns)), swizzle))
+
+
+def _multiply(a_px, b_px, a_rgb, b_rgb, q, keys, count, rates, interpret):
+    blocks, _, classes = q.shape
+    kernel = plgpu.kernel(
+        _kernel,
+        out_type=jax.ShapeDtypeStruct((blocks, TILE, classes), jnp.float32),
+        scratch_types=dict(
+            own_px=_swizzled((TILE, _DEPTH), _DEPTH),
+            own_rgb=_swizzled((TILE, _DEPTH), _DEPTH),
+            other_px=_swizzled((_SLOTS, _DEPTH, TILE), _DEPTH),
+            other_rgb=_swizzled((_SLOTS, _DEPTH, TILE), _DEPTH),
+            values=_swizzled((_SLOTS, TILE, classes), _CLASSES),
+            weights=_swizzled((TILE, TILE), _CLASSES),
+            result=_swizzled((TILE, classes), _CLASSES, jnp.float32),
+            own_arrived=plgpu.Barrier(num_arrivals=2),
+            arrived=plgpu.Barrier(num_arrivals=3, num_barriers=_SLOTS),
+        ),
+        grid=(blocks,),
+        grid_names=("block",),
+        compiler_params=plgpu.CompilerParams(approx_math=True),
+        interpret=interpret,
+    )
+    return kernel(a_px, b_px, a_rgb, b_rgb, q, keys, count, rates)
+
+
+def _kernel(
+    a_px, b_px, a_rgb, b_rgb, q, keys, count, rates, out,
+    *, own_px, own_rgb, other_px, other_rgb, values, weights, result, own_arrived, arrived,
+):  # fmt: skip
+    block = lax.axis_index("block")
+    steps = count[block]
+    rate_px, rate_rgb = rates[0], rates[1]
+
+    def fetch(step):
+        slot, key = lax.rem(step, _SLOTS), keys[block, step]
+        for source, target in ((b_px, other_px), (b_rgb, other_rgb), (q, values)):
+            plgpu.copy_gmem_to_smem(source.at[key], target.at[slot], arrived.at[slot])
+
+    plgpu.copy_gmem_to_smem(a_px.at[block], own_px, own_arrived)
+    plgpu.copy_gmem_to_smem(a_rgb.at[block], own_rgb, own_arrived)
+    fetch(jnp.int32(0))  # every block sees itself
+    plgpu.barrier_wait(own_arrived)
+
+    def square(own, other):
+        def product(accumulator):
+            plgpu.wgmma(accumulator, own, other)
+            return accumulator[...]
+
+        return pl.run_scoped(product, plgpu.ACC((TILE, TILE), jnp.float32))
+
+    def accumulate(total):
+        @pl.loop(0, steps)
+        def _(step):
+            slot = lax.rem(step, _SLOTS)
+
+            # Into the other slot, which the last step has been done with since its wait.
+            @pl.when(step + 1 < steps)
+            def _():
+                fetch(step + 1)
+
+            plgpu.barrier_wait(arrived.at[slot])
+            px = square(own_px, other_px.at[slot])
+            rgb = square(own_rgb, other_rgb.at[slot])
+            weights[...] = jnp.exp2(-(px * rate_px + rgb * rate_rgb)).astype(jnp.bfloat16)
+            plgpu.commit_smem()
+            plgpu.wgmma(total, weights, values.at[slot])
+            plgpu.wgmma_wait(0)
+
+        return total[...]
+
+    result[...] = pl.run_scoped(accumulate, plgpu.ACC(result.shape, jnp.float32))
+    plgpu.commit_smem()
+    plgpu.copy_smem_to_gmem(result, out.at[block])
+    plgpu.wait_smem_to_gmem(0)
