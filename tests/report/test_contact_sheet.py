@@ -64,6 +64,8 @@ def test_png_has_picture_and_mask_side_by_side(source):
         assert mask[64, 200].tolist() == palette[number % 3].tolist()
         assert mask[64, 60].tolist() == palette[0].tolist()
         assert mask[5, 5].tolist() == [224, 224, 192]  # VOC's colour of void
+        colours = {tuple(colour) for colour in mask[:, :256].reshape(-1, 3).tolist()}
+        assert len(colours) == len(np.unique(source.label(number)))  # no blend at the borders
 
 
 def test_html_holds_the_masks_values_and_escapes_names(source):
