@@ -26,6 +26,7 @@ usage: python -m seg_jax VERB ...
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
   sweep NAME --space M:S      search hyperparameters
+  crf search RUN              search the dense CRF's constants, as DeepLab's authors did
   export RUN --format F       one file for other programs: stablehlo, onnx, tflite
   weights list | import | verify   published weights: what there is, taking a file, checking it
   weights export RUN          a release for others: weights, configuration, record, card
@@ -335,6 +336,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "table": table_verb,
     "reproduce": reproduce_verb,
     "sweep": sweep_verb,
+    "crf": _of("crf_verbs"),
     "weights": _of("weights_verbs"),
     "export": _of("export_verb"),
     "data": _of("data_verbs"),

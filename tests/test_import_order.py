@@ -57,7 +57,7 @@ MAY_IMPORT["pretrained"] |= {"nn", "backbones", "models"}  # weights go to layer
 MAY_IMPORT["inference"] |= {"nn"}  # how it resizes
 _TOP = {
     "data_verbs", "weights_verbs", "analysis", "study", "sweep", "launch", "results", "report",
-    "publish", "reproduce", "deploy", "export_verb",
+    "publish", "reproduce", "deploy", "export_verb", "crf_search", "crf_verbs",
 }  # fmt: skip
 for part in _TOP:
     MAY_IMPORT[part] = _CORE | _LATE | _TOP
