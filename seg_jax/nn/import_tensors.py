@@ -22,7 +22,7 @@ def import_tensors(
     find: Find,
     convert: Callable[[str, np.ndarray], np.ndarray],
     *,
-    image_shape: tuple[int, ...] = (1, 65, 65, 3),
+    image_shape: tuple[int, ...] | None = None,
     ignore: str = "",
 ) -> dict[str, Any]:
     """Return the model's variables, filled with tensors.
@@ -32,13 +32,16 @@ def import_tensors(
       tensors: name -> NumPy array, or what `np.asarray` takes.
       find: which tensor a leaf has, see `Find`.
       convert: (module's "/"-joined name and leaf, tensor) -> the leaf: transposed, say.
-      image_shape: float32 [n h w c] of an image the model takes.
+      image_shape: float32 [n h w c] of an image the model takes; None: colour, of about 65 px.
       ignore: regular expression; tensors whose names it matches in full may be left over.
 
     Raises:
       UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
         kind how many, and the first twenty.
     """
+    if image_shape is None:
+        side = getattr(model, "legal_sizes", lambda side: (side,))(65)[-1]
+        image_shape = (1, side, side, 3)
     image = np.zeros(image_shape, np.float32)
     shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
     left_over, missing, different = set(tensors), [], []

@@ -23,7 +23,7 @@ def import_state(
     state: Mapping[str, Any],
     layer: Callable[[str], str | None],
     *,
-    image_shape: tuple[int, ...] = (1, 65, 65, 3),
+    image_shape: tuple[int, ...] | None = None,
     ignore: str = "",
 ) -> dict[str, Any]:
     """Return the model's variables, filled with the tensors of a torch state dict.
@@ -37,7 +37,7 @@ def import_state(
       state: tensor's name -> NumPy array, or what `np.asarray` takes.
       layer: from a module's "/"-joined name in the model to the torch layer's; None where torch
         has no such layer.
-      image_shape: float32 [n h w c] of an image the model takes.
+      image_shape: see `import_tensors`.
       ignore: regular expression; tensors whose names it matches in full may be left over.
 
     Raises:

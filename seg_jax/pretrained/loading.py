@@ -11,6 +11,7 @@ from seg_jax.pretrained.bundle import Pretrained
 RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format holds, see `release`
 # Suffix of a published file -> the module whose `read` returns its tensors.
 READERS = {
+    ".caffemodel": "caffe_file",
     ".tflite": "tflite_file",
     ".pth": "torch_file",
     ".pt": "torch_file",

@@ -8,12 +8,13 @@ import hashlib
 from pathlib import Path
 
 from seg_jax import checks
-from seg_jax.pretrained.catalogue import google, pytorch
+from seg_jax.pretrained.catalogue import caffe, google, pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
 
 __all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
 
-_ENTRIES = {entry.name: entry for entry in (*google.ENTRIES, *pytorch.ENTRIES)}
+_ALL = (*caffe.ENTRIES, *google.ENTRIES, *pytorch.ENTRIES)
+_ENTRIES = {entry.name: entry for entry in _ALL}
 
 
 def names() -> tuple[str, ...]:
