@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import PartitionSpec
 
-from seg_jax import experiment, optim, step
+from seg_jax import experiment, optim, parallel, step
 from seg_jax.models.deeplab_v1_crfrnn import CrfRnn
+from seg_jax.types import DATA_AXIS
 
 RNN = CrfRnn(
     stride=2,
@@ -102,6 +104,31 @@ def test_gradient_by_finite_differences(inputs, rng):
         found = float(np.sum(np.asarray(jax.tree.leaves(gradient)[index]) * way))
         assert abs(slope) > 0.05
         assert found == pytest.approx(slope, rel=2e-2)
+
+
+@pytest.mark.parametrize("implementation", ["lattice", "reference"])
+def test_has_a_gradient_under_the_train_step_s_checked_shard_map(inputs, implementation):
+    """By shapes alone: what varies over the devices is checked while tracing."""
+    layer = RNN.clone(implementation=implementation)
+    params = RNN.init(jax.random.key(0), *inputs, train=False)["params"]
+
+    def gradient(params, logits, image):
+        params = jax.lax.pcast(params, DATA_AXIS, to="varying")
+        loss = lambda params: jnp.sum(  # noqa: E731
+            layer.apply({"params": params}, logits, image, train=True)
+        )
+        return jax.lax.psum(jax.grad(loss)(params), DATA_AXIS)
+
+    one, batch = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        gradient,
+        mesh=parallel.make_mesh(jax.devices()[:2]),
+        in_specs=(one, batch, batch),
+        out_specs=one,
+        check_vma=True,
+    )
+    found = jax.eval_shape(mapped, params, *inputs)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
 
 
 def test_training_lowers_the_loss_and_moves_network_and_crf(rng):

@@ -222,7 +222,7 @@ def find(table: list[jax.Array], wanted: list[jax.Array]) -> jax.Array:
         right = before([word[middle] for word in table], wanted)
         return (jnp.where(right, middle + 1, low), jnp.where(right, high, middle)), None
 
-    low = jnp.zeros(wanted[0].shape, jnp.int32)
+    low = jnp.zeros_like(wanted[0])  # under shard_map it varies as the keys do
     bounds = (low, jnp.full_like(low, capacity))
     low = lax.scan(halve, bounds, length=capacity.bit_length())[0][0]
     found = jnp.stack(
