@@ -19,7 +19,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from seg_jax import checkpoint, checks, data, evaluate, pictures, protocols, run_folder
+from seg_jax import checks, data, evaluate, pictures, pretrained, protocols
 from seg_jax.data import images, voc
 from seg_jax.data.source import Source, size_mismatch
 from seg_jax.experiment import Experiment
@@ -71,14 +71,8 @@ def open_images(root: Path | None, split: str) -> Source:
     return source
 
 
-def root_of(run: Path) -> Path:
-    """Return VOC's folder as the run's experiment names it, else the default one."""
-    where = run_folder.read_config(run)[0].data
-    return data.find_root("voc2012", where.root if where.dataset == "voc2012" else None)
-
-
-def submit_run(
-    run: Path,
+def submit(
+    path: str | Path,
     *,
     split: str = "test",
     competition: Competition = "comp6",
@@ -86,29 +80,34 @@ def submit_run(
     root: Path | None = None,
     out: Path | None = None,
     progress: bool = True,
-) -> Path:
-    """Predict a split with a run's last checkpoint and write the archive; return its path.
+) -> tuple[Path, Path]:
+    """Predict a split and write the archive; return its path, and the folder of VOC.
 
     Args:
-      run: the run folder.
+      path: a run folder, or what else `pretrained.load` takes.
       split: list of VOC 2012.
       competition: which of the server's the archive is for.
       protocol: one of `protocols.PROTOCOLS`; empty: the experiment's own.
-      root: VOC's folder, if it is not where the experiment says.
-      out: the archive; None: RUN/voc2012_<competition>_<split>.tgz.
+      root: VOC's folder; None: where the experiment's data are, if it is trained on VOC, else the
+        default place.
+      out: the archive; None: voc2012_<competition>_<split>.tgz in the run folder, or here.
       progress: draw a progress bar.
 
     Raises:
       UserError: the model does not score VOC's classes, or images are missing.
     """
-    experiment, variables, _ = checkpoint.restore_variables(run)
+    loaded = pretrained.load(path)
+    experiment = loaded.experiment
     if protocol:
         evaluation = protocols.apply(protocol, experiment.evaluation)
         experiment = dataclasses.replace(experiment, evaluation=evaluation)
-    source = open_images(root or root_of(run), split)
-    path = out or Path(run) / f"voc2012_{competition}_{split}.tgz"
-    write(experiment, variables, source, path, competition=competition, progress=progress)
-    return path
+    where = experiment.data
+    own = where.root if where.dataset == "voc2012" else None
+    source = open_images(root or own, split)
+    name = f"voc2012_{competition}_{split}.tgz"
+    out = out or (Path(path) / name if Path(path).is_dir() else Path(name))
+    write(experiment, loaded.variables, source, out, competition=competition, progress=progress)
+    return out, source.root
 
 
 def write(

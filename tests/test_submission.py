@@ -13,6 +13,7 @@ from seg_jax import __main__ as cli
 from seg_jax import inference, submission, submission_check
 from seg_jax.checks import UserError
 from seg_jax.data import images
+from seg_jax.pretrained import Pretrained
 from seg_jax.types import voc_palette
 
 SIZES = {"2008_000001": (20, 31), "2008_000002": (16, 16), "2011_000003": (33, 18)}
@@ -214,8 +215,9 @@ def test_a_model_of_other_classes_is_refused(tmp_path, voc):
 
 def test_the_command(tmp_path, voc, task, monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(submission.checkpoint, "restore_variables", lambda run: (*task, 1))
+    monkeypatch.setattr(submission.pretrained, "load", lambda path: Pretrained(*task))
     run = tmp_path / "run"
+    run.mkdir()
     args = ["submit", str(run), "--root", str(voc)]
     assert cli.main(args) == 0
     out = capsys.readouterr().out
