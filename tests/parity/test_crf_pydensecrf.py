@@ -43,15 +43,18 @@ def deeplab(test_data):
 
 
 @pytest.fixture(scope="module")
-def photographs(test_data):
-    """The first 20 pictures of VOC's val list that are 375 x 500, uint8 [375 500 3]."""
+def photographs(test_data, deeplab):
+    """Energies and picture of the first 20 of VOC's val list that are 375 x 500."""
     root = test_data / "data" / "VOCdevkit" / "VOC2012"
     found = []
     for name in (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split():
         picture = Image.open(root / "JPEGImages" / f"{name}.jpg")
         if picture.size == (500, 375):
-            found.append(np.array(picture.convert("RGB")))
-    return found[:20]
+            rgb = np.array(picture.convert("RGB"))
+            found.append((deeplab(rgb), rgb))
+        if len(found) == 20:
+            break
+    return found
 
 
 def compare(unary, rgb, params, implementation):
@@ -59,23 +62,26 @@ def compare(unary, rgb, params, implementation):
     ours = np.asarray(mean_field(unary, rgb, params, implementation=implementation))
     changed = (theirs.argmax(-1) != unary.argmin(-1)).mean()
     print(f"max |dQ| {np.abs(ours - theirs).max():.1e}, the CRF changed {changed:.2%} of labels")
-    assert changed > 0, "a CRF that changes nothing proves nothing"
     assert (ours.argmax(-1) == theirs.argmax(-1)).all()
     assert np.abs(ours - theirs).max() < 2e-3
+    return changed
 
 
 @pytest.mark.parametrize("implementation", ["host", "lattice"])
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_three_photographs(size, name, implementation, photographs, deeplab):
-    for rgb in photographs[:3]:
+    changed = []
+    for _, rgb in photographs[:3]:
         resized = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR)
         rgb = np.array(resized)
-        compare(deeplab(rgb), rgb, VARIANTS[name], implementation)
+        changed.append(compare(deeplab(rgb), rgb, VARIANTS[name], implementation))
+    assert min(changed) > 0.01, "a CRF that changes nothing proves nothing"
 
 
 @pytest.mark.parametrize("implementation", ["host", "lattice"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_twenty_voc_pictures(name, implementation, photographs, deeplab):
-    for rgb in photographs:
-        compare(deeplab(rgb), rgb, VARIANTS[name], implementation)
+def test_twenty_voc_pictures(name, implementation, photographs):
+    # One of them is background only, and stays it.
+    changed = [compare(*pair, VARIANTS[name], implementation) for pair in photographs]
+    assert np.mean(changed) > 0.01, "a CRF that changes nothing proves nothing"

@@ -101,7 +101,7 @@ def multiply(tiles: Tiles, q: jax.Array) -> jax.Array:
             values = q[here].reshape(group * tile, -1)
             return total + jnp.matmul(jnp.exp(-0.5 * square), values, precision="highest")
 
-        total = jnp.zeros((tile, q.shape[-1]), jnp.float32)
+        total = jnp.zeros_like(q[0])  # under shard_map it varies as q does
         return lax.fori_loop(0, -(-count // group), add, total)
 
     return lax.map(row, (tiles.feature, keys, tiles.count))
