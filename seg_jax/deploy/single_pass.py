@@ -26,8 +26,8 @@ def plan(
 ) -> tuple[Experiment, Size]:
     """Return the experiment with the protocol of one plain pass, and the size of its pictures.
 
-    Several scales, mirror images and overlapping windows become one view of the whole picture;
-    tiles become one tile. `inference.predict_probabilities` of the result is what an artefact
+    Several scales, mirror images and overlapping windows become one view of the whole picture,
+    tiles become one tile, and there is no dense CRF. `inference.predict_probabilities` of the result is what an artefact
     computes.
 
     Args:
@@ -49,7 +49,9 @@ def plan(
     if size is None:
         size = tuple(side - 2 * margin for side in evaluation.canvas)
     checks.positive(height=size[0], width=size[1])
-    one = dataclasses.replace(evaluation, scales=(1.0,), flip=False, fusion="probabilities")
+    one = dataclasses.replace(
+        evaluation, scales=(1.0,), flip=False, fusion="probabilities", crf=None
+    )
     if resize_to is not None or evaluation.protocol == "squash":
         found = dataclasses.replace(one, protocol="squash", canvas=resize_to or evaluation.canvas)
     elif evaluation.protocol == "tile":
