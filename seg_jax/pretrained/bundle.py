@@ -12,7 +12,10 @@ from seg_jax.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreprocessing:
-    """From a picture to what the network takes, as the experiment's evaluation protocol says.
+    """From a picture to what the network takes in one pass, as the experiment's protocol says.
+
+    A protocol of sliding windows looks at the whole picture instead; a canvas that is too small
+    grows to the next sides that the network takes.
 
     Attributes:
       experiment: its protocol fits the picture, its channel normalisation makes it float.
@@ -24,10 +27,15 @@ class ImagePreprocessing:
         """Return float32 [h' w' channels] for uint8 [h w 3], RGB.
 
         Raises:
-          UserError: the protocol cuts the picture into several windows (a tiled U-Net), or its
-            canvas is too small.
+          UserError: the protocol cuts the picture into several windows: a tiled U-Net.
         """
+        from seg_jax import predict  # which takes what this package loads
+
         experiment = self.experiment
+        if experiment.evaluation.protocol == "sliding":
+            whole = dataclasses.replace(experiment.evaluation, protocol="whole")
+            experiment = dataclasses.replace(experiment, evaluation=whole)
+        experiment = predict.covering(experiment, image.shape[:2])
         normalise = experiment.data.preprocessing
         windows = inference.windows(
             image,

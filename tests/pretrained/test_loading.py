@@ -1,11 +1,14 @@
 """What `load` returns for a run, and what it says of anything else."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_task import SmallNet, small_experiment, small_variables
 
 from seg_jax import checkpoint, inference, pretrained, run_folder, step
 from seg_jax.checks import UserError
+from seg_jax.models.pspnet import PSPNet
 from seg_jax.optim import make_optimizer
 
 
@@ -40,6 +43,15 @@ def test_a_picture_of_several_windows_is_refused():
     assert preprocessing(np.zeros((10, 10, 3), np.uint8)).shape == (12, 12, 3)
     with pytest.raises(UserError, match="11x10 makes 2 windows"):
         preprocessing(np.zeros((11, 10, 3), np.uint8))
+
+
+def test_a_sliding_network_sees_the_whole_picture_on_sides_that_it_takes():
+    """PSPNet's are 8 k + 1; the canvas grows in steps of the bucket, 16 px here."""
+    experiment = dataclasses.replace(
+        small_experiment(protocol="sliding", canvas=(17, 17), long_side=33), model=PSPNet()
+    )
+    x = pretrained.ImagePreprocessing(experiment)(np.zeros((16, 20, 3), np.uint8))
+    assert x.shape == (17, 33, 3)
 
 
 def test_what_holds_no_weights(tmp_path):
