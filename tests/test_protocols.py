@@ -15,6 +15,7 @@ from small_task import MemorySource, SmallNet, small_experiment, small_variables
 from seg_jax import cutting, evaluate, experiment, inference, metrics, protocols
 from seg_jax.checks import UserError
 from seg_jax.experiment import EvalConfig
+from seg_jax.nn import resize
 
 EXPLAINED = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
 MEAN = np.float32((100, 90, 80))
@@ -107,6 +108,36 @@ def test_deeplab_v2_takes_the_highest_logit_of_three_scales(image):
     expected = softmax(np.max(logits, 0))[:21, :37]
     actual = inference.predict_probabilities(task, variables, image)
     np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("canvas", [257, 385, 513, 641, 769, 897])
+def test_the_logits_are_interpolated_once(canvas):
+    """From the network's grid of stride 16 to the scaled canvas and on to 513 px is one way: the
+    grid's points are pixels of every canvas."""
+    matrix = resize.align_corners_matrix
+    grid = (canvas - 1) // 16 + 1
+    twice = matrix(canvas, 513) @ matrix(grid, canvas)
+    np.testing.assert_allclose(twice, matrix(grid, 513), atol=1e-12)
+
+
+def test_scales_and_mirror_images_on_four_devices():
+    """Counted on the devices, in batches whose mirror images stand beside them."""
+    task = small_experiment(batch_size=3, scales=(0.5, 1.0), flip=True)
+    variables = small_variables(task.model, seed=1)
+    source = MemorySource(((20, 31), (16, 16), (31, 17), (9, 30), (32, 30)))
+    assert len(jax.local_devices()) == 4
+    seen = {}
+    scores = evaluate.evaluate(
+        task, variables, source, boundaries=False, progress=False,
+        on_image=lambda index, found: seen.update({index: found}),
+    )  # fmt: skip
+    counts = 0
+    for index in range(len(source)):
+        example = source[index]
+        expected = inference.predict_labels(task, variables, example["image"])
+        assert (seen[index] != expected).mean() < 2e-3  # ties
+        counts = counts + np.asarray(metrics.confusion(example["label"], seen[index], 3))
+    np.testing.assert_array_equal(scores.confusion, counts)
 
 
 def test_half_pixel_scales_of_a_bucketed_image(image):
