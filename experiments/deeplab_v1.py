@@ -229,9 +229,7 @@ def deeplab_v1_crfrnn() -> Experiment:
     more steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
     """
     trained = deeplab_v1_largefov_vgg16_synthetic()
-    crf_rnn = CrfRnn(
-        stride=4, implementation="reference", bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0
-    )
+    crf_rnn = CrfRnn(stride=4, bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0)
     return replace(
         trained,
         model=DeepLabV1CrfRnn(network=trained.model, crf=crf_rnn),

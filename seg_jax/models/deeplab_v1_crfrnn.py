@@ -7,7 +7,7 @@ widths; it puts the CRF on FCN-8s, here it is on DeepLab v1, which has the same 
 weight a kernel, as in the paper's equations; its release has one for each class.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,15 @@ _SMALLEST = 1e-30  # of a probability: its logarithm and the derivative of that 
 class CrfRnn(nn.Module):
     """Mean-field updates over every `stride`-th pixel.
 
-    "lattice" at stride 1 is the paper's layer: its cost grows with the pixels. Its scattered reads
-    are slow on a CPU. "reference" is exact, two matrix products over all pairs of pixels: faster
-    where they are few. At stride 4 a crop of 97 px has 625, and the layer costs about as much
-    as a network of an eighth of VGG-16's channels.
+    Where they are many, the permutohedral lattice filters them, as in the paper: its cost grows
+    with the pixels, but its scattered reads are slow on a CPU. Where they are few, all pairs are
+    exact, and as two matrix products faster: at stride 4 a crop of 97 px has 625 pixels, and the
+    layer costs about as much as a network of an eighth of VGG-16's channels.
 
     Attributes:
       stride: pixels of the image between those that the CRF sees; divides the sides less 1.
-      implementation: of `kernels.crf.mean_field`, of those that have a derivative.
+      all_pairs_px: up to so many of these pixels, all pairs ("reference" of `kernels.crf`); beyond,
+        "lattice".
       train_iterations: mean-field updates in training: 5, against vanishing gradients (section 5).
       iterations: and in evaluation.
       bilateral_px: width of the appearance kernel in pixels of the image; not learned.
@@ -42,7 +43,7 @@ class CrfRnn(nn.Module):
     """
 
     stride: int = 1
-    implementation: Literal["lattice", "reference"] = "lattice"
+    all_pairs_px: int = 4096
     train_iterations: int = 5
     iterations: int = 10
     bilateral_px: float = 160.0
@@ -66,11 +67,12 @@ class CrfRnn(nn.Module):
             raise ValueError(f"stride {step} does not divide the sides {size} less 1")
         scale, zero = self.grey_levels
         rgb = jnp.clip(image[:, ::step, ::step].astype(jnp.float32) * scale + zero, 0.0, 255.0)
+        few = rgb.shape[1] * rgb.shape[2] <= self.all_pairs_px
         marginals = mean_field(
             -jax.nn.log_softmax(logits[:, ::step, ::step]),
             rgb,
             self._params(logits.shape[-1], self.train_iterations if train else self.iterations),
-            implementation=self.implementation,
+            implementation="reference" if few else "lattice",
         )
         # A loss that looks at the CRF's pixels only (label_grids) sees these logarithms themselves.
         return upsample_scores(jnp.log(jnp.maximum(marginals, _SMALLEST)), step)

@@ -10,13 +10,14 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec
 
-from seg_jax import experiment, optim, parallel, step
+from seg_jax import analysis, experiment, optim, parallel, step
+from seg_jax.kernels.crf import mean_field
+from seg_jax.models import deeplab_v1_crfrnn
 from seg_jax.models.deeplab_v1_crfrnn import CrfRnn
 from seg_jax.types import DATA_AXIS
 
 RNN = CrfRnn(
     stride=2,
-    implementation="reference",
     train_iterations=2,
     iterations=3,
     bilateral_px=8.0,
@@ -106,10 +107,17 @@ def test_gradient_by_finite_differences(inputs, rng):
         assert found == pytest.approx(slope, rel=2e-2)
 
 
-@pytest.mark.parametrize("implementation", ["lattice", "reference"])
-def test_has_a_gradient_under_the_train_step_s_checked_shard_map(inputs, implementation):
+@pytest.mark.parametrize("all_pairs_px", [0, 35])  # the CRF sees 5 x 7
+def test_has_a_gradient_under_the_train_step_s_checked_shard_map(inputs, all_pairs_px, monkeypatch):
     """By shapes alone: what varies over the devices is checked while tracing."""
-    layer = RNN.clone(implementation=implementation)
+    used = []
+
+    def noted(*arguments, implementation):
+        used.append(implementation)
+        return mean_field(*arguments, implementation=implementation)
+
+    monkeypatch.setattr(deeplab_v1_crfrnn, "mean_field", noted)
+    layer = RNN.clone(all_pairs_px=all_pairs_px)
     params = RNN.init(jax.random.key(0), *inputs, train=False)["params"]
 
     def gradient(params, logits, image):
@@ -129,6 +137,7 @@ def test_has_a_gradient_under_the_train_step_s_checked_shard_map(inputs, impleme
     )
     found = jax.eval_shape(mapped, params, *inputs)
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
+    assert used[-1] == ("reference" if all_pairs_px else "lattice")
 
 
 def test_training_lowers_the_loss_and_moves_network_and_crf(rng):
@@ -159,3 +168,13 @@ def test_training_lowers_the_loss_and_moves_network_and_crf(rng):
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), new.params, variables["params"])
     assert min(moved["crf"].values()) > 0.01
     assert min(min(layer.values()) for layer in (moved["fc6"], moved["fc8"])) > 0.001
+
+
+def test_every_logit_depends_on_the_whole_image():
+    """Also at a size where not all pairs fit into memory: the lattice takes over."""
+    chosen = experiment.get("deeplab_v1_crfrnn")
+    model = experiment.shrink(chosen.model, width=1 / 16)
+    found = analysis.analyse(model, (97, 97, 3))
+    fields = {layer.path: layer.receptive_field for layer in found.layers}
+    assert fields["fc8"] != (None, None)
+    assert found.receptive_field == (None, None)
