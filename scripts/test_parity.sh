@@ -14,5 +14,6 @@ pip=("$python" -m pip install --quiet --disable-pip-version-check)
 # Without their dependencies: torchvision would ask for one exact torch.
 "$python" -c "import importlib.util as u, sys; sys.exit(not (u.find_spec('torchvision') and u.find_spec('segmentation_models_pytorch') and u.find_spec('timm')))" ||
   { "${pip[@]}" --no-deps torchvision timm segmentation-models-pytorch && "${pip[@]}" safetensors huggingface-hub pyyaml; }
+"$python" -c "import ai_edge_litert" 2>/dev/null || "${pip[@]}" ai-edge-litert # Google's runtime; its tests need SEG_JAX_TEST_DATA
 [ $# -gt 0 ] || rm -f experiments/parity.json
 SEG_JAX_WRITE_PARITY=${SEG_JAX_WRITE_PARITY:-1} exec "$python" -m pytest tests/parity "$@"
