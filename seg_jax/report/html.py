@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_jax import logs
+from seg_jax import logs, metrics
 from seg_jax.report import page, pictures, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.pictures import Run
@@ -30,6 +30,7 @@ def render(runs: Sequence[Run], *, title: str) -> str:
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
             ("Pictures", pictures.section(runs)),
             ("Near the boundaries", _trimap(records)),
+            ("Objects", _bars("objects", metrics.SIZE_NAMES, records, "object_iou")),
             ("Classes", _classes(records)),
             ("Training loss", _losses(runs)),
             ("How each was obtained", table.provenance_grid(records).as_html() + _details(records)),
@@ -79,18 +80,23 @@ def _classes(records: Sequence[Record]) -> str:
     by_classes: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         by_classes.setdefault(record.classes, []).append(record)
-    return "\n".join(_class_table(classes, group) for classes, group in by_classes.items())
+    return "\n".join(
+        _bars("class", classes, group, "per_class_iou") for classes, group in by_classes.items()
+    )
 
 
-def _class_table(classes: tuple[str, ...], records: Sequence[Record]) -> str:
+def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: str) -> str:
+    """Return the IoU of each name as bars: a row a name, a column a run; nothing without scores."""
+    scores = [record.metrics[metric] for record in records]
+    if all(score[name] is None for score in scores for name in names):
+        return ""
     head = "".join(f"<th>{html.escape(record.experiment)}</th>" for record in records)
     body = []
-    scores = [record.metrics["per_class_iou"] for record in records]
-    for name in classes:
+    for name in names:
         cells = "".join(_bar(score[name]) for score in scores)
         body.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     return (
-        f'<div class="scroll"><table><thead><tr><th>IoU of class</th>{head}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th>IoU of {what}</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 

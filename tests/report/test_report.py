@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from small_record import small_record, small_run
 from seg_jax import report, results
 from seg_jax.checks import UserError
 from seg_jax.report import html
+from seg_jax.report.pictures import Run
 
 
 class Page(HTMLParser):
@@ -129,3 +131,15 @@ def test_a_broken_picture_is_named(tmp_path):
     (tmp_path / "run" / "predictions" / "image0.prediction.png").write_text("no picture")
     with pytest.raises(UserError, match=r"image0\.prediction\.png: is no palette PNG"):
         report.write([tmp_path / "run"], tmp_path)
+
+
+def test_objects_stand_beside_each_other_by_size():
+    records = [small_record(name, seed=seed) for seed, name in enumerate(("one", "two"))]
+    runs = [Run(Path("none"), record) for record in records]
+    text = html.render(runs, title="t")
+    table = text.split("IoU of objects")[1].split("</table>")[0]
+    cells = re.findall(r"<tr><td>(\w+)</td>(.*?)</tr>", table)
+    assert [name for name, _ in cells] == ["small", "medium", "large"]
+    for record, shown in zip(records, re.findall(r">([\d.]+)<", cells[0][1]), strict=True):
+        assert shown == f"{100 * record.scores.object_iou[0]:.1f}"
+    assert cells[2][1].count("–") == 2  # there are no large ones
