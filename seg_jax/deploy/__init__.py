@@ -55,8 +55,8 @@ def export(
     converter = importlib.import_module(f"seg_jax.deploy.{format}")
     name = loaded.name or loaded.experiment.name or "network"
     out = Path(out or f"{name}{converter.SUFFIX}")
-    run = single_pass.function(planned, loaded.variables, size, output)
-    artefact = converter.convert(run, size, batch)
+    run = single_pass.function(planned, size, output)
+    artefact = converter.convert(run, loaded.variables, size, batch)
     difference = _difference(
         converter.load(artefact), planned, loaded.variables, (batch or 1, *size, 3), output
     )

@@ -1,6 +1,8 @@
 """ONNX by jax2onnx, which converts JAX's own operations; run by onnxruntime."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,13 +13,13 @@ SUFFIX = ".onnx"
 _OPSET = 21  # of onnxruntime 1.20 (2024-11) and later
 
 
-def convert(run: Callable, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of a function from uint8 [batch *size 3]; None: of one picture.
+def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture.
 
     The batch is a number: jax2onnx 0.17.1 fails at `lax.pad`, which pools need, with any batch.
     """
     model = needed("jax2onnx", "onnx").to_onnx(
-        run,
+        functools.partial(run, variables),
         [jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)],
         model_name="seg_jax",
         opset=_OPSET,

@@ -27,8 +27,8 @@ def plan(
     """Return the experiment with the protocol of one plain pass, and the size of its pictures.
 
     Several scales, mirror images and overlapping windows become one view of the whole picture,
-    tiles become one tile, and there is no dense CRF. `inference.predict_probabilities` of the result is what an artefact
-    computes.
+    tiles become one tile, and there is no dense CRF. What an artefact computes is
+    `inference.predict_probabilities` of the result.
 
     Args:
       experiment: of the network.
@@ -87,15 +87,15 @@ def _check_legal(model: Any, canvas: Size) -> None:
             )
 
 
-def function(experiment: Experiment, variables: Any, size: Size, output: Output) -> Callable:
-    """Return the function from pictures, uint8 [n *size 3] RGB, to what `output` names.
+def function(experiment: Experiment, size: Size, output: Output) -> Callable:
+    """Return the function from variables and pictures, uint8 [n *size 3] RGB, to `output`.
 
     "labels" are uint8 [n *size], "probabilities" and "logits" float32 [n *size k]. Convolutions are
-    traced as XLA's own: other runtimes know no better form of them.
+    traced as XLA's own, which every runtime knows, unless the function is called with another
+    choice of `nn.lowering.use`.
 
     Args:
       experiment: as `plan` returns it.
-      variables: of the model; they become constants.
       size: (height, width) of the pictures.
       output: what is returned.
     """
@@ -103,8 +103,8 @@ def function(experiment: Experiment, variables: Any, size: Size, output: Output)
     model, normalise = experiment.model, experiment.data.preprocessing
     evaluation, margin = experiment.evaluation, inference.model_margin(experiment.model)
 
-    def run(image: jax.Array) -> jax.Array:
-        with lowering.use("xla"):
+    def run(variables: Any, image: jax.Array, convolutions: str = "xla") -> jax.Array:
+        with lowering.use(convolutions):
             seen = _fitted(image.astype(jnp.float32), evaluation, margin, normalise.pad_value)
             scores = model.apply(variables, normalise(seen), train=False)["out"]
             if evaluation.protocol == "squash":

@@ -1,6 +1,8 @@
 """LiteRT (TensorFlow Lite) by litert-converter, which takes StableHLO; run by ai-edge-litert."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,14 +13,16 @@ from seg_jax.deploy.libraries import needed
 SUFFIX = ".tflite"
 
 
-def convert(run: Callable, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of a function from uint8 [batch *size 3]; None: of one picture."""
+def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture."""
     compiler = needed("litert_converter.converter_api_ext", "tflite")
     ir = needed("litert_converter.mlir.ir", "tflite")
     passes = needed("litert_converter.mlir.passmanager", "tflite")
     dialect = needed("litert_converter.mlir.dialects.stablehlo", "tflite")
     pictures = jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)
-    exported = export.export(jax.jit(run), platforms=("cpu",))(pictures)
+    exported = export.export(jax.jit(functools.partial(run, variables)), platforms=("cpu",))(
+        pictures
+    )
     context = ir.Context()
     compiler.prepare_mlir_context(context)
     with context:

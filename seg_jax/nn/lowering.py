@@ -263,7 +263,7 @@ def _batched(matrix: np.ndarray, x: Array) -> Array:
     """Return matrix [b w] times each of x [k w m]: [k b m]."""
     if matrix.shape[1] > 4 * x.shape[2]:  # the copies would be the larger part
         return jnp.einsum("bw,kwm->kbm", matrix, x, precision=_EXACT)
-    copies = jnp.broadcast_to(matrix, (len(x), *matrix.shape))
+    copies = jnp.broadcast_to(matrix, (x.shape[0], *matrix.shape))
     return jnp.matmul(copies, x, precision=_EXACT)
 
 

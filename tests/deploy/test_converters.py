@@ -61,12 +61,12 @@ def test_every_architecture_is_converted(format, name, rng):
     variables = random_variables(found, rng)
     planned, size = single_pass.plan(found)
     converter = importlib.import_module(f"seg_jax.deploy.{format}")
-    run = single_pass.function(planned, variables, size, "probabilities")
+    run = single_pass.function(planned, size, "probabilities")
     pictures = drawn(rng, size, 2)
     expected = [inference.predict_probabilities(planned, variables, image) for image in pictures]
     # For the test to see the network: no constant answer, and none that has run full.
     assert np.std(expected, axis=(1, 2)).max() > 1e-3
-    answers = converter.load(converter.convert(run, size, 2))(pictures)
+    answers = converter.load(converter.convert(run, variables, size, 2))(pictures)
     np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-4)
 
 
@@ -80,10 +80,10 @@ def test_pspnet_s_bins_keep_their_size_where_they_do_not_divide_the_map(format, 
         planned, evaluation=dataclasses.replace(planned.evaluation, canvas=(89, 121))
     )
     converter = importlib.import_module(f"seg_jax.deploy.{format}")
-    run = single_pass.function(planned, variables, size, "probabilities")
+    run = single_pass.function(planned, size, "probabilities")
     (picture,) = drawn(rng, size, 1)
     expected = inference.predict_probabilities(planned, variables, picture)
-    answer = converter.load(converter.convert(run, size, None))(picture[None])
+    answer = converter.load(converter.convert(run, variables, size, None))(picture[None])
     np.testing.assert_allclose(answer[0], expected, rtol=0, atol=1e-4)
 
 
@@ -98,10 +98,10 @@ def test_a_mirrored_tile_is_converted(format, rng):
     planned, size = single_pass.plan(found)
     assert size[0] < side
     converter = importlib.import_module(f"seg_jax.deploy.{format}")
-    run = single_pass.function(planned, variables, size, "probabilities")
+    run = single_pass.function(planned, size, "probabilities")
     (picture,) = drawn(rng, size, 1)
     expected = inference.predict_probabilities(planned, variables, picture)
-    answer = converter.load(converter.convert(run, size, None))(picture[None])
+    answer = converter.load(converter.convert(run, variables, size, None))(picture[None])
     np.testing.assert_allclose(answer[0], expected, rtol=0, atol=1e-4)
 
 

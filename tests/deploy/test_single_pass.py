@@ -48,8 +48,8 @@ def test_what_is_exported_is_what_predictions_do(rng, evaluation, size, resize_t
     assert (planned.evaluation.protocol, planned.evaluation.canvas) == inside
     seen = pictures(rng, size)
     expected = [inference.predict_probabilities(planned, variables, image) for image in seen]
-    run = jax.jit(single_pass.function(planned, variables, size, "probabilities"))
-    np.testing.assert_allclose(run(seen), expected, rtol=0, atol=1e-6)
+    run = jax.jit(single_pass.function(planned, size, "probabilities"))
+    np.testing.assert_allclose(run(variables, seen), expected, rtol=0, atol=1e-6)
 
 
 def test_grey_networks_are_padded_with_their_mean(rng):
@@ -61,8 +61,8 @@ def test_grey_networks_are_padded_with_their_mean(rng):
     planned, size = single_pass.plan(found, (17, 25))
     seen = pictures(rng, size)
     expected = [inference.predict_probabilities(planned, variables, image) for image in seen]
-    run = single_pass.function(planned, variables, size, "probabilities")
-    np.testing.assert_allclose(run(seen), expected, rtol=0, atol=1e-6)
+    run = single_pass.function(planned, size, "probabilities")
+    np.testing.assert_allclose(run(variables, seen), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_kinds_of_output_agree(rng):
     planned, size = single_pass.plan(found)
     seen = pictures(rng, size)
     logits, shares, labels = (
-        np.asarray(single_pass.function(planned, small_variables(found.model), size, kind)(seen))
+        np.asarray(single_pass.function(planned, size, kind)(small_variables(found.model), seen))
         for kind in ("logits", "probabilities", "labels")
     )
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))

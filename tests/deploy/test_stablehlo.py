@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import export
 from PIL import Image
-from small_task import CLASSES, SmallNet, small_experiment, small_variables
+from small_task import CLASSES, small_experiment, small_variables
 
 from seg_jax import checks, deploy, inference, pretrained
 from seg_jax.data.label_map import LabelMap
 from seg_jax.deploy import single_pass, stablehlo
+from seg_jax.nn.conv import Conv, DepthwiseConv
 from seg_jax.pretrained import release
 
 COLOURS = ((0, 0, 0), (1, 2, 3), (255, 128, 7))
@@ -67,8 +70,11 @@ def test_the_file_says_what_it_takes(released, tmp_path):
 
 
 def test_a_conversion_that_is_not_the_network_is_not_written(released, tmp_path, monkeypatch):
-    def other(run, size, batch):
-        return convert(lambda image: run(255 - image), size, batch)
+    def other(run, variables, size, batch):
+        return convert(
+            lambda variables, image, **how: run(variables, 255 - image, **how),
+            variables, size, batch,
+        )  # fmt: skip
 
     convert = stablehlo.convert
     monkeypatch.setattr(stablehlo, "convert", other)
@@ -83,11 +89,32 @@ def test_a_missing_library_is_named_with_the_remedy(released, tmp_path, monkeypa
         deploy.export(released, tmp_path / "net", format="onnx")
 
 
-def test_convolutions_are_xla_s_own(rng):
-    found = small_experiment(SmallNet(), canvas=(8, 8))
-    run = single_pass.function(found, small_variables(found.model), (8, 8), "labels")
-    text = export.deserialize(bytearray(stablehlo.convert(run, (8, 8), 1))).mlir_module()
-    assert text.count("stablehlo.convolution") >= 2
+class Depthwise(nn.Module):
+    """One depthwise convolution between two that are dense."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = Conv(256, 3, name="first")(image)
+        x = DepthwiseConv(3, name="depthwise")(x)
+        return {"out": Conv(256, 1, name="score")(x)}
+
+
+def test_each_platform_has_its_form_of_convolution_and_all_share_the_weights(rng):
+    found = small_experiment(Depthwise(), canvas=(8, 8))
+    shapes = jax.eval_shape(found.model.init, jax.random.key(0), np.zeros((1, 8, 8, 3)), train=True)
+    draw = lambda leaf: rng.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
+    variables = jax.tree.map(draw, shapes)
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    run = single_pass.function(found, (8, 8), "labels")
+    artefact = stablehlo.convert(run, variables, (8, 8), 1)
+    assert weights < len(artefact) < 1.3 * weights
+
+    exported = export.deserialize(bytearray(artefact))
+    image = jax.ShapeDtypeStruct((1, 8, 8, 3), np.uint8)
+    plain = export.export(jax.jit(run), platforms=exported.platforms)(variables, image)
+    # Depthwise ones have 256 groups. They are on one side of the choice, as if there were no other.
+    groups = "feature_group_count = 256"
+    assert exported.mlir_module().count(groups) == plain.mlir_module().count(groups) > 0
 
 
 @pytest.mark.slow
