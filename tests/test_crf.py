@@ -1,6 +1,7 @@
 """The dense CRF in evaluation, records and prediction, against a slow one in NumPy."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,13 @@ def test_the_papers_experiments_have_their_releases_constants():
     assert r101.normalisation == "after"
     words = protocols.words(experiment.get("deeplab_v2_resnet101_voc").evaluation)
     assert words.startswith("pad513: whole image, padded to 513x513 px, dense CRF deeplab_v2_res")
+
+
+def test_the_documentation_has_every_name_and_its_constants():
+    text = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
+    for name, known in crf.SETTINGS.items():
+        values = dataclasses.astuple(known.params)[1:6]
+        assert f"| `{name}` | " + " | ".join(f"{value:g}" for value in values) + " |" in text
 
 
 def test_names():
