@@ -111,8 +111,8 @@ def search(args: Sequence[str]) -> int:
         heat_map.heat_map(**crf_search.panels(outcome)), encoding="utf-8"
     )
     print(crf_search.as_text(outcome))
-    print(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}; to score all of the split:")
-    print(f"  python -m seg_jax evaluate {run} {crf_search.options(outcome.best)}")
+    print(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}")
+    print(f"a run with these constants: evaluate RUN {crf_search.options(outcome.best)}")
     return 0
 
 

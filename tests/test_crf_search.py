@@ -127,7 +127,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert {**record["best"], "mean_iou": max(scores)} == best
 
     # The advice, given to `evaluate`, chooses these constants.
-    advice = re.search(rf"evaluate {re.escape(str(tmp_path))} (.*)", capsys.readouterr().out)[1]
+    advice = re.search(r"evaluate RUN (.*)", capsys.readouterr().out)[1]
     options = shlex.split(advice)
     chosen = dataclasses.replace(EXPERIMENT.evaluation, crf=crf.get(cli._named(options, "--crf")))
     start = dataclasses.replace(EXPERIMENT, evaluation=chosen)
