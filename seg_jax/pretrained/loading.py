@@ -12,6 +12,8 @@ RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format hol
 # Suffix of a published file -> the module whose `read` returns its tensors.
 READERS = {
     ".caffemodel": "caffe_file",
+    ".index": "tensorflow_file",  # of a checkpoint
+    ".pb": "tensorflow_file",
     ".tflite": "tflite_file",
     ".pth": "torch_file",
     ".pt": "torch_file",
@@ -50,6 +52,9 @@ def resolve(path: str | Path) -> Path:
       UserError: it is neither.
     """
     found = Path(path).expanduser()
+    if found.is_dir():
+        checkpoints = sorted(found.glob("*.index"))  # of an archive of TensorFlow's, unpacked
+        return checkpoints[0] if len(checkpoints) == 1 else found
     if found.exists():
         return found
     if str(path) in catalogue.names():

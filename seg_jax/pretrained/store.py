@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seg_jax import checks
 from seg_jax.pretrained import catalogue
+from seg_jax.pretrained.tensorflow_file import data_files
 
 
 def folder() -> Path:
@@ -24,11 +25,12 @@ def find(name: str) -> Path:
       UserError: there is no such name, or it was not imported; where its publishers offer it.
     """
     entry = catalogue.get(name)
-    found = sorted(path for path in (folder() / name).glob("*") if path.suffix != ".unfinished")
+    place = folder() / name
+    found = sorted(path for path in place.glob("*") if ".data-" not in path.name)
     if not found:
         raise checks.UserError(
             f"{name} is not imported: get {entry.file} ({entry.host}), then `python -m seg_jax "
-            f"weights import FILE --as {name}`; it goes to {folder() / name}"
+            f"weights import FILE --as {name}`; it goes to {place}"
         )
     return found[0]
 
@@ -41,15 +43,16 @@ def add(path: Path, name: str) -> Path:
     """
     entry = catalogue.get(name)
     check(path, entry)
-    place = folder() / name / path.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_name(f"{place.name}.unfinished")
-    shutil.copyfile(path, unfinished)
-    for old in place.parent.glob("*"):
-        if old != unfinished:
-            old.unlink()
+    place = folder() / name
+    unfinished = folder() / f"{name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    # The numbers of a TensorFlow checkpoint lie in files beside its index.
+    for file in (path, *(data_files(path) if path.suffix == ".index" else ())):
+        shutil.copyfile(file, unfinished / file.name)
+    shutil.rmtree(place, ignore_errors=True)
     os.replace(unfinished, place)
-    return place
+    return place / path.name
 
 
 def check(path: Path, entry: catalogue.Entry) -> str:

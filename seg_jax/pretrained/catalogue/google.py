@@ -1,14 +1,17 @@
-"""Google's DeepLab and MobileNetV2: TensorFlow Lite files."""
+"""Google's DeepLab, MobileNetV2, Xception and ResNet: TensorFlow Lite files and checkpoints."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from seg_jax import experiment
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
+from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones.xception import Xception
 from seg_jax.data.preprocessing import TF_SYMMETRIC, Preprocessing
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.pretrained import google
-from seg_jax.pretrained.catalogue.entry import Entry
+from seg_jax.pretrained.catalogue.entry import Entry, Score
 
 # The uint8 files take x / 128 - 1.
 QUANTISED = Preprocessing(mean=(128.0, 128.0, 128.0), std=(128.0, 128.0, 128.0))
@@ -45,9 +48,62 @@ def _uint8() -> Experiment:
     )
 
 
-def _backbone(_: Any, graph: Any) -> dict[str, Any]:
-    variables = google.backbone_from_tflite(MobileNetV2(), graph)
+def _as_backbone(variables: dict[str, Any]) -> dict[str, Any]:
     return {collection: {"backbone": tree} for collection, tree in variables.items()}
+
+
+def _backbone(_: Any, graph: Any) -> dict[str, Any]:
+    return _as_backbone(google.backbone_from_tflite(MobileNetV2(), graph))
+
+
+_HOST = "http://download.tensorflow.org/models (tensorflow/models, deeplab/g3doc/model_zoo.md)"
+_OS16 = "OS 16, single scale"
+
+
+def _deeplab(
+    name: str,
+    archive: str,
+    of: str,
+    *,
+    leak: Literal["no", "yes"],
+    score: Score,
+    depth: int = 0,
+) -> Entry:
+    lists = "trainaug, trainval" if leak == "yes" else "trainaug"
+    return Entry(
+        f"google_{name}",
+        file=archive,
+        host=_HOST,
+        licence="Apache-2.0",
+        trained_on=f"ImageNet, COCO, VOC 2012 {lists}",
+        leak=leak,
+        convert=lambda model, tensors: google.from_checkpoint(model, tensors, depth=depth),
+        experiment=lambda: experiment.get(of),
+        score=score,
+        note="an archive: unpack it, and import its model.ckpt.index or frozen_inference_graph.pb",
+    )
+
+
+def _classifier(name: str, archive: str, backbone: Callable[[], Any], scope: str) -> Entry:
+    def convert(_: Any, tensors: Any) -> dict[str, Any]:
+        model = backbone()
+        ignore = f"{scope}/logits/.*"
+        return _as_backbone(
+            google.from_checkpoint(model, tensors, depth=model.depth, ignore=ignore)
+        )
+
+    return Entry(
+        f"google_{name}_imagenet",
+        file=archive,
+        host=_HOST,
+        licence="Apache-2.0",
+        trained_on="ImageNet",
+        leak="no",
+        convert=convert,
+        ignored=f"{scope}/logits",
+        preprocessing=TF_SYMMETRIC,
+        note="an archive: unpack it, and import its model.ckpt.index",
+    )
 
 
 ENTRIES = (
@@ -87,5 +143,66 @@ ENTRIES = (
         ignored="MobilenetV2/Conv_1, MobilenetV2/Logits",
         preprocessing=QUANTISED,
         note="8-bit weights, dequantised; batch norms are folded; inputs x / 128 - 1",
+    ),
+    _deeplab(
+        "deeplabv3plus_xception65_voc_trainaug",
+        "deeplabv3_pascal_train_aug_2018_01_04.tar.gz",
+        "deeplab_v3plus_xception65_voc",
+        leak="no",
+        score=Score(82.20, "VOC 2012 val", _OS16),
+        depth=65,
+    ),
+    _deeplab(
+        "deeplabv3plus_xception65_voc_trainval",
+        "deeplabv3_pascal_trainval_2018_01_04.tar.gz",
+        "deeplab_v3plus_xception65_voc",
+        leak="yes",
+        score=Score(87.80, "VOC 2012 test", "OS 8, six scales, flip"),
+        depth=65,
+    ),
+    _deeplab(
+        "deeplabv3_mobilenetv2_voc_trainaug",
+        "deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
+        "deeplab_v3plus_mobilenetv2_voc",
+        leak="no",
+        score=Score(75.32, "VOC 2012 val", _OS16),
+    ),
+    _deeplab(
+        "deeplabv3_mobilenetv2_voc_trainval",
+        "deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz",
+        "deeplab_v3plus_mobilenetv2_voc",
+        leak="yes",
+        score=Score(80.25, "VOC 2012 test", "OS 8, six scales, flip"),
+    ),
+    _deeplab(
+        "deeplabv3_mobilenetv2_dm05_voc_trainaug",
+        "deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz",
+        "deeplab_v3plus_mobilenetv2_voc_dm05",
+        leak="no",
+        score=Score(70.19, "VOC 2012 val", _OS16),
+    ),
+    _deeplab(
+        "deeplabv3_mobilenetv2_dm05_voc_trainval",
+        "deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01.tar.gz",
+        "deeplab_v3plus_mobilenetv2_voc_dm05",
+        leak="yes",
+        score=Score(71.83, "VOC 2012 test", "OS 8"),
+    ),
+    _classifier("xception41", "xception_41_2018_05_09.tar.gz", lambda: Xception(41), "xception_41"),
+    _classifier(
+        "xception65", "deeplabv3_xception_2018_01_04.tar.gz", lambda: Xception(65), "xception_65"
+    ),
+    _classifier("xception71", "xception_71_2018_05_09.tar.gz", lambda: Xception(71), "xception_71"),
+    _classifier(
+        "resnet50_beta",
+        "resnet_v1_50_2018_05_04.tar.gz",
+        lambda: ResNet(50, "slim", "3x3"),
+        "resnet_v1_50",
+    ),
+    _classifier(
+        "resnet101_beta",
+        "resnet_v1_101_2018_05_04.tar.gz",
+        lambda: ResNet(101, "slim", "3x3"),
+        "resnet_v1_101",
     ),
 )
