@@ -106,6 +106,7 @@ def test_lattice_is_close_to_the_definition():
 
 
 def test_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr(host, "_MIN_ROWS", 1)
     results = []
     for cores in (1, 3):
         monkeypatch.setattr(host, "_threads", lambda cores=cores: cores)

@@ -12,7 +12,9 @@ from PIL import Image
 from seg_jax.kernels.crf import mean_field
 
 pytest.importorskip("pydensecrf", reason="pip install pydensecrf2: the C++ to compare with")
-pytest.importorskip("ai_edge_litert", reason="pip install ai-edge-litert: a DeepLab's unaries")
+pytest.importorskip(
+    "ai_edge_litert.interpreter", reason="pip install ai-edge-litert: a DeepLab's unaries"
+)
 pytestmark = pytest.mark.slow
 SIZES = [(321, 321), (375, 500), (513, 513)]
 

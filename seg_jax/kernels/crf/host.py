@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _VECTOR = 8  # classes are padded to a multiple of it
+_MIN_ROWS = 4096  # fewer are done before a thread has begun
 _PADDING = 1e9  # energy of a padded class: its probability is exactly 0
 
 
@@ -61,7 +62,7 @@ class _Chunks:
         self.pool, self.threads = pool, threads
 
     def __call__(self, kernel, size: int, *arguments):
-        if self.threads == 1:
+        if self.threads == 1 or size < _MIN_ROWS:
             return [kernel(0, size, *arguments)]
         # More chunks than threads: a core that others use as well does not hold everybody up.
         bounds = np.linspace(0, size, 4 * self.threads + 1).astype(np.int64)
