@@ -1,11 +1,12 @@
-"""Write the README's generated table anew, from the committed records and the published figures."""
+"""Write the README's generated tables anew, from what is committed and the published figures."""
 
 from pathlib import Path
 
-from seg_jax.report import rows, table
+from seg_jax.report import crf_worth, rows, table
 
 README = Path(__file__).parents[1] / "README.md"
 
 if __name__ == "__main__":
-    text = README.read_text(encoding="utf-8")
-    README.write_text(table.render_readme(text, rows.committed_records()), encoding="utf-8")
+    text = table.render_readme(README.read_text(encoding="utf-8"), rows.committed_records())
+    worth = crf_worth.markdown(crf_worth.committed())
+    README.write_text(table.write_section(text, crf_worth.MARKERS, worth), encoding="utf-8")

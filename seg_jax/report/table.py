@@ -228,13 +228,22 @@ def revision(record: Record) -> str:
 
 
 def render_readme(text: str, records: Iterable[Record]) -> str:
-    """Return the README with its section between the markers written anew.
+    """Return the README with the table between its markers written anew.
 
     Raises:
       UserError: a marker is missing or out of order.
     """
-    found = re.search(f"{BEGIN}.*?{END}", text, re.DOTALL)
+    return write_section(text, (BEGIN, END), line_markdown(records))
+
+
+def write_section(text: str, markers: tuple[str, str], content: str) -> str:
+    """Return the text with what stands between two markers replaced.
+
+    Raises:
+      UserError: a marker is missing or out of order.
+    """
+    begin, end = markers
+    found = re.search(f"{begin}.*?{end}", text, re.DOTALL)
     if not found:
-        raise UserError(f"the README has no section between {BEGIN} and {END}: put both markers in")
-    section = f"{BEGIN}\n{line_markdown(records)}\n{END}"
-    return text[: found.start()] + section + text[found.end() :]
+        raise UserError(f"the README has no section between {begin} and {end}: put both markers in")
+    return f"{text[: found.start()]}{begin}\n{content}\n{end}{text[found.end() :]}"

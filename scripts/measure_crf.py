@@ -1,0 +1,114 @@
+"""What the dense CRF is worth on the pictures of a split: mIoU, trimap mIoU and time.
+
+    python scripts/measure_crf.py deeplabv3.tflite --root data/voc2012 --every 1
+
+Every CRF refines the same probabilities, in turn, so that the machine's load is the same for all.
+Writes experiments/crf_worth.json, from which scripts/render_readme.py makes the README's table.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from seg_jax import crf, data, inference, metrics, pretrained, protocols
+from seg_jax.report import crf_worth
+from seg_jax.results import provenance
+from seg_jax.results.record import counts_of
+from seg_jax.results.run import describe
+
+TRIMAP_PX = (1, 2, 3, 5, 10, 20, 40)
+
+
+def main(
+    weights: tyro.conf.Positional[Path],
+    *,
+    root: Path,
+    every: int = 1,
+    constants: tuple[str, ...] = ("deeplab_v2_resnet101",),
+    normalisations: tuple[str, ...] = ("after", "symmetric"),
+    implementations: tuple[str, ...] = ("host",),
+    out: Path = Path(__file__).parents[1] / "experiments" / "crf_worth.json",
+) -> None:
+    """Measure CRFs of several constants, normalisations and implementations, and none.
+
+    Args:
+      weights: published ones, a release or a run.
+      root: VOC's folder.
+      every: take every so-manyth picture of val.
+      constants: names of `evaluate --help`; the first in all normalisations, further ones in the
+        first normalisation only.
+      normalisations: of the kernels.
+      implementations: of `kernels.crf.mean_field`.
+      out: the file of measurements.
+    """
+    made_by = provenance.of_this_process()  # of the code as it is now, not in an hour
+    loaded = pretrained.load(weights)
+    source = data.open_source("voc2012", root, "val")
+    indices = range(0, len(source), every)
+    settings = [
+        (name, dataclasses.replace(crf.get(name), normalisation=how), implementation)
+        for name in constants
+        for how in (normalisations if name == constants[0] else normalisations[:1])
+        for implementation in implementations
+    ]
+    sums = [metrics.Scores.zero(len(source.classes), TRIMAP_PX) for _ in range(len(settings) + 1)]
+    seconds: list[list[float]] = [[] for _ in settings]
+    seen: set = set()
+    for index in tqdm(indices, unit="image"):
+        example = source[index]
+        picture, label = example["image"], example["label"]
+        shares = inference.predict_probabilities(loaded.experiment, loaded.variables, picture)
+        found = [shares]
+        for (_, params, implementation), spent in zip(settings, seconds, strict=True):
+            refine = crf.refine(params, implementation=implementation)
+            if (key := (picture.shape, params, implementation)) not in seen:
+                seen.add(key)
+                _warm_up(refine, implementation, picture, shares)
+            started = time.perf_counter()
+            found.append(refine(picture, shares))
+            spent.append(time.perf_counter() - started)
+        for position, refined in enumerate(found):
+            answer = refined.argmax(-1).astype(np.uint8)
+            sums[position] += metrics.of_image(label, answer, source.classes, TRIMAP_PX)
+    new = crf_worth.Measurement(
+        weights=loaded.name or weights.name,
+        cutting=protocols.words(loaded.experiment.evaluation),
+        data=describe(source),
+        pictures=len(indices),
+        classes=tuple(source.classes),
+        rows=tuple(_rows(settings, sums, seconds)),
+        **made_by,
+    )
+    crf_worth.save(out, new)
+    print(crf_worth.markdown([new]))
+
+
+def _warm_up(
+    refine: Callable, implementation: str, picture: np.ndarray, shares: np.ndarray
+) -> None:
+    """Compile: XLA does so for every size, Numba once. "exact" takes minutes where it compiles in
+    seconds: it is not run twice.
+    """
+    if implementation == "host":
+        picture, shares = picture[:8, :8], shares[:8, :8]
+    if implementation != "exact":
+        refine(picture, shares)
+
+
+def _rows(settings: list, sums: list[metrics.Scores], seconds: list[list[float]]):
+    yield crf_worth.Row("", "", "", None, counts_of(sums[0]))
+    for (name, params, implementation), total, spent in zip(
+        settings, sums[1:], seconds, strict=True
+    ):
+        median = round(statistics.median(spent), 4)
+        yield crf_worth.Row(name, params.normalisation, implementation, median, counts_of(total))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

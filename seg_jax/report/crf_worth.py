@@ -1,0 +1,144 @@
+"""What the dense CRF is worth: a committed measurement, and the README's table of it."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_jax import metrics
+from seg_jax.checks import UserError
+from seg_jax.report.grid import NONE, Column, Grid, percent
+from seg_jax.results import Split, schema
+from seg_jax.results.record import Counts
+
+MARKERS = ("<!-- crf:begin -->", "<!-- crf:end -->")  # of the README
+TRIMAP_PX = (2, 5, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One CRF, or none, over the pictures of a measurement.
+
+    Attributes:
+      crf: in words; empty: none.
+      normalisation: of its kernels.
+      implementation: of `kernels.crf.mean_field`.
+      seconds: median of a picture's CRF, compilations left out.
+      counts: sums over the pictures.
+    """
+
+    crf: str
+    normalisation: str
+    implementation: str
+    seconds: float | None
+    counts: Counts
+
+    def scores(self, classes: int) -> metrics.Scores:
+        """Return the counts as arrays, with the metrics as properties."""
+        bands = self.counts.trimap_px
+        shapes = metrics.shapes_of_counts(classes, len(bands))
+        arrays = {
+            name: np.array(getattr(self.counts, name), np.int64).reshape(shape)
+            for name, shape in shapes.items()
+        }
+        return metrics.Scores(**arrays, trimap_px=bands, images=self.counts.images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """CRFs that refined the same probabilities of the same pictures, in turn.
+
+    Attributes:
+      weights: of the network, by their name in the catalogue.
+      cutting: how pictures were fitted to the network, in words.
+      data: the split.
+      pictures: how many of it, evenly spread.
+      classes: names by id.
+      rows: in the table's order.
+      revision, dirty, versions, device, date: as in `results.Record`.
+    """
+
+    weights: str
+    cutting: str
+    data: Split
+    pictures: int
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    revision: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    device: dict[str, Any]
+    date: str
+
+
+def committed() -> tuple[Measurement, ...]:
+    """Read the measurements that are part of the project."""
+    folder = Path(importlib.import_module("experiments").__path__[0])
+    return load(folder / "crf_worth.json")
+
+
+def load(path: Path) -> tuple[Measurement, ...]:
+    """Return the measurements of a file; none where there is no file.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from error
+    return schema.parse(tuple[Measurement, ...], data, file=str(path))
+
+
+def save(path: Path, new: Measurement) -> None:
+    """Write a measurement; it replaces an earlier one of these weights on so many pictures."""
+    key = (new.weights, new.pictures)
+    kept = [old for old in load(path) if (old.weights, old.pictures) != key]
+    lines = [json.dumps(schema.plain(found), ensure_ascii=False) for found in [*kept, new]]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def markdown(measurements: Sequence[Measurement]) -> str:
+    """Return a table of every measurement, with what it was measured on below it."""
+    parts = []
+    for found in measurements:
+        kind, cores = found.device["kind"], found.device["cores"]
+        revision = (found.revision or "no checkout")[:10] + ("+" if found.dirty else "")
+        parts += [
+            _grid(found).as_markdown(),
+            f"{found.weights} ({found.cutting}) on {found.pictures} pictures of "
+            f"{found.data.description}. In percent; s a picture: median, the CRF alone, on {cores} "
+            f"{kind} cores that other work shared. {found.date[:10]}, {revision}.",
+        ]
+    return "\n\n".join(parts)
+
+
+def _grid(found: Measurement) -> Grid:
+    columns = (
+        Column("dense CRF"), Column("normalised"), Column("implementation"),
+        Column("mIoU", number=True),
+        *(Column(f"trimap {px} px", number=True) for px in TRIMAP_PX),
+        Column("boundary F1", number=True), Column("s a picture", number=True),
+    )  # fmt: skip
+    rows = []
+    for row in found.rows:
+        scores = row.scores(len(found.classes))
+        trimap = dict(zip(scores.trimap_px, scores.trimap_iou, strict=True))
+        rows.append(
+            (
+                row.crf or "none",
+                row.normalisation or NONE,
+                row.implementation or NONE,
+                percent(scores.mean_iou, digits=2),
+                *(percent(trimap[px], digits=2) for px in TRIMAP_PX),
+                percent(scores.boundary_f1, digits=2),
+                NONE if row.seconds is None else f"{row.seconds:.2f}",
+            )
+        )
+    return Grid(columns, tuple(rows))
