@@ -33,7 +33,7 @@ usage: python -m seg_jax VERB ...
   weights push | pull         to and from the Hugging Face hub
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
-  data synthesize ROOT        write the embedded data set
+  data VERB ...               also stats, view, pack and synthesize: see `data --help`
 
 `python -m seg_jax VERB --help` tells each verb's options. --debug, with any verb, shows the
 traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 1 anything else.
