@@ -88,6 +88,7 @@ def evidence(name: str, folder: Path | None = None) -> str:
     folder = _experiments_folder() if folder is None else folder
     found = [
         f"mIoU {100 * record.metrics['mean_iou']:.1f} on {record.data.name} {record.data.split}"
+        + (f" with {record.weights.name}" if record.weights else "")
         for record in _records(folder / "results")
         if record.experiment == name
     ]

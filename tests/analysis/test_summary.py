@@ -6,7 +6,7 @@ import pytest
 
 from seg_jax import analysis, experiment, metrics, results
 from seg_jax.published import Protocol
-from seg_jax.results.record import counts_of
+from seg_jax.results.record import PublishedWeights, counts_of
 
 
 def record(name):
@@ -50,6 +50,14 @@ def test_evidence_from_records_and_parity(folder):
     assert analysis.evidence("fcn16s_vgg16_voc", folder) == "mIoU 58.3 on drawn val"
     assert analysis.evidence("unet_voc", folder) == "parity 1e-05 with torch"
     assert analysis.evidence("unetlike_voc", folder) == "not run"
+
+
+def test_evidence_says_whose_weights_it_rests_on(folder):
+    theirs = PublishedWeights("their_net", "COCO", "no")
+    found = dataclasses.replace(record("fcn32s_vgg16_voc"), weights=theirs)
+    results.save(found, folder / "results" / "a.json")
+    expected = "mIoU 58.3 on drawn val with their_net"
+    assert analysis.evidence("fcn32s_vgg16_voc", folder) == expected
 
 
 def test_summary_of_a_published_experiment():
