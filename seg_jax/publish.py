@@ -35,8 +35,9 @@ def export(
         if not folder.is_dir():
             raise checks.UserError(f"{source} is no run folder: say where to with --out FOLDER")
         out = folder / "release"
-    if loaded.name and not licence:
-        licence = catalogue.get(loaded.name).licence
+    entry = catalogue.get(loaded.name) if loaded.name else None
+    if entry and not licence:
+        licence = entry.licence
     record = folder / files.FILE
     text = card(
         loaded.experiment,
@@ -44,6 +45,7 @@ def export(
         files.load(record) if record.is_file() else None,
         licence=licence or "unknown",
         name=loaded.name,
+        origin=_origin(entry) if entry else "",
     )
     release.save(
         loaded,
@@ -53,6 +55,19 @@ def export(
         record=record.read_bytes() if record.is_file() else None,
     )
     return out
+
+
+def _origin(entry: catalogue.Entry) -> str:
+    """Say where published weights come from, for a card."""
+    leak = {
+        "no": "VOC 2012's val images were not trained on.",
+        "yes": "VOC 2012's val images were trained on: a score on them says nothing.",
+        "unknown": "Whether VOC 2012's val images were trained on is not known.",
+    }[entry.leak]
+    score = f" Published: {entry.score}." if entry.score else ""
+    return (
+        f"Converted from {entry.file} ({entry.host}), trained on {entry.trained_on}. {leak}{score}"
+    )
 
 
 def push(folder: Path, repo: str, *, private: bool = False, endpoint: str | None = None) -> str:

@@ -16,9 +16,9 @@ usage: python -m seg_jax weights VERB ...
   list                     published weights: what, where, under which terms, how they score
   import FILE --as NAME    take a file of published weights, checked and converted
   verify NAME              check imported weights; with --root, score them
-  export RUN         a folder with weights, configuration, record and card, for others to use
-  push FOLDER REPO   upload such a folder to the Hugging Face hub
-  pull REPO          download one from there
+  export RUN               a folder with weights, configuration, record and card, for others
+  push FOLDER REPO         upload such a folder to the Hugging Face hub
+  pull REPO                download one from there
 """
 
 

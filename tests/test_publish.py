@@ -6,6 +6,8 @@ way, since Xet's storage cannot be stood in for.
 
 import hub_stand_in
 import huggingface_hub.constants
+import jax
+import numpy as np
 import pytest
 from small_record import small_record
 from small_task import CLASSES, small_experiment, small_variables
@@ -127,3 +129,18 @@ def test_a_release_made_again_keeps_all(folder, tmp_path):
     assert pretrained.load(out).labels == LABELS
     assert release.licence_of(out) == "apache-2.0"
     assert 'license: "apache-2.0"' in (out / "card.md").read_text()
+
+
+def test_published_weights_say_where_they_come_from(test_data, tmp_path):
+    """Imported weights become a release: same arrays, VOC's label map, licence and leak flag."""
+    file = test_data / "weights" / "deeplabv3_mnv2_dm05_voc" / "deeplabv3.tflite"
+    out = publish.export(file, tmp_path / "release")
+    before, after = pretrained.load(file), pretrained.load(out)
+    assert after.name == before.name == "google_deeplabv3_mobilenetv2_dm05_voc"
+    assert after.experiment == before.experiment
+    assert after.labels.names[15] == "person"
+    pairs = zip(*map(jax.tree.leaves, (before.variables, after.variables)), strict=True)
+    assert all(np.asarray(a).tobytes() == b.tobytes() for a, b in pairs)
+    text = (out / "card.md").read_text()
+    assert 'license: "apache-2.0"' in text
+    assert "Converted from deeplabv3.tflite" in text and "val images" in text

@@ -2,6 +2,7 @@
 
 import json
 
+from seg_jax import protocols
 from seg_jax.data.label_map import LabelMap
 from seg_jax.experiment import Experiment
 from seg_jax.report.grid import Column, Grid
@@ -10,7 +11,13 @@ from seg_jax.results.record import Record
 
 
 def card(
-    experiment: Experiment, labels: LabelMap, record: Record | None, *, licence: str, name: str = ""
+    experiment: Experiment,
+    labels: LabelMap,
+    record: Record | None,
+    *,
+    licence: str,
+    name: str = "",
+    origin: str = "",
 ) -> str:
     """Return the card as Markdown; its head is what the Hugging Face hub reads.
 
@@ -20,18 +27,20 @@ def card(
       record: of the evaluation; None: there was none.
       licence: of the weights, an SPDX identifier or "unknown".
       name: of published weights in the catalogue; empty: they were trained here.
+      origin: of published weights, in words.
     """
     title = name or experiment.name
     head = {
         "library_name": "seg_jax",
         "pipeline_tag": "image-segmentation",
-        "license": licence.lower(),
+        "license": "other" if " " in licence else licence.lower(),  # the hub takes identifiers
         "tags": ["jax", "semantic-segmentation", experiment.family.lower().replace(" ", "-")],
     }
     sections = [
         "\n".join(["---", *(f"{key}: {json.dumps(item)}" for key, item in head.items()), "---"]),
         f"# {title}",
         f"{experiment.family}: {experiment.paper}.",
+        *([origin] if origin else []),
         _USE,
         "## Scores and run record",
         record_text(record) if record else "Not evaluated: the release holds no record.",
@@ -76,8 +85,9 @@ def _preprocessing(experiment: Experiment) -> str:
         ),
     )
     return (
-        f"(image - mean) / divisor of each channel in 0..255, then in the order {normalise.order}:"
-        f"\n\n{grid.as_markdown()}"
+        f"Presented to the network: {protocols.words(experiment.evaluation)}. Then (image - mean) "
+        "/ divisor of each channel in 0..255, and the channels in the order "
+        f"{normalise.order}:\n\n{grid.as_markdown()}"
     )
 
 

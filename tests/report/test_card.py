@@ -39,9 +39,14 @@ def test_scores_provenance_preprocessing_labels_and_licence_are_there():
     assert ["red", "100", "50"] in cells  # mean and divisor of the small experiment
     assert ["2", "bar &lt;b&gt;", "#ff8007"] in cells
     assert "mit: of the weights" in text
+    assert "whole image, sides padded to multiples of 16 px. Then (image - mean)" in text
 
 
 def test_without_a_record_the_card_says_so():
-    text = card(small_experiment(), LABELS, None, licence="unknown", name="theirs")
+    text = card(
+        small_experiment(), LABELS, None, licence="see their page", name="theirs", origin="By them."
+    )
+    assert 'license: "other"' in text
+    assert "\nBy them.\n" in text
     assert "# theirs\n" in text
     assert "Not evaluated" in text
