@@ -39,11 +39,7 @@ def import_tensors(
       UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
         kind how many, and the first twenty.
     """
-    if image_shape is None:
-        side = getattr(model, "legal_sizes", lambda side: (side,))(65)[-1]
-        image_shape = (1, side, side, 3)
-    image = np.zeros(image_shape, np.float32)
-    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
+    shapes = _shapes(model, image_shape)
     left_over, missing, different = set(tensors), [], []
 
     def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -63,17 +59,21 @@ def import_tensors(
         return np.asarray(tensor, leaf.dtype)
 
     variables = jax.tree.map_with_path(fill, shapes)
-    _complain(
-        type(model).__name__,
-        {
-            "missing in the weights": missing,
-            "unknown to the network": sorted(
-                name for name in left_over if not re.fullmatch(ignore, name)
-            ),
-            "of another shape": different,
-        },
-    )
+    problems = {
+        "missing in the weights": missing,
+        "unknown to the network": sorted(n for n in left_over if not re.fullmatch(ignore, n)),
+        "of another shape": different,
+    }
+    _complain(type(model).__name__, problems)
     return variables
+
+
+def _shapes(model: Any, image_shape: tuple[int, ...] | None) -> Any:
+    if image_shape is None:
+        side = getattr(model, "legal_sizes", lambda side: (side,))(65)[-1]
+        image_shape = (1, side, side, 3)
+    image = np.zeros(image_shape, np.float32)
+    return jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
 
 
 def _complain(network: str, problems: Mapping[str, list[str]]) -> None:

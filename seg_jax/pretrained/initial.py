@@ -97,18 +97,22 @@ def initialise(
             skipped.append(name)
         else:
             problems.append(f"{name} of the weights (not used)")
-    if problems:
-        raise checks.UserError(
-            f"{source.label} does not fit this network; {len(problems)} layers: "
-            f"{'; '.join(problems[:_LISTED])}{'; ...' * (len(problems) > _LISTED)}. Layers that "
-            "may differ are allowed with --train.init-allow, a regular expression for their names"
-        )
+    _complain(source, problems)
 
     def choose(path, leaf):
         layer, name = split_path(path)
         return np.asarray(taken[layer][name], leaf.dtype) if layer in taken else leaf
 
     return jax.tree.map_with_path(choose, variables), _report(source, lines, sorted(skipped))
+
+
+def _complain(source: Source, problems: list[str]) -> None:
+    if problems:
+        raise checks.UserError(
+            f"{source.label} does not fit this network; {len(problems)} layers: "
+            f"{'; '.join(problems[:_LISTED])}{'; ...' * (len(problems) > _LISTED)}. Layers that "
+            "may differ are allowed with --train.init-allow, a regular expression for their names"
+        )
 
 
 def _report(source: Source, lines: list[tuple[str, str]], skipped: list[str]) -> list[str]:
