@@ -120,12 +120,8 @@ def windows(
         return [Window(_padded(image, size, pad_value), region)]
     if evaluation.protocol == "squash":
         region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
-        # Pillow antialiases where it shrinks, as most programs that prepare pictures do. Along rows
-        # first: from version 13 on it chooses the order by the sizes, and with it the rounding.
-        rows_done = Image.fromarray(image).resize(
-            (size[1], image.shape[0]), Image.Resampling.BILINEAR
-        )
-        squashed = rows_done.resize(size[::-1], Image.Resampling.BILINEAR)
+        # Pillow antialiases where it shrinks, as most programs that prepare pictures do.
+        squashed = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
         return [Window(np.asarray(squashed), region)]
     if evaluation.protocol == "tile":
         return _tiles(image, size, margin)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from seg_jax import checks, inference, predict
 from seg_jax.experiment import EvalConfig, Experiment
@@ -132,16 +133,17 @@ def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: An
 
 
 def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
-    """Resize whole numbers [n h w 3] as Pillow's BILINEAR does rows and then columns, bit by bit.
+    """Resize whole numbers [n h w 3] as the Pillow that is installed does by BILINEAR, bit by bit.
 
     Pillow multiplies by weights of 22 bits behind the point and rounds to 8 bits after each pass.
     The weights' upper and lower halves are multiplied apart: all sums are whole numbers that a
     float32 holds, so that every runtime gets the same.
     """
-    for spec, old, new in (
+    passes = [
         ("nhwc,ow->nhoc", image.shape[2], size[1]),
         ("nhwc,oh->nowc", image.shape[1], size[0]),
-    ):
+    ]
+    for spec, old, new in passes if _along_rows_first(image.shape[1:3], size) else passes[::-1]:
         if old == new:
             continue
         weights = np.floor(_triangles(old, new) * 2**22 + 0.5)
@@ -153,6 +155,15 @@ def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
         total = total + jnp.floor(rest / np.float32(2**11)) + np.float32(2**10)
         image = jnp.floor(total / np.float32(2**11))
     return image
+
+
+def _along_rows_first(old: Size, new: Size) -> bool:
+    """Ask Pillow for the order of its passes: from version 13 on it depends on the sizes."""
+    noise = np.random.default_rng(0).integers(0, 256, old, np.uint8)
+    bilinear = Image.Resampling.BILINEAR
+    rows_first = Image.fromarray(noise).resize((new[1], old[0]), bilinear)
+    rows_first = rows_first.resize(new[::-1], bilinear)
+    return bool(np.all(np.equal(Image.fromarray(noise).resize(new[::-1], bilinear), rows_first)))
 
 
 def _triangles(size: int, new_size: int) -> np.ndarray:

@@ -67,13 +67,14 @@ def test_grey_networks_are_padded_with_their_mean(rng):
 
 @pytest.mark.parametrize(
     ("size", "new"),
-    [((90, 61), (40, 40)), ((20, 33), (47, 30)), ((375, 500), (257, 257)), ((7, 400), (7, 9))],
-)
+    [
+        ((90, 61), (40, 40)), ((20, 33), (47, 30)), ((375, 500), (257, 257)),
+        ((500, 375), (257, 257)), ((7, 400), (7, 9)),
+    ],
+)  # fmt: skip
 def test_pictures_are_resized_as_pillow_does(rng, size, new):
     image = pictures(rng, size, 1)
-    bilinear = Image.Resampling.BILINEAR
-    rows_done = Image.fromarray(image[0]).resize((new[1], size[0]), bilinear)
-    expected = np.asarray(rows_done.resize(new[::-1], bilinear))
+    expected = Image.fromarray(image[0]).resize(new[::-1], Image.Resampling.BILINEAR)
     found = single_pass._resized_as_pillow(image.astype(np.float32), new)
     np.testing.assert_array_equal(found[0], expected)
 
