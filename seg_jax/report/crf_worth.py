@@ -122,7 +122,7 @@ def markdown(measurements: Sequence[Measurement]) -> str:
 def _grid(found: Measurement) -> Grid:
     columns = (
         Column("dense CRF"), Column("normalised"), Column("implementation"),
-        Column("mIoU", number=True),
+        Column("mIoU", number=True), Column("pixel acc.", number=True),
         *(Column(f"trimap {px} px", number=True) for px in TRIMAP_PX),
         Column("boundary F1", number=True), Column("s a picture", number=True),
     )  # fmt: skip
@@ -136,6 +136,7 @@ def _grid(found: Measurement) -> Grid:
                 row.normalisation or NONE,
                 row.implementation or NONE,
                 percent(scores.mean_iou, digits=2),
+                percent(scores.pixel_accuracy, digits=2),
                 *(percent(trimap[px], digits=2) for px in TRIMAP_PX),
                 percent(scores.boundary_f1, digits=2),
                 NONE if row.seconds is None else f"{row.seconds:.2f}",

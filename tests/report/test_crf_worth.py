@@ -48,6 +48,7 @@ def test_every_cell_is_divided_from_the_counts(measurement):
     # 12 x 20 pixels moved by 3: 204 of them stay, 36 are missed and 36 added, of 1200.
     mean = 100 * (204 / 276 + (1200 - 276) / (1200 - 204)) / 2
     assert found["none"]["mIoU"] == f"{mean:.2f}"
+    assert found["none"]["pixel acc."] == "94.00"  # 72 wrong
     assert found["none"]["s a picture"] == "–"
     assert float(found["none"]["trimap 2 px"]) < mean
     refined = found["deeplab_v1_largefov"]
