@@ -161,4 +161,11 @@ def deeplab_v3plus_xception65_synthetic() -> Experiment:
         decoder=Decoder(norm=norm, width=width),
         backbone=Xception(output_stride=16, middle_units=1, norm=norm, width=width),
     )
-    return quick(family="DeepLab v3+", paper=PAPER, model=model, align_corners=True)
+    return quick(
+        family="DeepLab v3+",
+        paper=PAPER,
+        model=model,
+        align_corners=True,
+        steps=300,
+        base_lr=1e-2,
+    )

@@ -165,4 +165,4 @@ def segnet_basic_synthetic() -> Experiment:
     nothing of the maps above them but where their maxima were.
     """
     model = SegNetBasic(num_classes=21, norm=Norm(momentum=0.9), width=1 / 4)
-    return quick(family="SegNet", paper=PAPER, model=model)
+    return quick(family="SegNet", paper=PAPER, model=model, steps=250, base_lr=1e-2)
