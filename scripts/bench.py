@@ -176,13 +176,13 @@ def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
 
 
 def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each call, after two rounds to warm up."""
+    """Return the milliseconds of each call, after one round to warm up."""
     times = {name: [] for name in calls}
-    for number in range(rounds + 2):
+    for number in range(rounds + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if number >= 2:
+            if number >= 1:
                 times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
