@@ -72,7 +72,10 @@ EXPERIMENTS_MAY_IMPORT = {
 BARE = {"nn", "backbones", "models", "kernels", "losses", "metrics", "optim", "parallel", "step"}
 BARE_LIBRARIES = {"jax", "flax", "optax", "numpy", "scipy"}  # jax itself needs scipy
 # Imported only where it is installed and the machine is a CPU: `kernels.crf.choose`.
-BARE_EXCEPTIONS = {"kernels/crf/host_kernels.py": {"numba", "llvmlite"}}
+BARE_EXCEPTIONS = {
+    "kernels/crf/host_kernels.py": {"numba", "llvmlite"},
+    "kernels/crf/exact_host_kernels.py": {"numba", "llvmlite"},
+}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -48,11 +48,12 @@ def test_lists_hold_every_near_pair_and_leave_most_out():
     assert listed.mean() < 0.5
 
 
+@pytest.mark.parametrize("implementation", ["exact", "exact_host"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_exact_is_the_definition(setting):
+def test_exact_is_the_definition(setting, implementation):
     params = replace(SETTINGS[setting], normalisation="symmetric")
     dense = mean_field(UNARY, RGB, params, implementation="reference")
-    sparse = mean_field(UNARY, RGB, params, implementation="exact")
+    sparse = mean_field(UNARY, RGB, params, implementation=implementation)
     np.testing.assert_allclose(sparse, dense, atol=2e-4)
     assert (sparse.argmax(-1) == dense.argmax(-1)).all()
     assert (dense.argmax(-1) != UNARY.argmin(-1)).any(), "a CRF that changes nothing"
@@ -86,9 +87,10 @@ def test_spatial_kernel_is_the_dense_gaussian(rng):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("implementation", ["exact", "exact_host"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_exact_is_the_definition_on_nine_thousand_pixels(setting):
+def test_exact_is_the_definition_on_nine_thousand_pixels(setting, implementation):
     unary, rgb = scene(90, 100, 21)
     dense = mean_field(unary, rgb, SETTINGS[setting], implementation="reference")
-    sparse = mean_field(unary, rgb, SETTINGS[setting], implementation="exact")
+    sparse = mean_field(unary, rgb, SETTINGS[setting], implementation=implementation)
     np.testing.assert_allclose(sparse, dense, atol=2e-4)

@@ -1,5 +1,6 @@
 """The permutohedral lattices, `lattice` and `host`: values, capacity, traces, which one ran."""
 
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from seg_jax.kernels.crf import CrfParams, api, choose, host, lattice, mean_field
+from seg_jax.kernels.crf import CrfParams, api, choose, host, lattice, mean_field, on_host
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 
 SHORT = replace(SETTINGS["v1"], iterations=3)
@@ -106,10 +107,10 @@ def test_lattice_is_close_to_the_definition():
 
 
 def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr(host, "_MIN_ROWS", 1)
+    monkeypatch.setattr(on_host, "_MIN_PIXELS", 1)
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(host, "_threads", lambda cores=cores: cores)
+        monkeypatch.setattr(on_host, "_threads", lambda cores=cores: cores)
         results.append(np.asarray(mean_field(UNARY, RGB, SHORT, implementation="host")))
     np.testing.assert_array_equal(*results)
 
@@ -195,6 +196,16 @@ def test_the_chosen_one_runs(monkeypatch):
     assert [name.rsplit(".")[-1] for name in ran] == ["host", "lattice", "lattice"]
 
 
-def test_host_refuses_a_trace():
-    with pytest.raises(ValueError, match="use implementation='lattice'"):
-        jax.jit(lambda u: mean_field(u, RGB, CrfParams(), implementation="host"))(UNARY)
+@pytest.mark.parametrize("implementation, instead", [("host", "lattice"), ("exact_host", "exact")])
+def test_host_refuses_a_trace(implementation, instead):
+    with pytest.raises(ValueError, match=f"use implementation='{instead}'"):
+        jax.jit(lambda u: mean_field(u, RGB, CrfParams(), implementation=implementation))(UNARY)
+
+
+def test_without_numba_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.host")
+    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.host_kernels")
+    monkeypatch.delattr("seg_jax.kernels.crf.host_kernels")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install numba"):
+        mean_field(UNARY, RGB, implementation="host")

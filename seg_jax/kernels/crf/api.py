@@ -1,5 +1,6 @@
 """`mean_field`: checks, the choice of an implementation, batches."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
 
 # Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
-IMPLEMENTATIONS = ("host", "lattice", "exact", "exact_pallas", "reference")
+IMPLEMENTATIONS = ("host", "lattice", "exact", "exact_host", "exact_pallas", "reference")
 
 
 def mean_field(
@@ -41,6 +42,7 @@ def mean_field(
     Raises:
         ValueError: shapes, types or ranges do not fit; non-finite unaries (where values are known).
         NotImplementedError: the named implementation is not for this platform.
+        ModuleNotFoundError: it needs Numba, and that is not installed.
     """
     params = params if params is not None else CrfParams()
     _check(unary, rgb, params)
@@ -48,7 +50,7 @@ def mean_field(
     if implementation is None:
         implementation = choose(platform=jax.default_backend(), traced=traced)
     one_of(IMPLEMENTATIONS, implementation=implementation)
-    run = import_module(f"seg_jax.kernels.crf.{implementation}").mean_field
+    run = _load(implementation)
     single = unary.ndim == 3
     unary, rgb = (unary[None], rgb[None]) if single else (unary, rgb)
     q = run(unary.astype(np.float32), rgb, _constant_widths(params))
@@ -61,13 +63,22 @@ def choose(*, platform: str, traced: bool) -> str:
     Always the permutohedral lattice, which published figures were made with: on a CPU, outside of
     `jit`, `grad` and `vmap`, and where Numba is installed, "host"; else "lattice". Both give the
     same probabilities, so where a picture is computed does not change its labels. "exact",
-    "exact_pallas" and "reference" give slightly other ones and are never chosen for you. The
-    picture's size does not enter: at 40 x 52 "host" and "lattice" take the same time on a CPU, and
-    above it "host" takes less.
+    "exact_host", "exact_pallas" and "reference" give slightly other ones and are never chosen for
+    you. The picture's size does not enter: at 40 x 52 "host" and "lattice" take the same time on a
+    CPU, and above it "host" takes less.
     """
     if platform == "cpu" and not traced and find_spec("numba") is not None:
         return "host"
     return "lattice"
+
+
+def _load(implementation: str) -> Callable[..., jax.Array]:
+    try:
+        return import_module(f"seg_jax.kernels.crf.{implementation}").mean_field
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"implementation={implementation!r} of the CRF: {error}: pip install numba"
+        ) from error
 
 
 def _constant_widths(params: CrfParams) -> CrfParams:

@@ -7,26 +7,12 @@ memory; the splat is transposed (a sum for every vertex), so that threads never 
 row; the normalisation is folded into the weights.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from seg_jax.kernels.crf import host_kernels, on_host
+from seg_jax.kernels.crf.on_host import Chunks
 from seg_jax.kernels.crf.params import CrfParams, Normalisation
-from seg_jax.kernels.crf.update import EPSILON
-
-try:
-    from seg_jax.kernels.crf import host_kernels
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"implementation='host' of the CRF needs Numba ({error}): pip install numba"
-    ) from error
-
-_VECTOR = 8  # classes are padded to a multiple of it
-_MIN_ROWS = 4096  # fewer are done before a thread has begun
-_PADDING = 1e9  # energy of a padded class: its probability is exactly 0
 
 
 def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
@@ -34,53 +20,14 @@ def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
 
     Raises:
         ValueError: inside jit, grad or vmap, where the values are not known.
-        ModuleNotFoundError: Numba is not installed.
     """
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params))):
-        raise ValueError(
-            "implementation='host' needs values, and was called inside jit, grad or vmap; "
-            "use implementation='lattice', which is the same filter"
-        )
-    unary, rgb = np.asarray(unary), np.asarray(rgb)
-    threads = _threads()
-    with ThreadPoolExecutor(threads) as pool:
-        run = _Chunks(pool, threads)
-        return jnp.asarray(
-            np.stack([_one(*pair, params, run) for pair in zip(unary, rgb, strict=True)])
-        )
-
-
-def _threads() -> int:
-    """Return the number of cores that this process may use, where the system says it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-class _Chunks:
-    """Runs a kernel whose first arguments are `begin, end` over [0, size) on all threads."""
-
-    def __init__(self, pool: ThreadPoolExecutor, threads: int):
-        self.pool, self.threads = pool, threads
-
-    def __call__(self, kernel, size: int, *arguments):
-        if self.threads == 1 or size < _MIN_ROWS:
-            return [kernel(0, size, *arguments)]
-        # More chunks than threads: a core that others use as well does not hold everybody up.
-        bounds = np.linspace(0, size, 4 * self.threads + 1).astype(np.int64)
-        tasks = [
-            self.pool.submit(kernel, begin, end, *arguments)
-            for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
-        ]
-        return [task.result() for task in tasks]
-
-    def each(self, function, items):
-        """Return function(item) of all items."""
-        return list(self.pool.map(function, items))
+    return on_host.mean_field(_one, unary, rgb, params, name="host", instead="lattice")
 
 
 class _Lattice:
     """The vertices that the features, float32 [m d], touch, and the passes between them."""
 
-    def __init__(self, feature: np.ndarray, run: _Chunks):
+    def __init__(self, feature: np.ndarray, run: Chunks):
         self.run, (self.pixels, d) = run, feature.shape
         keys = np.empty((self.pixels, d + 1), np.int64)
         self.weight = np.empty(keys.shape, np.float32)
@@ -103,15 +50,9 @@ class _Lattice:
         sums = np.empty((self.pixels, 1), np.float32)
         rows = self.filter(np.ones_like(sums))
         self.run(host_kernels.passes(1).gather, self.pixels, self.index, self.weight, rows, sums)
-        sums = sums[:, 0] + np.float32(EPSILON)
-        root = 1 / np.sqrt(sums)
-        before, after = {
-            "after": (None, 1 / sums),
-            "before": (1 / sums, np.ones_like(sums)),
-            "symmetric": (root, root),
-            # The released code's constant, which the sums cancel elsewhere.
-            "none": (None, np.full_like(sums, 1 / (1 + 0.5 ** (self.index.shape[1] - 1)))),
-        }[how]
+        # The released code's constant, which the sums cancel elsewhere.
+        constant = 1 / (1 + 0.5 ** (self.index.shape[1] - 1))
+        before, after = on_host.factors(sums[:, 0], how, constant)
         if before is not None:
             self.splat_weight *= before[self.pixel]
         self.slice_weight = self.weight * (np.float32(weight) * after)[:, None]
@@ -126,40 +67,15 @@ class _Lattice:
         return rows
 
 
-def _one(unary: np.ndarray, rgb: np.ndarray, params: CrfParams, run: _Chunks) -> np.ndarray:
-    height, width, classes = unary.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    position = np.stack([x, y], axis=-1).reshape(-1, 2)
-    colour = rgb.reshape(-1, 3).astype(np.float32) / np.float32(params.bilateral_rgb)
-    bilateral = np.concatenate([position / np.float32(params.bilateral_px), colour], axis=1)
+def _one(unary: np.ndarray, rgb: np.ndarray, params: CrfParams, run: Chunks) -> np.ndarray:
+    bilateral, position = on_host.features(rgb, params)
     lattices = [_Lattice(f, run) for f in (bilateral, position / np.float32(params.spatial_px))]
-    mu = np.asarray(params.compatibility, np.float32)
-    scale = float(mu) if mu.ndim == 0 else 1.0
-    for lattice, weight in zip(
-        lattices, (params.bilateral_weight, params.spatial_weight), strict=True
-    ):
-        lattice.normalise(params.normalisation, scale * float(weight))
-    padded = -(-classes // _VECTOR) * _VECTOR
-    kernels = host_kernels.passes(padded)
-    energy = np.full((height * width, padded), _PADDING, np.float32)
-    energy[:, :classes] = unary.reshape(-1, classes)
-    message, q = np.zeros_like(energy), np.empty_like(energy)
-    run(kernels.softmax, len(q), energy, message, q)
-    for _ in range(params.iterations):
-        rows = [lattice.filter(q) for lattice in lattices]
-        run(
-            kernels.gather_two,
-            len(q),
-            *(
-                part
-                for lattice, values in zip(lattices, rows, strict=True)
-                for part in (lattice.index, lattice.slice_weight, values)
-            ),
-            message,
-        )
-        if mu.ndim == 1:
-            message[:, :classes] *= mu
-        elif mu.ndim == 2:
-            message[:, :classes] = -message[:, :classes] @ mu.T
-        run(kernels.softmax, len(q), energy, message, q)
-    return q[:, :classes].reshape(unary.shape)
+    for lattice, weight in zip(lattices, on_host.weights(params), strict=True):
+        lattice.normalise(params.normalisation, weight)
+
+    def send(q, message):
+        parts = [(each.index, each.slice_weight, each.filter(q)) for each in lattices]
+        gather = host_kernels.passes(q.shape[1]).gather_two
+        run(gather, len(q), *parts[0], *parts[1], message)
+
+    return on_host.update(unary, send, params, run)
