@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from scipy.ndimage import correlate1d
 
 from seg_jax.kernels.crf import exact_host_kernels as kernels
 from seg_jax.kernels.crf import on_host
@@ -20,6 +21,7 @@ from seg_jax.kernels.crf.params import CrfParams, Normalisation
 # Standard deviations. At the 4 of `exact`, whose larger tiles happen to hold many pairs beyond,
 # a photograph's probability moved by 4e-4; at 4.5 by 6e-5.
 RADIUS = 4.5
+_SPATIAL_RADIUS = 6.0  # a weight beyond is less than half a unit in the last place of the peak
 
 # Probabilities count as 0 where all of them together move no kernel's message, in units of energy,
 # by more than this in one iteration: most classes are nowhere, and most leaves see one or two.
@@ -41,7 +43,7 @@ def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
 def _one(unary: np.ndarray, rgb: np.ndarray, params: CrfParams, run: Chunks) -> np.ndarray:
     height, width, classes = unary.shape
     feature, _ = on_host.features(rgb, params)
-    filters = [_Near(feature, run), separable(height, width, params.spatial_px)]
+    filters = [_Near(feature, run), _separable(height, width, params.spatial_px, run)]
     terms = [
         _Term(each, height * width, weight, params.normalisation)
         for each, weight in zip(filters, on_host.weights(params), strict=True)
@@ -69,11 +71,12 @@ class _Term:
         """Add the message of q, float32 [m k], to the first columns of `message`."""
         if self.before is not None:
             q = q * self.before[:, None]
-        # What is set to 0 is at most a row's sum of the kernel times the largest of these values.
-        q = np.where(self.gain * q < NEGLIGIBLE, np.float32(0), q)
-        classes = np.flatnonzero(q.any(axis=0))
+        # What is left out is at most a row's sum of the kernel times the largest of these values.
+        classes = np.flatnonzero(self.gain * q.max(axis=0) >= NEGLIGIBLE)
         if classes.size:
-            message[:, classes] += self.after[:, None] * self.kernel(q[:, classes])
+            q = q[:, classes]
+            q[self.gain * q < NEGLIGIBLE] = 0
+            message[:, classes] += self.after[:, None] * self.kernel(q)
 
 
 class _Near:
@@ -108,18 +111,19 @@ class _Near:
         return result
 
 
-def separable(height: int, width: int, px: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the spatial Gaussian of width `px` over all pixels, q [h*w k] -> [h*w k]."""
+def _separable(
+    height: int, width: int, px: float, run: Chunks
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the spatial Gaussian of width `px`, q float32 [h*w k] -> K q [h*w k]."""
+    reach = int(np.ceil(_SPATIAL_RADIUS * float(px)))
+    weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / float(px)))
 
-    def table(size):
-        x = np.arange(size, dtype=np.float32) / np.float32(px)
-        return np.exp(-0.5 * np.square(x[:, None] - x))
-
-    rows, columns = table(height), table(width)
+    def blur(plane):
+        for axis in range(2):
+            plane = correlate1d(plane, weights, axis, mode="constant")
+        return plane.reshape(-1)
 
     def apply(q):
-        # Class by class: large products.
-        planes = rows @ np.ascontiguousarray(q.T).reshape(-1, height, width)
-        return (planes.reshape(-1, width) @ columns).reshape(-1, height * width).T
+        return np.stack(run.each(blur, np.ascontiguousarray(q.T).reshape(-1, height, width)), 1)
 
     return apply
