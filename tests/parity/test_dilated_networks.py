@@ -26,12 +26,16 @@ def check_evaluation(record, name, reference, pair, sizes, prefix=""):
         record(name, reference, f"{prefix}evaluation logits {size[0]}x{size[1]}", error)
 
 
-def check_training(record, name, reference, pair, size, heads=(("out", 1.0),), suffix=""):
+def check_training(
+    record, name, reference, pair, size, heads=(("out", 1.0),), suffix="", forward_dtype="float32"
+):
     module, model, import_state = pair
     for layer in module.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    errors = parity.training_errors(module, model, import_state, size, heads=heads, n=3)
+    errors = parity.training_errors(
+        module, model, import_state, size, heads=heads, n=3, forward_dtype=forward_dtype
+    )
     for what, error in errors.items():
         record(name, reference, f"{what} {size[0]}x{size[1]}{suffix}", error)
 
@@ -78,7 +82,11 @@ def test_torchvision_evaluation(family, depth, parity_record):
 def test_torchvision_training(family, depth, parity_record):
     reference = f"torchvision {family}_resnet{depth}"
     pair = TORCHVISION[family](depth)
-    check_training(parity_record, PARTS[family].format(depth), reference, pair, SMALL, AUX)
+    # In float32 a hundred norms of the batch amplify the rounding of either side to 2e-4 to 5e-4 of
+    # the logits; after fifty it is 5e-5 to 8e-5.
+    forward_dtype = "float64" if depth == 101 else "float32"
+    name = PARTS[family].format(depth)
+    check_training(parity_record, name, reference, pair, SMALL, AUX, forward_dtype=forward_dtype)
 
 
 def paper_deeplab(depth, output_stride=16, stem="7x7", grid=(1, 2, 4), width=1.0, cascade=0):

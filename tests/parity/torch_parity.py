@@ -73,12 +73,14 @@ def evaluation_error(module, model, variables, size, head="out"):
     return relative_error(actual, expected)
 
 
-def training_errors(module, model, import_state, size, *, heads, n=2, cancelled=""):
+def training_errors(
+    module, model, import_state, size, *, heads, n=2, cancelled="", forward_dtype="float32"
+):
     """Relative errors of a training step's logits, running statistics and gradients.
 
-    Logits and statistics in float32. Gradients in float64: they jump where a ReLU or a maximum
-    changes sides, and after fifty layers float32's rounding moves some activation across zero in
-    one of two correct implementations. (The shared weights are float32 numbers in both.)
+    Logits and statistics in `forward_dtype`, gradients in float64: they jump where a ReLU or a
+    maximum changes sides, and after fifty layers float32's rounding moves some activation across
+    zero in one of two correct implementations. (The shared weights are float32 numbers in both.)
 
     Args:
       module: torch network, without dropout.
@@ -89,6 +91,7 @@ def training_errors(module, model, import_state, size, *, heads, n=2, cancelled=
       n: images.
       cancelled: regular expression for the names of parameters without influence, as a bias before
         a norm of the batch: their gradient is rounding, and has to be that small.
+      forward_dtype: "float64" where norms of the batch amplify rounding over too many layers.
 
     Returns:
       {"training logits": of all heads, "running statistics": of all norms, "gradients (float64)":
@@ -98,25 +101,14 @@ def training_errors(module, model, import_state, size, *, heads, n=2, cancelled=
     image, label = image_of(size, n=n), label_of([side - 2 * margin for side in size], n=n)
     before = {name: tensor.copy() for name, tensor in state_of(module).items()}
     variables = import_state(before)
-
-    def forward(variables, image):
-        return model.apply(variables, image, train=True, mutable=["batch_stats"])
-
-    def loss(params, statistics, image):
-        outputs, _ = forward({"params": params, "batch_stats": statistics}, image)
-        return sum(weight * _cross_entropy(outputs[head], label) for head, weight in heads)
-
-    counts = _count_values(module)
-    module.train()
-    expected = _outputs(module(nchw(image)))
-    outputs, changed = jax.jit(forward)(variables, image)
-    after = _with_biased_variances(before, state_of(module), counts)
-    errors = {
-        "training logits": max(relative_error(outputs[h], nhwc(expected[h])) for h, _ in heads),
-    }
-    if counts:
-        statistics = import_state(after)["batch_stats"]
-        errors["running statistics"] = _worst(changed["batch_stats"], statistics)
+    module.train().to(getattr(torch, forward_dtype))
+    values = jax.tree.map(lambda leaf: np.asarray(leaf, forward_dtype), variables)
+    heads_of_loss = [head for head, _ in heads]
+    errors = _forward_errors(
+        module, model, import_state, values, image.astype(forward_dtype), heads_of_loss
+    )
+    if forward_dtype != "float32":
+        errors = {f"{what} ({forward_dtype})": error for what, error in errors.items()}
 
     module.double()
     expected = _outputs(module(nchw(image).double()))
@@ -124,11 +116,33 @@ def training_errors(module, model, import_state, size, *, heads, n=2, cancelled=
     criterion = torch.nn.functional.cross_entropy
     sum(w * criterion(expected[h], truth, ignore_index=IGNORE) for h, w in heads).backward()
     expected = import_state({**before, **{k: p.grad.numpy() for k, p in module.named_parameters()}})
+
+    def loss(params, statistics, image):
+        variables = {"params": params, "batch_stats": statistics}
+        outputs, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        return sum(weight * _cross_entropy(outputs[head], label) for head, weight in heads)
+
     with jax.enable_x64(True):
         wide = jax.tree.map(np.float64, variables)
         statistics = wide.get("batch_stats", {})
         actual = jax.jit(jax.grad(loss))(wide["params"], statistics, np.float64(image))
     return {**errors, "gradients (float64)": _worst(actual, expected["params"], cancelled)}
+
+
+def _forward_errors(module, model, import_state, variables, image, heads):
+    """Errors of one training-mode pass: the logits of all heads, the statistics after it."""
+    counts = _count_values(module)
+    before = {name: tensor.copy() for name, tensor in state_of(module).items()}
+    expected = _outputs(module(nchw(image)))
+    forward = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))
+    with jax.enable_x64(image.dtype == np.float64):
+        outputs, changed = forward(variables, image)
+    errors = {"training logits": max(relative_error(outputs[h], nhwc(expected[h])) for h in heads)}
+    if counts:
+        after = _with_biased_variances(before, state_of(module), counts)
+        statistics = import_state(after)["batch_stats"]
+        errors["running statistics"] = _worst(changed["batch_stats"], statistics)
+    return errors
 
 
 def _cross_entropy(logits, label):
