@@ -25,7 +25,7 @@ from seg_jax.nn import lowering
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One convolution of a square image: "same" padding, or none where it is transposed."""
+    """One convolution of a square image: "same" padding, none where "valid" or transposed."""
 
     name: str
     side: int  # pixels
@@ -33,12 +33,12 @@ class Case:
     kernel: int = 3
     rate: int = 1
     stride: int = 1
-    kind: Literal["conv", "depthwise", "transposed"] = "conv"
+    kind: Literal["conv", "valid", "depthwise", "transposed"] = "conv"
 
     @property
     def pad(self) -> int:
         """Pixels on each side."""
-        return 0 if self.kind == "transposed" else self.rate * (self.kernel - 1) // 2
+        return 0 if self.kind in ("valid", "transposed") else self.rate * (self.kernel - 1) // 2
 
     def arrays(self, batch: int, dtype: str) -> tuple[jax.Array, jax.Array]:
         """Return a random image and kernel."""
@@ -63,6 +63,7 @@ class Case:
             else:
                 found = {"xla": lowering.conv_xla, "taps": lowering.conv_taps}
                 found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
+                found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
                 size, kernel = (self.side,) * 2, (self.kernel,) * 2
                 chosen = lowering.choose_conv(size, kernel, geometry)
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
@@ -86,6 +87,11 @@ CASES = (
     Case("3x3 2048->256 rate 12", 65, (2048, 256), rate=12),
     Case("3x3 2048->256 rate 24", 65, (2048, 256), rate=24),
     Case("3x3 512->1024 rate 12", 41, (512, 1024), rate=12),
+    Case("3x3 128->128 valid", 282, (128, 128), kind="valid"),
+    Case("3x3 512->512 valid", 54, (512, 512), kind="valid"),
+    Case("3x3 256->256 valid", 20, (256, 256), kind="valid"),
+    Case("7x7 512->4096 valid", 11, (512, 4096), kernel=7, kind="valid"),
+    Case("7x7 256->21", 32, (256, 21), kernel=7),
     Case("depthwise 3x3 728", 33, (728, 728), kind="depthwise"),
     Case("depthwise 3x3 728 rate 2", 33, (728, 728), rate=2, kind="depthwise"),
     Case("depthwise 3x3 128 stride 2", 129, (128, 128), stride=2, kind="depthwise"),

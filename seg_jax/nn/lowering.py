@@ -24,7 +24,7 @@ _CHOICES = ("auto", "xla")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
 
 # XLA:CPU's convolution is up to 1.6 times faster than one matrix product a tap where every tap sees
-# the image; the products win once this share of their work is left.
+# the image; the products win once this share of their work is left, here or in the gradient.
 TAPS_BELOW = 0.8
 
 
@@ -71,6 +71,13 @@ class Geometry:
         read = [sum(s.count for s in spans) for spans in self.spans(size, kernel)]
         return math.prod(read) / math.prod(self.output_size(size, kernel) + kernel)
 
+    def transposed(self, kernel: Pair) -> "Geometry":
+        """Return the convolution of stride 1 that is this one's gradient (of stride 1 as well)."""
+        reach = [(k - 1) * r for k, r in zip(kernel, self.rate, strict=True)]
+        (top, bottom), (left, right) = self.padding
+        v, h = reach
+        return Geometry((1, 1), self.rate, ((v - top, v - bottom), (h - left, h - right)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -105,9 +112,25 @@ def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
         return conv_xla
     if kernel_size == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return conv_matmul
-    if kernel_size == (3, 3) and geometry.inside_share(size, kernel_size) < TAPS_BELOW:
+    if min(kernel_size) >= 3 and _read_share(size, kernel_size, geometry) < TAPS_BELOW:
         return conv_taps
+    if geometry.padding == ((0, 0), (0, 0)):
+        return conv_padded
     return conv_xla
+
+
+def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
+    """Return the lower share of products that read no padding: of the convolution, its gradient.
+
+    A 7x7 kernel without padding reads nothing else, but its gradient at an image of 11x11 lies in
+    a frame of zeros of 6 pixels, which XLA:CPU multiplies: 15 times slower than taps.
+    """
+    share = geometry.inside_share(size, kernel_size)
+    if geometry.stride != (1, 1):
+        return share
+    gradient = geometry.transposed(kernel_size)
+    outputs = geometry.output_size(size, kernel_size)
+    return min(share, gradient.inside_share(outputs, kernel_size))
 
 
 def choose_depthwise() -> Lowering:
@@ -142,6 +165,17 @@ def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) ->
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def conv_padded(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A convolution without padding, as one of a row of zeros more whose output is dropped.
+
+    XLA:CPU has a way for padded images that is 2.5 to 3.5 times faster, forward and backward.
+    """
+    height, _ = geometry.output_size(x.shape[1:3], kernel.shape[:2])
+    (_, bottom), columns = geometry.padding
+    padding = ((geometry.padding[0][0], bottom + geometry.stride[0]), columns)
+    return conv_xla(x, kernel, dataclasses.replace(geometry, padding=padding))[:, :height]
 
 
 def conv_matmul(x: Array, kernel: Array, geometry: Geometry) -> Array:

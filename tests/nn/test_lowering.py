@@ -76,6 +76,21 @@ def test_taps_over_what_is_inside(rng, kernel_size, g):
     assert_same(lambda x, k: lowering.conv_taps(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
 
 
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((3, 3), geometry()),
+        ((4, 2), geometry(stride=(2, 3), rate=(2, 1))),
+        ((11, 9), geometry()),  # one output
+    ],
+)
+def test_a_row_of_padding_more(rng, kernel_size, g):
+    x, kernel = normal(rng, 2, 11, 9, 3), normal(rng, *kernel_size, 3, 4)
+    assert_same(
+        lambda x, k: lowering.conv_padded(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
+    )
+
+
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize(
     "kernel_size, g",
@@ -170,6 +185,18 @@ def test_share_of_work_inside_the_image(rate, taps):
     assert 9 * share == pytest.approx(taps, abs=0.05)
 
 
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((2, 0), (5, 7))])
+def test_the_gradients_geometry(rng, padding):
+    """The gradient is the convolution with the kernel turned round and its channels exchanged."""
+    g = geometry(rate=(2, 1), padding=padding)
+    x, kernel = normal(rng, 1, 9, 8, 2), normal(rng, 3, 4, 2, 3)
+    y, back = jax.vjp(lambda x: lax_conv(x, kernel, g), x)
+    cotangent = normal(rng, *y.shape)
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    ours = lax_conv(cotangent, turned, g.transposed((3, 4)))
+    np.testing.assert_allclose(ours, back(cotangent)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_the_platform_and_the_geometry_choose(monkeypatch):
     choose = lowering.choose_conv
     assert choose((9, 9), (1, 1), geometry((2, 2))) is lowering.conv_matmul
@@ -177,6 +204,10 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_taps
     assert choose((129, 129), (3, 3), same(12)) is lowering.conv_xla
     assert choose((65, 65), (3, 3), same(1)) is lowering.conv_xla
+    assert choose((65, 65), (3, 3), geometry()) is lowering.conv_padded
+    assert choose((11, 11), (7, 7), geometry()) is lowering.conv_taps  # because of its gradient
+    assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_padded
+    assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_xla
     assert lowering.choose_depthwise() is lowering.depthwise_shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
     assert lowering.choose_separable() is lowering.separable_batched
