@@ -97,40 +97,78 @@ def load(path: Path) -> tuple[Measurement, ...]:
 
 
 def save(path: Path, new: Measurement) -> None:
-    """Write a measurement; it replaces an earlier one of these weights on so many pictures."""
-    key = (new.weights, new.pictures)
-    kept = [old for old in load(path) if (old.weights, old.pictures) != key]
+    """Add a measurement; it replaces earlier ones whose CRFs it has all measured again."""
+
+    def is_superseded(old):
+        return _subject(old) == _subject(new) and {*map(_name, old.rows)} <= {*map(_name, new.rows)}
+
+    kept = [old for old in load(path) if not is_superseded(old)]
     lines = [json.dumps(schema.plain(found), ensure_ascii=False) for found in [*kept, new]]
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
+def _subject(found: Measurement) -> tuple:
+    """Return what has to be the same in two measurements for one table to hold both."""
+    return found.weights, found.cutting, found.data, found.pictures, found.classes
+
+
+def _name(row: Row) -> tuple[str, str, str]:
+    return row.crf, row.normalisation, row.implementation
+
+
 def markdown(measurements: Sequence[Measurement]) -> str:
-    """Return a table of every measurement, with what it was measured on below it."""
+    """Return a table of the measurements of each network and split, with their origin below it.
+
+    Raises:
+      ValueError: two of them refined different probabilities: without a CRF they score differently.
+    """
     parts = []
-    for found in measurements:
-        kind, cores = found.device["kind"], found.device["cores"]
-        revision = (found.revision or "no checkout")[:10] + ("+" if found.dirty else "")
+    for subject in dict.fromkeys(map(_subject, measurements)):
+        group = [found for found in measurements if _subject(found) == subject]
+        origins = "; ".join(map(_origin, group))
         parts += [
-            _grid(found).as_markdown(),
-            f"{found.weights} ({found.cutting}) on {found.pictures} pictures of "
-            f"{found.data.description}. In percent; s a picture: median, the CRF alone, on {cores} "
-            f"{kind} cores that other work shared. {found.date[:10]}, {revision}.",
+            _grid(_joined(group), subject[-1]).as_markdown(),
+            f"{group[0].weights} ({group[0].cutting}) on {group[0].pictures} pictures of "
+            f"{group[0].data.description}. In percent; s a picture: median, the CRF alone, on "
+            f"cores that other work shared. {origins}.",
         ]
     return "\n\n".join(parts)
 
 
-def _grid(found: Measurement) -> Grid:
+def _origin(found: Measurement) -> str:
+    revision = (found.revision or "no checkout")[:10] + ("+" if found.dirty else "")
+    crfs = ", ".join(dict.fromkeys(row.implementation for row in found.rows if row.crf))
+    cores = f"{found.device['cores']} {found.device['kind']} cores"
+    return f"{crfs}: {cores}, {found.date[:10]}, {revision}"
+
+
+def _joined(group: Sequence[Measurement]) -> list[Row]:
+    """Return the rows of all, the one without a CRF once; of a CRF measured twice, the last."""
+    rows: dict[tuple, Row] = {}
+    for found in group:
+        for row in found.rows:
+            if not row.crf and row.counts != rows.setdefault(_name(row), row).counts:
+                raise ValueError(
+                    f"{found.weights} on {found.pictures} pictures: the measurements do not agree "
+                    "on the scores without a CRF, so their probabilities differ; measure all of "
+                    "the CRFs in one run of scripts/measure_crf.py"
+                )
+            rows[_name(row)] = row
+    return list(rows.values())
+
+
+def _grid(rows: Sequence[Row], classes: tuple[str, ...]) -> Grid:
     columns = (
         Column("dense CRF"), Column("normalised"), Column("implementation"),
         Column("mIoU", number=True), Column("pixel acc.", number=True),
         *(Column(f"trimap {px} px", number=True) for px in TRIMAP_PX),
         Column("boundary F1", number=True), Column("s a picture", number=True),
     )  # fmt: skip
-    rows = []
-    for row in found.rows:
-        scores = row.scores(len(found.classes))
+    lines = []
+    for row in rows:
+        scores = row.scores(len(classes))
         trimap = dict(zip(scores.trimap_px, scores.trimap_iou, strict=True))
-        rows.append(
+        lines.append(
             (
                 row.crf or "none",
                 row.normalisation or NONE,
@@ -142,4 +180,4 @@ def _grid(found: Measurement) -> Grid:
                 NONE if row.seconds is None else f"{row.seconds:.2f}",
             )
         )
-    return Grid(columns, tuple(rows))
+    return Grid(columns, tuple(lines))

@@ -74,6 +74,27 @@ def test_a_file_keeps_what_it_is_given_and_replaces_what_is_measured_again(measu
         crf_worth.load(path)
 
 
+def test_measurements_of_the_same_probabilities_share_a_table(measurement, tmp_path):
+    none, host = measurement.rows
+    exact = dataclasses.replace(host, implementation="exact", seconds=9.0)
+    later = dataclasses.replace(measurement, rows=(none, exact), date="2030-01-01")
+    path = tmp_path / "worth.json"
+    for one in (measurement, later):
+        crf_worth.save(path, one)
+    assert crf_worth.load(path) == (measurement, later)  # another CRF does not replace the first
+    text = crf_worth.markdown(crf_worth.load(path))
+    rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["none", "–", "–"],
+        ["deeplab_v1_largefov", "after", "host"],
+        ["deeplab_v1_largefov", "after", "exact"],
+    ]
+    assert "2030-01-01" in text and measurement.date[:10] in text
+    other = dataclasses.replace(later, rows=(dataclasses.replace(none, counts=host.counts), exact))
+    with pytest.raises(ValueError, match="do not agree on the scores without a CRF"):
+        crf_worth.markdown([measurement, other])
+
+
 def test_readme_is_as_generated():
     text = README.read_text(encoding="utf-8")
     again = table.write_section(text, crf_worth.MARKERS, crf_worth.markdown(crf_worth.committed()))
