@@ -14,7 +14,8 @@ are compiled, and in bfloat16 its step runs under autocast.
 Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
 the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
 what a call needs at its peak beside weights and input. A step is counted as three forward passes.
-With --layers, of every row above 1 the convolutions that cost the most beside PyTorch's are named.
+With --layers, of every row above 1 the convolutions that cost the most beside PyTorch's are named,
+and what all of them take.
 
 Needs PyTorch and torchvision beside the project: .venv-parity, made by scripts/test_parity.sh.
 """
@@ -268,7 +269,7 @@ def table(record: Mapping[str, Any]) -> str:
     if slow:
         lines += [
             "",
-            "Above 1, the layers that stand in the way (ours / PyTorch, one of them):",
+            "Above 1, the layers that stand in the way, each timed by itself (ours / PyTorch):",
             "",
         ]
     lines += [f"* {r['network']}, {r['job']}: {'; '.join(r['costly_layers'])}" for r in slow]

@@ -1,4 +1,4 @@
-"""Which convolutions of a network stand in the way: each by itself, ours beside PyTorch's."""
+"""What stands in a network's way: each convolution by itself, ours beside PyTorch's."""
 
 import collections
 import functools
@@ -16,7 +16,8 @@ from seg_jax.nn import lowering
 def costly_layers(
     module: torch.nn.Module, kind: str, images: int, size: tuple[int, int], *, rounds: int
 ) -> list[str]:
-    """Name the convolutions of a network that take the most time more than PyTorch's do.
+    """Name the convolutions of a network that take the most time more than PyTorch's do, then the
+    time of all: what a network loses beyond that, it loses between its convolutions.
 
     Args:
       module: PyTorch's network.
@@ -27,10 +28,12 @@ def costly_layers(
     """
     shapes = _convolutions(module.eval(), size)
     excess = []
+    total = {"ours": 0.0, "torch": 0.0}
     for (side, conv), count in shapes.items():
         calls = _layer_calls(side, conv, images, kind)
         times = medians(calls, rounds)
         ours, theirs = times["ours"], times["torch"]
+        total = {key: total[key] + count * times[key] for key in total}
         c_in, c_out, kernel, stride, _, rate, groups = conv
         text = (
             f"{count} x {kernel[0]}x{kernel[1]} {c_in}->{c_out} at {side[0]}x{side[1]}"
@@ -39,7 +42,8 @@ def costly_layers(
             f"{ours:.1f} / {theirs:.1f} ms"
         )
         excess.append((count * (ours - theirs), text))
-    return [text for value, text in sorted(excess, reverse=True)[:3] if value > 0]
+    costly = [text for value, text in sorted(excess, reverse=True)[:3] if value > 0]
+    return [*costly, f"all convolutions: {total['ours']:.0f} / {total['torch']:.0f} ms"]
 
 
 def _convolutions(module: torch.nn.Module, size: tuple[int, int]) -> collections.Counter:
