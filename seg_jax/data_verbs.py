@@ -31,12 +31,21 @@ def main(args: Sequence[str]) -> int:
     return VERBS[args[0]](args[1:])
 
 
-def _parse(function: Callable, args: Sequence[str], verb: str) -> Any:
-    return tyro.cli(function, args=args, prog=f"python -m seg_jax data {verb}")
+def _parse(function: Callable, args: Sequence[str], verb: str, about: str | None = None) -> Any:
+    prog = f"python -m seg_jax data {verb}"
+    return tyro.cli(function, args=args, prog=prog, description=about)
 
 
 def check(args: Sequence[str]) -> int:
     """Lint a data set."""
+    about = "Read every image and label and report every problem, class frequencies and weights."
+    _, report, as_json = _report(args, "check", about)
+    print(_json(report.to_dict()) if as_json else report.as_text())
+    return 2 if report.problems else 0
+
+
+def _report(args: Sequence[str], verb: str, about: str) -> tuple:
+    """Return the reader's name, the linter's report and whether it is wanted as JSON."""
 
     def parse(
         root: tyro.conf.Positional[Path],
@@ -45,7 +54,7 @@ def check(args: Sequence[str]) -> int:
         split: tuple[str, ...] = (),
         json: bool = False,
     ) -> tuple:
-        """Read every image and label and report every problem, class frequencies and weights.
+        """What to report on.
 
         Args:
           root: the data set's folder.
@@ -55,12 +64,11 @@ def check(args: Sequence[str]) -> int:
         """
         return root, dataset, split, json
 
-    root, dataset, splits, as_json = _parse(parse, args, "check")
+    root, dataset, splits, as_json = _parse(parse, args, verb, about)
     from seg_jax.data import lint
 
-    report = lint.check(dataset or lint.recognise(root), root, splits=splits or None)
-    print(_json(report.to_dict()) if as_json else report.as_text())
-    return 2 if report.problems else 0
+    dataset = dataset or lint.recognise(root)
+    return dataset, lint.check(dataset, root, splits=splits or None), as_json
 
 
 def prepare(args: Sequence[str]) -> int:
@@ -150,31 +158,11 @@ def synthesize(args: Sequence[str]) -> int:
 
 def stats(args: Sequence[str]) -> int:
     """Measure a data set."""
-
-    def parse(
-        root: tyro.conf.Positional[Path],
-        *,
-        dataset: str = "",
-        split: tuple[str, ...] = (),
-        json: bool = False,
-    ) -> tuple:
-        """Class frequencies, sizes, share of void, median-frequency and ENet weights.
-
-        Args:
-          root: the data set's folder.
-          dataset: reader; default: recognised by the folder's layout.
-          split: lists to read; default: all that are there.
-          json: print the numbers as JSON.
-        """
-        return root, dataset, split, json
-
-    root, dataset, splits, as_json = _parse(parse, args, "stats")
+    about = "Class frequencies, sizes, share of void, median-frequency and ENet weights."
+    dataset, report, as_json = _report(args, "stats", about)
     from seg_jax import data
-    from seg_jax.data import lint
     from seg_jax.data import stats as measured
 
-    dataset = dataset or lint.recognise(root)
-    report = lint.check(dataset, root, splits=splits or None)
     published = data.reader(dataset).published_weights
     print(_json(report.to_dict()) if as_json else measured.as_text(report, published))
     return 2 if report.problems else 0

@@ -23,7 +23,7 @@ from seg_jax.nn.heads import TORCH_LAYERS, FCNHead
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import average_pool, global_average_pool
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
-from seg_jax.nn.sides import check_sides, nearest_sides
+from seg_jax.nn.sides import aligned_sides, check_sides
 from seg_jax.nn.width import scaled
 
 # Section 4.1; the release's ResNets have 0.95, its ASPP this.
@@ -140,13 +140,9 @@ class DeepLabV3(nn.Module):
         return self.backbone.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the sides nearest to `side` at which corners are scores: output_stride k + 1.
-
-        With "half_pixel" any side.
-        """
-        if self.upsampling == "half_pixel":
-            return (side,)
-        return nearest_sides(side, step=self.output_stride, rest=1)
+        """Return the sides nearest to `side` at which corners are scores: see `aligned_sides`."""
+        step = self.output_stride
+        return aligned_sides(side, upsampling=self.upsampling, output_stride=step)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:

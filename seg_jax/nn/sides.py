@@ -16,6 +16,16 @@ def nearest_sides(side: int, *, step: int, rest: int) -> tuple[int, ...]:
     return (side,) if below == side else (below, below + step)
 
 
+def aligned_sides(side: int, *, upsampling: str, output_stride: int) -> tuple[int, ...]:
+    """Return the sides nearest to `side` at which `upsampling` keeps scores in their places.
+
+    With "align_corners" the corners are scores: output_stride k + 1. With "half_pixel" any side.
+    """
+    if upsampling == "half_pixel":
+        return (side,)
+    return nearest_sides(side, step=output_stride, rest=1)
+
+
 def check_sides(image: Any, legal_sizes: Callable[[int], tuple[int, ...]]) -> None:
     """Raise ValueError unless height and width of image [n h w c] are legal; name the nearest.
 

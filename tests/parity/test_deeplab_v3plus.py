@@ -82,23 +82,35 @@ def test_evaluation(name, build, fields, sizes, parity_record):
         parity_record(f"deeplab_v3plus_{name}", REFERENCE, what, error)
 
 
+NARROW = {"width": 1 / 8}
+# Without a ReLU between them the pointwise part's norm takes the depthwise part's shift away.
+XCEPTION_CANCELLED = r"backbone/.*(?<!exit_flow_block2_unit1)/separable_conv\d/depthwise/bn/bias"
+# A bottleneck's shift goes through 1x1 convolutions alone to norms that take it away.
+MOBILENET_CANCELLED = r"backbone/expanded_conv(_\d+)?/project/bn/bias"
+
+
 @pytest.mark.parametrize(
-    ("name", "build", "fields", "suffix"),
+    ("name", "build", "fields", "cancelled", "suffix"),
     [
-        ("xception65", xception, {"middle": 1}, "one middle unit"),
-        ("xception65", xception, {"middle": 1, "output_stride": 8}, "one middle unit, stride 8"),
-        ("resnet101", resnet, {"depth": 26, "grid": (1, 2)}, "ResNet-26"),
+        (
+            "xception65", xception, {"middle": 1, **NARROW}, XCEPTION_CANCELLED,
+            "one middle unit, width 1/8",
+        ),
+        (
+            "xception65", xception, {"middle": 1, "output_stride": 8, **NARROW}, XCEPTION_CANCELLED,
+            "one middle unit, stride 8, width 1/8",
+        ),
+        ("resnet101", resnet, {"depth": 26, "grid": (1, 2), **NARROW}, "", "ResNet-26, width 1/8"),
+        ("mobilenetv2", mobilenet, {}, MOBILENET_CANCELLED, ""),
     ],
-)
-def test_training(name, build, fields, suffix, parity_record):
-    module, model = build(**fields, width=1 / 8)
+)  # fmt: skip
+def test_training(name, build, fields, cancelled, suffix, parity_record):
+    module, model = build(**fields)
     parity.randomise(module)
-    # Without a ReLU between them the pointwise part's norm takes the depthwise part's shift away.
-    cancelled = r"backbone/.*(?<!exit_flow_block2_unit1)/separable_conv\d/depthwise/bn/bias"
     heads = (("out", 1.0),)
     errors = parity.training_errors(
         module, model, load(model), SMALL, heads=heads, n=3, cancelled=cancelled
     )
     for what, error in errors.items():
-        what = f"{what} {SMALL[0]}x{SMALL[1]}, {suffix}, width 1/8"
+        what = f"{what} {SMALL[0]}x{SMALL[1]}{suffix and f', {suffix}'}"
         parity_record(f"deeplab_v3plus_{name}", REFERENCE, what, error)
