@@ -207,6 +207,10 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert choose((65, 65), (3, 3), geometry()) is lowering.conv_padded
     assert choose((11, 11), (7, 7), geometry()) is lowering.conv_taps  # because of its gradient
     assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_padded
+    assert choose((12, 12), (7, 7), geometry(padding=((3, 3), (3, 3)))) is lowering.conv_xla
+    assert (
+        choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is lowering.conv_taps
+    )
     assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_xla
     assert lowering.choose_depthwise() is lowering.depthwise_shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
