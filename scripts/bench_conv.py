@@ -4,7 +4,7 @@
 
 All contenders of a case run interleaved in one process, so that a busy machine slows each alike.
 Printed per case: median milliseconds, and the ratio to XLA's own operation (below 1 is faster);
-a star marks the lowering that seg_jax picks on this platform.
+a star marks the lowering that seg_jax picks on this platform ("blocks" is for large batches).
 """
 
 import argparse
@@ -64,6 +64,7 @@ class Case:
                 found = {"xla": lowering.conv_xla, "taps": lowering.conv_taps}
                 found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
                 found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
+                found |= {"blocks": lowering.conv_blocks} if self.kernel > 1 else {}
                 size, kernel = (self.side,) * 2, (self.kernel,) * 2
                 chosen = lowering.choose_conv(size, kernel, geometry)
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
@@ -78,6 +79,8 @@ CASES = (
     Case("1x1 1024->256", 65, (1024, 256), kernel=1),
     Case("1x1 256->1024", 65, (256, 1024), kernel=1),
     Case("1x1 256->512 stride 2", 65, (256, 512), kernel=1, stride=2),
+    Case("3x3 64->64", 327, (64, 64)),
+    Case("3x3 128->128", 164, (128, 128)),
     Case("3x3 256->256", 65, (256, 256)),
     Case("3x3 512->512 rate 2", 65, (512, 512), rate=2),
     Case("3x3 512->512 rate 4", 65, (512, 512), rate=4),

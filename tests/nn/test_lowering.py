@@ -91,6 +91,60 @@ def test_a_row_of_padding_more(rng, kernel_size, g):
     )
 
 
+@pytest.mark.parametrize(
+    "kernel_size, g, beyond",
+    [
+        ((3, 3), geometry(padding=((7, 5), (2, 4))), ((5, 3), (0, 2))),
+        ((2, 3), geometry(rate=(3, 2), padding=((3, 9), (4, 4))), ((0, 6), (0, 0))),
+        ((1, 1), geometry(padding=((1, 0), (2, 3))), ((1, 0), (2, 3))),
+    ],
+)
+def test_outputs_of_padding_only_are_padding(rng, kernel_size, g, beyond):
+    assert g.beyond(kernel_size) == beyond
+    x, kernel = normal(rng, 2, 6, 5, 3), normal(rng, *kernel_size, 3, 4)
+    assert_same(
+        lambda x, k: lowering.conv_trimmed(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
+    )
+
+
+@pytest.mark.parametrize("images, block, most", [(2, 100, 8), (2, 40, 3), (5, 60, 3), (1, 1, 99)])
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((3, 3), same(1)),
+        ((3, 3), geometry()),
+        ((3, 3), same(4)),
+        ((2, 4), geometry(rate=(3, 1), padding=((1, 3), (0, 2)))),
+        ((3, 3), geometry(stride=(2, 2), padding=((1, 1), (1, 1)))),
+    ],
+)
+def test_the_kernels_gradient_in_blocks(rng, monkeypatch, kernel_size, g, images, block, most):
+    monkeypatch.setattr(lowering, "BLOCK", block)
+    monkeypatch.setattr(lowering, "MOST_BLOCKS", most)
+    x, kernel = normal(rng, images, 11, 9, 3), normal(rng, *kernel_size, 3, 4)
+    blocks = lambda x, k: lowering.conv_blocks(x, k, g)  # noqa: E731
+    assert_same(blocks, lambda x, k: lax_conv(x, k, g), x, kernel)
+    back = jax.make_jaxpr(lambda x, k, y: jax.vjp(blocks, x, k)[1](y))(x, kernel, blocks(x, kernel))
+    convolutions = str(back).count("conv_general_dilated[")
+    if g.stride != (1, 1):
+        assert convolutions == 3  # forward, both gradients
+    elif most == 3:
+        assert 3 + 2 <= convolutions <= 2 + 2 * 3  # a group of images, then bands of rows
+
+
+def test_only_what_is_asked_for_is_differentiated(rng, monkeypatch):
+    """Neither a frozen kernel nor the first layer's image costs a convolution; jvp works too."""
+    monkeypatch.setattr(lowering, "BLOCK", 10**9)
+    g, x, kernel = same(1), normal(rng, 1, 5, 5, 2), normal(rng, 3, 3, 2, 3)
+    run = lambda x, k: lowering.conv_blocks(x, k, g)  # noqa: E731
+    for argument in range(2):
+        one = jax.make_jaxpr(jax.grad(lambda *a: run(*a).sum(), argument))(x, kernel)
+        assert str(one).count("conv_general_dilated[") == 2
+    theirs = jax.jvp(lambda x, k: lax_conv(x, k, g), (x, kernel), (2 * x, kernel))
+    ours = jax.jvp(run, (x, kernel), (2 * x, kernel))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize(
     "kernel_size, g",
@@ -200,18 +254,19 @@ def test_the_gradients_geometry(rng, padding):
 def test_the_platform_and_the_geometry_choose(monkeypatch):
     choose = lowering.choose_conv
     assert choose((9, 9), (1, 1), geometry((2, 2))) is lowering.conv_matmul
-    assert choose((9, 9), (1, 1), geometry(padding=((1, 1), (0, 0)))) is lowering.conv_xla
+    assert choose((9, 9), (1, 1), geometry(padding=((1, 1), (0, 0)))) is lowering.conv_trimmed
+    assert choose((9, 9), (3, 3), geometry(padding=((2, 3), (1, 1)))) is lowering.conv_trimmed
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_taps
-    assert choose((129, 129), (3, 3), same(12)) is lowering.conv_xla
-    assert choose((65, 65), (3, 3), same(1)) is lowering.conv_xla
-    assert choose((65, 65), (3, 3), geometry()) is lowering.conv_padded
+    assert choose((129, 129), (3, 3), same(12)) is lowering.conv_blocks
+    assert choose((65, 65), (3, 3), same(1)) is lowering.conv_blocks
+    assert choose((65, 65), (3, 3), geometry()) is lowering.conv_blocks
     assert choose((11, 11), (7, 7), geometry()) is lowering.conv_taps  # because of its gradient
-    assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_padded
-    assert choose((12, 12), (7, 7), geometry(padding=((3, 3), (3, 3)))) is lowering.conv_xla
+    assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_blocks
+    assert choose((12, 12), (7, 7), geometry(padding=((3, 3), (3, 3)))) is lowering.conv_blocks
     assert (
         choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is lowering.conv_taps
     )
-    assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_xla
+    assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_blocks
     assert lowering.choose_depthwise() is lowering.depthwise_shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
     assert lowering.choose_separable() is lowering.separable_batched
