@@ -28,7 +28,7 @@ class Layer:
     Attributes:
       path: of its module, or of the function's scope.
       kind: conv, atrous, depthwise, grouped, transposed, dense, max pool, average pool, adaptive
-        pool, global pool, unpool, resize, norm.
+        pool, global pool, unpool, resize, norm, and "weights" for all others that have some.
       kernel: pixels of the incoming map; None where it has no meaning.
       stride: of the outgoing map in the incoming one's pixels; of "transposed" the upsampling.
       rate: distance of neighbouring taps; 1 but for "atrous" and atrous "depthwise".

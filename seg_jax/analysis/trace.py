@@ -27,6 +27,7 @@ _SCOPES = {
 }
 # After a layer's primitive, in its scope, these only finish its result.
 _FINISH = frozenset(("transpose", "div", "mul", "convert_element_type", "broadcast_in_dim"))
+_NORM = frozenset(("scale", "bias", "mean", "var"))  # a norm's variables
 
 Leaf = tuple[str, ...]  # collection and path of a variable: ("params", "head", "kernel")
 
@@ -182,11 +183,14 @@ class Walk:
             last.value = results[0]
 
     def _note_weights(self, image, results, weights) -> None:
-        """A bias belongs to the layer of its module; weights without one make a norm."""
+        """A bias belongs to the layer of its module; weights without one make a norm, or "weights"
+        where they are not named as a norm's.
+        """
         path = _module(weights)
         own = next((step for step in reversed(self.steps) if step.path == path), None)
         if own is None or own.kind == "norm" and own.value not in image:
-            own = Step(path, "norm", image[0], results[0])
+            kind = "norm" if {leaf[-1] for leaf in weights} <= _NORM else "weights"
+            own = Step(path, kind, image[0], results[0])
             self.steps.append(own)
         self._claim(own, weights)
         if own.value in image:
