@@ -227,13 +227,13 @@ def conv_blocks(x: Array, kernel: Array, geometry: Geometry) -> Array:
 def _conv_blocks_jvp(geometry, primals, tangents):
     (x, kernel), (x_dot, kernel_dot) = primals, tangents
     y = conv_padded(x, kernel, geometry)
-    parts = []
+    y_dot = jnp.zeros_like(y)
     if not isinstance(x_dot, SymbolicZero):
-        parts.append(conv_padded(x_dot, kernel, geometry))
+        y_dot += conv_padded(x_dot, kernel, geometry)
     if not isinstance(kernel_dot, SymbolicZero):
         # Its transpose is the gradient: of each block alone, and then their sum.
-        parts.append(_in_blocks(x, kernel_dot, geometry))
-    return y, sum(parts, start=jnp.zeros((), y.dtype)) if parts else jnp.zeros_like(y)
+        y_dot += _in_blocks(x, kernel_dot, geometry)
+    return y, y_dot
 
 
 def _in_blocks(x: Array, kernel: Array, geometry: Geometry) -> Array:
