@@ -21,6 +21,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from seg_jax.nn import lowering
+from seg_jax.nn.geometry import Geometry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Case:
             found = {"xla": lowering.transposed_xla, "blocks": lowering.transposed_blocks}
             chosen, arguments = lowering.choose_transposed(), (stride, pads)
         else:
-            geometry = lowering.Geometry(stride, (self.rate,) * 2, pads)
+            geometry = Geometry(stride, (self.rate,) * 2, pads)
             arguments = (geometry,)
             if self.kind == "depthwise":
                 found = {"xla": lowering.depthwise_xla, "shifts": lowering.depthwise_shifts}

@@ -11,6 +11,7 @@ from bench_conv import medians
 from bench_torch import DEVICE, tensor, wait
 
 from seg_jax.nn import lowering
+from seg_jax.nn.geometry import Geometry
 
 
 def costly_layers(
@@ -71,7 +72,7 @@ def _layer_calls(side: tuple[int, int], conv: tuple, images: int, kind: str) -> 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(images, *side, c_in)).astype(np.float32)
     weight = rng.normal(size=(*kernel, c_in // groups, c_out)).astype(np.float32)
-    geometry = lowering.Geometry(stride, rate, tuple((pad, pad) for pad in padding))
+    geometry = Geometry(stride, rate, tuple((pad, pad) for pad in padding))
     if groups > 1:
         run = lowering.choose_depthwise()
     else:

@@ -12,9 +12,9 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn import lowering
+from seg_jax.nn.geometry import Geometry, Pair
 
 Array = jax.Array
-Pair = tuple[int, int]
 Size = int | Pair
 Padding = int | str | tuple[Pair, Pair]
 Initializer = Callable[..., Array]
@@ -52,12 +52,10 @@ def _pad_pairs(padding: Padding, kernel_size: Pair, rate: Pair) -> tuple[Pair, P
     return padding
 
 
-def _geometry(
-    x: Array, kernel: Array, stride: Size, rate: Size, padding: Padding
-) -> lowering.Geometry:
+def _geometry(x: Array, kernel: Array, stride: Size, rate: Size, padding: Padding) -> Geometry:
     stride, rate = pair(stride), pair(rate)
     checks.positive(stride=min(stride), rate=min(rate))
-    geometry = lowering.Geometry(stride, rate, _pad_pairs(padding, kernel.shape[:2], rate))
+    geometry = Geometry(stride, rate, _pad_pairs(padding, kernel.shape[:2], rate))
     geometry.output_size(x.shape[1:3], kernel.shape[:2])  # raises where the kernel does not fit
     return geometry
 
