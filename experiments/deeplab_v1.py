@@ -14,11 +14,11 @@ network, and not all are known: `python -m seg_jax crf search RUN` does the same
 from dataclasses import replace
 
 from experiments.quick import quick
-from seg_jax import crf
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
+from seg_jax.kernels.crf import presets
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v1 import POOLS_2X2, DeepLabV1
 from seg_jax.models.deeplab_v1_crfrnn import CrfRnn, DeepLabV1CrfRnn
@@ -68,7 +68,7 @@ def _voc(
         evaluation=EvalConfig(
             canvas=(513 + model.first_pixel,) * 2,
             scaling="align_corners",
-            crf=crf.get(constants),
+            crf=presets.get(constants),
         ),
     )
 

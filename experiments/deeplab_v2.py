@@ -11,11 +11,11 @@ others); `python -m seg_jax crf search RUN` searches them as the authors did.
 from dataclasses import replace
 
 from experiments.quick import quick
-from seg_jax import crf
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
+from seg_jax.kernels.crf import presets
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v2 import ASPP_L, ASPP_S, RESNET101, DeepLabV2
 from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule, Schedule
@@ -70,7 +70,9 @@ def _voc(
             rules=rules,
         ),
         train=TrainConfig(steps=20_000, batch_size=10, evaluate_every=5000),
-        evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners", crf=crf.get(constants)),
+        evaluation=EvalConfig(
+            canvas=(513, 513), scaling="align_corners", crf=presets.get(constants)
+        ),
     )
 
 

@@ -72,7 +72,7 @@ def _voc(depth: Depth) -> Experiment:
         ),
         train=TrainConfig(steps=30_000, batch_size=16, evaluate_every=5000),
         evaluation=EvalConfig(
-            protocol="sliding",
+            mode="sliding",
             canvas=(473, 473),
             long_side=513,
             flip=True,

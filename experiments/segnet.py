@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import get_args
 
 from experiments.quick import quick
-from seg_jax.data.camvid import PUBLISHED_WEIGHTS
 from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.datasets.camvid import PUBLISHED_WEIGHTS
 from seg_jax.data.preprocessing import RAW_BGR
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig

@@ -7,7 +7,7 @@ A space names fields of the experiment it is used with; `Choice`, `Integer`, `Un
 Python can import it from.
 """
 
-from seg_jax.space import Choice, Integer, LogUniform, Space, Uniform
+from seg_jax.search_space import Choice, Integer, LogUniform, Space, Uniform
 
 # The learning rate, over two orders of magnitude around 1e-2: of every recipe the first question.
 learning_rate = Space({"optim.base_lr": LogUniform(1e-3, 1e-1, points=5)})

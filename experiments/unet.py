@@ -49,7 +49,7 @@ def unet_isbi2012() -> Experiment:
         ),
         optim=OptimConfig(base_lr=1e-4, momentum=0.99),
         train=TrainConfig(steps=60_000, batch_size=1, evaluate_every=5000),
-        evaluation=EvalConfig(protocol="tile", canvas=TILE),
+        evaluation=EvalConfig(mode="tile", canvas=TILE),
     )
 
 
@@ -78,7 +78,7 @@ def unet_voc() -> Experiment:
             base_lr=1e-4, momentum=0.99, weight_decay=1e-4, schedule=Schedule("poly")
         ),
         train=TrainConfig(steps=200_000, batch_size=1, evaluate_every=20_000),
-        evaluation=EvalConfig(protocol="tile", canvas=TILE),
+        evaluation=EvalConfig(mode="tile", canvas=TILE),
     )
 
 

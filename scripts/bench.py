@@ -35,6 +35,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seg_jax import train_state
+
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory as well
 
 import bench_torch
@@ -46,7 +48,8 @@ from bench_layers import costly_layers
 from bench_torch import DEVICE, wait
 from jax import numpy as jnp
 
-from seg_jax import analysis, experiment, losses, optim, parallel, step
+from seg_jax import analysis, experiment, losses, optim, parallel
+from seg_jax.train import step
 
 ROOT = Path(__file__).resolve().parent.parent
 STEP_IMAGES, STEP_SIDE = 2, 129
@@ -90,7 +93,7 @@ def job(name: str, kind: str, dtype: str) -> Job:
     chosen = experiment.get(name)
     size = image_size(chosen, kind)
     module = bench_torch.NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last)
-    shapes = step.variable_shapes(chosen.model, input_shape=(1, *size, 3))
+    shapes = train_state.variable_shapes(chosen.model, input_shape=(1, *size, 3))
     counts = [sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))]
     counts.append(sum(parameter.numel() for parameter in module.parameters()))
     if counts[0] != counts[1]:
@@ -114,7 +117,7 @@ def job(name: str, kind: str, dtype: str) -> Job:
 
 def our_forward(model: Any, image: np.ndarray, dtype: str) -> tuple[Callable[[], Any], int]:
     """Return the compiled evaluation of one image, and its MiB."""
-    variables = step.init_variables(model, input_shape=image.shape, seed=0)
+    variables = train_state.init_variables(model, input_shape=image.shape, seed=0)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), variables["params"])
     variables = jax.device_put({**variables, "params": params})
     x = jax.device_put(jnp.asarray(image, dtype))
@@ -138,7 +141,7 @@ def our_step(
     """
     mesh = parallel.make_mesh(jax.devices()[:1])
     shape = (1, *batch["image"].shape[1:])
-    variables = step.init_variables(chosen.model, input_shape=shape, seed=0)
+    variables = train_state.init_variables(chosen.model, input_shape=shape, seed=0)
     settings = dataclasses.replace(chosen.optim, base_lr=1e-9)
     optimizer = optim.make_optimizer(settings, variables["params"], steps=10**6)
     per_device = functools.partial(
@@ -150,7 +153,7 @@ def our_step(
         learning_rate=functools.partial(optim.learning_rate, settings, 10**6),
         precision=dtype,
     )
-    now = [parallel.replicate(step.init_state(variables, optimizer), mesh)]
+    now = [parallel.replicate(train_state.init_state(variables, optimizer), mesh)]
     batch, key = parallel.shard_batch(batch, mesh), jax.random.key(0)
     compiled = parallel.compile_step(per_device, mesh).lower(now[0], batch, key).compile()
 

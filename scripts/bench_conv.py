@@ -21,7 +21,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from seg_jax.nn import lowering
-from seg_jax.nn.geometry import Geometry
+from seg_jax.nn.conv_geometry import Geometry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,10 @@ def main():
     parser.add_argument("--sizes", nargs="+", default=["321", "voc", "513"], choices=cases.SIZES)
     parser.add_argument("--settings", nargs="+", default=["v1", "v2"], choices=cases.SETTINGS)
     parser.add_argument(
-        "--implementations", nargs="+", default=["host", "lattice"], choices=IMPLEMENTATIONS
+        "--implementations",
+        nargs="+",
+        default=["lattice_numba", "lattice"],
+        choices=IMPLEMENTATIONS,
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, help="pin to so many cores (Linux)")

@@ -22,8 +22,9 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import data
-from seg_jax.data import pipeline, tfds_builders
+from seg_jax.data import pipeline
 from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.prepare import tfds
 from seg_jax.data.preprocessing import TORCH
 from seg_jax.data.source import Source
 from seg_jax.types import IGNORE
@@ -122,7 +123,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     folder = data.open_source(options.dataset, options.root, options.split)
     with tempfile.TemporaryDirectory() as name:
-        packed = tfds_builders.pack(options.dataset, options.root, Path(name), config=config)
+        packed = tfds.pack(options.dataset, options.root, Path(name), config=config)
         contenders = {
             "folder": seg_jax_functions(folder, options.crop),
             "arrayrecord": seg_jax_functions(

@@ -11,7 +11,7 @@ from bench_conv import medians
 from bench_torch import DEVICE, tensor, wait
 
 from seg_jax.nn import lowering
-from seg_jax.nn.geometry import Geometry
+from seg_jax.nn.conv_geometry import Geometry
 
 
 def costly_layers(

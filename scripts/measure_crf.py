@@ -16,11 +16,13 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from seg_jax import crf, data, inference, metrics, pretrained, protocols
-from seg_jax.report import crf_worth
+from seg_jax import data, metrics, pretrained
+from seg_jax.evaluation.run import describe
+from seg_jax.inference import forward, protocols
+from seg_jax.kernels.crf import presets
+from seg_jax.report import crf_table
 from seg_jax.results import provenance
 from seg_jax.results.record import counts_of
-from seg_jax.results.run import describe
 
 TRIMAP_PX = (1, 2, 3, 5, 10, 20, 40)
 
@@ -32,7 +34,7 @@ def main(
     every: int = 1,
     constants: tuple[str, ...] = ("deeplab_v2_resnet101",),
     normalisations: tuple[str, ...] = ("after", "symmetric"),
-    implementations: tuple[str, ...] = ("host",),
+    implementations: tuple[str, ...] = ("lattice_numba",),
     out: Path = Path(__file__).parents[1] / "experiments" / "crf_worth.json",
 ) -> None:
     """Measure CRFs of several constants, normalisations and implementations, and none.
@@ -52,7 +54,7 @@ def main(
     source = data.open_source("voc2012", root, "val")
     indices = range(0, len(source), every)
     settings = [
-        (name, dataclasses.replace(crf.get(name), normalisation=how), implementation)
+        (name, dataclasses.replace(presets.get(name), normalisation=how), implementation)
         for name in constants
         for how in (normalisations if name == constants[0] else normalisations[:1])
         for implementation in implementations
@@ -63,10 +65,10 @@ def main(
     for index in tqdm(indices, unit="image"):
         example = source[index]
         picture, label = example["image"], example["label"]
-        shares = inference.predict_probabilities(loaded.experiment, loaded.variables, picture)
+        shares = forward.predict_probabilities(loaded.experiment, loaded.variables, picture)
         found = [shares]
         for (_, params, implementation), spent in zip(settings, seconds, strict=True):
-            refine = crf.refine(params, implementation=implementation)
+            refine = presets.refine(params, implementation=implementation)
             if (key := (picture.shape, params, implementation)) not in seen:
                 seen.add(key)
                 _warm_up(refine, implementation, picture, shares)
@@ -76,7 +78,7 @@ def main(
         for position, refined in enumerate(found):
             answer = refined.argmax(-1).astype(np.uint8)
             sums[position] += metrics.of_image(label, answer, source.classes, TRIMAP_PX)
-    new = crf_worth.Measurement(
+    new = crf_table.Measurement(
         weights=loaded.name or weights.name,
         cutting=protocols.words(loaded.experiment.evaluation),
         data=describe(source),
@@ -85,8 +87,8 @@ def main(
         rows=tuple(_rows(settings, sums, seconds)),
         **made_by,
     )
-    crf_worth.save(out, new)
-    print(crf_worth.markdown([new]))
+    crf_table.save(out, new)
+    print(crf_table.markdown([new]))
 
 
 def _warm_up(
@@ -95,19 +97,19 @@ def _warm_up(
     """Compile: XLA does so for every size, Numba once. "exact" takes minutes where it compiles in
     seconds: it is not run twice.
     """
-    if implementation in ("host", "exact_host"):
+    if implementation in ("lattice_numba", "exact_numba"):
         picture, shares = picture[:8, :8], shares[:8, :8]
     if implementation != "exact":
         refine(picture, shares)
 
 
 def _rows(settings: list, sums: list[metrics.Scores], seconds: list[list[float]]):
-    yield crf_worth.Row("", "", "", None, counts_of(sums[0]))
+    yield crf_table.Row("", "", "", None, counts_of(sums[0]))
     for (name, params, implementation), total, spent in zip(
         settings, sums[1:], seconds, strict=True
     ):
         median = round(statistics.median(spent), 4)
-        yield crf_worth.Row(name, params.normalisation, implementation, median, counts_of(total))
+        yield crf_table.Row(name, params.normalisation, implementation, median, counts_of(total))
 
 
 if __name__ == "__main__":

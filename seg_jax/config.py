@@ -40,12 +40,43 @@ def to_dict(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot stand in a configuration")
 
 
+# Names that stored configurations may still have: of types, of fields, of values.
+_FORMER_MODULES = {"seg_jax.space.": "seg_jax.search_space."}
+_FORMER_FIELDS = {"seg_jax.experiment.EvalConfig": {"protocol": "mode"}}
+_FORMER_VALUES = {("seg_jax.experiment.EvalConfig", "mode", "squash"): "resize"}
+
+
+def upgrade(data: Any) -> Any:
+    """Return stored JSON data with today's names in place of former ones."""
+    if isinstance(data, list):
+        return [upgrade(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    kind = data.get("type")
+    if isinstance(kind, str):
+        for old, new in _FORMER_MODULES.items():
+            kind = new + kind.removeprefix(old) if kind.startswith(old) else kind
+        data = {**data, "type": kind}
+    fields = _FORMER_FIELDS.get(kind, {})
+    upgraded = {}
+    for name, item in data.items():
+        name = fields.get(name, name)
+        item = upgrade(item)
+        former = isinstance(item, str) and (kind, name, item) in _FORMER_VALUES
+        upgraded[name] = _FORMER_VALUES[kind, name, item] if former else item
+    return upgraded
+
+
 def from_dict(data: Any) -> Any:
     """Rebuild the value that `to_dict` was given. Only dataclass types are looked up, none called
     but with their own fields; an unknown type or field is a ValueError that names it.
     """
+    return _build(upgrade(data))
+
+
+def _build(data: Any) -> Any:
     if isinstance(data, list):
-        return tuple(from_dict(item) for item in data)
+        return tuple(_build(item) for item in data)
     if not (isinstance(data, dict) and "type" in data):
         return data
     module, _, name = data["type"].rpartition(".")
@@ -60,7 +91,7 @@ def from_dict(data: Any) -> Any:
     unknown = sorted(set(body) - {field.name for field in dataclasses.fields(kind)})
     if unknown:
         raise ValueError(f"configuration of {data['type']} has unknown fields {unknown}")
-    return kind(**{key: _restore(from_dict(item), hints[key]) for key, item in body.items()})
+    return kind(**{key: _restore(_build(item), hints[key]) for key, item in body.items()})
 
 
 def _restore(value: Any, hint: Any) -> Any:

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, Literal
 
-from seg_jax import checks, config, losses, optim, published
+from seg_jax import checks, config, losses, optim, papers
 from seg_jax.data.config import DataConfig
 from seg_jax.kernels.crf import CrfParams
 
@@ -58,11 +58,11 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """The evaluation protocol, as the record quotes it; `seg_jax.protocols` names the papers'.
+    """How images are presented to the network and scored; `inference.protocols` has the papers'.
 
     Attributes:
-      protocol: "whole": the whole image, padded; "sliding": PSPNet's overlapping windows, whose
-        probabilities are averaged; "tile": U-Net's overlap-tile; "squash": resized to the canvas
+      mode: "whole": the whole image, padded; "sliding": PSPNet's overlapping windows, whose
+        probabilities are averaged; "tile": U-Net's overlap-tile; "resize": resized to the canvas
         whatever its shape, as runtimes with an input of one size do, and the logits resized back.
       canvas: (height, width) of what the network sees: every image is padded to it (bottom and
         right, mean colour), resized to it, or cut into windows or tiles of it. None ("whole" only):
@@ -84,10 +84,10 @@ class EvalConfig:
       batch_size: images in one forward pass.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
       crf: the dense CRF that `evaluate` and `predict` apply to the fused probabilities at the
-        picture's own size; None: none. `seg_jax.crf` names the papers' constants.
+        picture's own size; None: none. `seg_jax.kernels.crf.presets` names the papers' constants.
     """
 
-    protocol: Literal["whole", "sliding", "tile", "squash"] = "whole"
+    mode: Literal["whole", "sliding", "tile", "resize"] = "whole"
     canvas: tuple[int, int] | None = None
     bucket: int = 64
     bucket_rest: int = 0
@@ -137,10 +137,14 @@ class Experiment:
     evaluation: EvalConfig = EvalConfig()
     name: str = ""
 
+    def with_evaluation(self, **fields: Any) -> "Experiment":
+        """Return the experiment with fields of its EvalConfig replaced."""
+        return dataclasses.replace(self, evaluation=dataclasses.replace(self.evaluation, **fields))
+
     @property
-    def published(self) -> tuple[published.Figure, ...]:
+    def published(self) -> tuple[papers.Figure, ...]:
         """The figures the paper and its authors report for this experiment."""
-        return published.figures(self.name)
+        return papers.figures(self.name)
 
 
 Builder = Callable[[], Experiment]
@@ -201,7 +205,7 @@ def suite(name: str) -> tuple[str, ...]:
     discover()
     if name not in _SUITES:
         raise checks.UserError(f"suite: {checks.unknown(name, _SUITES)}")
-    return tuple(sorted(_SUITES[name], key=lambda member: published.order(member)[0]))
+    return tuple(sorted(_SUITES[name], key=lambda member: papers.order(member)[0]))
 
 
 def shrink(model: Any, *, width: float = 1 / 16) -> Any:

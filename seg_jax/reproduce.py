@@ -1,12 +1,12 @@
 """Train and score: every experiment of a suite, or a trial of a sweep."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from seg_jax import config, evaluate, experiment, parallel, report, results, train
-from seg_jax.results.run import evaluate_run
-from seg_jax.sweep import RunTrial
+from seg_jax import config, experiment, parallel, report, results
+from seg_jax.evaluation import evaluate
+from seg_jax.evaluation.run import evaluate_run
+from seg_jax.train import loop
 
 
 def reproduce(suite: str, workdir: Path) -> None:
@@ -32,7 +32,7 @@ def reproduce(suite: str, workdir: Path) -> None:
         if _is_scored(run, chosen):
             print(f"  reusing {run / 'result.json'}")
             continue
-        train.fit(chosen, run, evaluate=evaluate.intermediate, command=command)
+        loop.fit(chosen, run, evaluate=evaluate.intermediate, command=command)
         evaluate_run(run, command=command)
     runs = [workdir / name for name in names]
     print("\n" + report.write(runs, workdir, title=f"Suite {suite}"))
@@ -40,27 +40,8 @@ def reproduce(suite: str, workdir: Path) -> None:
     print(f"\nwrote {workdir / 'table.md'} and {workdir / 'report.html'} in {minutes:.1f} min")
 
 
-def run_trial(command: str) -> RunTrial:
-    """Return what a sweep does with each trial: an ordinary run with an ordinary record.
-
-    Args:
-      command: that asked for the sweep, for log and record.
-    """
-
-    def run(chosen: experiment.Experiment, folder: Path, report_score: Callable) -> float:
-        def evaluate_and_report(chosen, variables, step):
-            scores = evaluate.intermediate(chosen, variables, step)
-            report_score(step, scores["mean_iou"])
-            return scores
-
-        train.fit(chosen, folder, evaluate=evaluate_and_report, command=command)
-        return evaluate_run(folder, command=command).metrics["mean_iou"] or 0.0
-
-    return run
-
-
 def _is_scored(run: Path, chosen: experiment.Experiment) -> bool:
     """Whether the run has a record of this configuration."""
     if not (run / "result.json").exists():
         return False
-    return results.load(run).digest == config.digest(chosen)
+    return config.upgrade(results.load(run).config) == config.to_dict(chosen)

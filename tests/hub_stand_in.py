@@ -95,11 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(200, {"url": f"{self.server.endpoint}/{repo}", "id": repo})
 
     def _validate(self, body):
-        """The head of a model card: YAML with a licence that the hub knows."""
+        """The head of a model card: YAML with a license that the hub knows."""
         _, head, _ = json.loads(body)["content"].split("---\n", 2)
-        licence = yaml.safe_load(head)["license"]
-        if licence not in ("apache-2.0", "mit", "unknown"):
-            return self._send(400, {"errors": [{"message": f"license {licence}"}], "warnings": []})
+        license = yaml.safe_load(head)["license"]
+        if license not in ("apache-2.0", "mit", "unknown"):
+            return self._send(400, {"errors": [{"message": f"license {license}"}], "warnings": []})
         return self._send(200, {"errors": [], "warnings": []})
 
     def _preupload(self, body, repo):

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from seg_jax import config, data, experiment, inference, losses, optim
+from seg_jax import config, data, experiment, losses, optim
+from seg_jax.inference import windows
 
 NUMBERED = re.compile(r"(^|/)[A-Z]\w*_\d+/")  # a name that flax makes up
 SMALL_SIZES = ((65, 81), (64, 96), (97, 129), (188, 204))  # the first that a model takes
@@ -77,7 +78,7 @@ def check_configuration(name):
     assert config.from_dict(json.loads(json.dumps(config.to_dict(chosen)))) == chosen
     assert chosen.train.init in ("", *experiment.names()), "train.init names no experiment"
     assert chosen.data.dataset in data.READERS
-    inference.check_protocol(chosen)
+    windows.check_evaluation(chosen)
     for module in modules(chosen.model):
         for field in config.fields(module):
             assert re.search(rf"^\s+{field}: \S", type(module).__doc__, re.MULTILINE), (
@@ -98,7 +99,7 @@ def check_outputs(name):
     chosen = get(name)
     crop = crop_of(chosen)
     check_logits(chosen, crop, initialise(chosen.model, crop.shape)[0])
-    size = inference.input_size((1, chosen.evaluation.bucket + 1), chosen.evaluation)
+    size = windows.input_size((1, chosen.evaluation.bucket + 1), chosen.evaluation)
     image = abstract_image(chosen, size)
     check_logits(chosen, image, train_in_bfloat16(chosen.model, crop.shape, image.shape))
 
@@ -118,7 +119,7 @@ def train_in_bfloat16(model, crop_shape, shape):
 
 
 def check_logits(chosen, image, outputs):
-    margin = inference.model_margin(chosen.model)
+    margin = windows.model_margin(chosen.model)
     expected = (
         image.shape[0],
         image.shape[1] - 2 * margin,
@@ -209,7 +210,7 @@ def check_one_update(name, rng):
         def loss(params):
             outputs = apply_in_training(chosen.model, {**variables, "params": params}, image)
             check_logits(chosen, image, outputs)
-            margin = inference.model_margin(chosen.model)
+            margin = windows.model_margin(chosen.model)
             return losses.loss_sums(outputs, label, chosen.loss, margin=margin)[0]
 
         return jax.value_and_grad(loss)(params)

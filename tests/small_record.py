@@ -6,9 +6,11 @@ import json
 import numpy as np
 from small_task import MemorySource, small_experiment
 
-from seg_jax import config, metrics, protocols, results
-from seg_jax.published import Protocol
-from seg_jax.results import files, record, run
+from seg_jax import config, metrics, results
+from seg_jax.evaluation import run
+from seg_jax.inference import protocols
+from seg_jax.papers import Protocol
+from seg_jax.results import files, record
 
 CLASSES = ("background", "disc", "bar <b>")
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from seg_jax import config, experiment, step
+from seg_jax import config, experiment, train_state
 
 
 def test_two_files_make_an_experiment(someone_elses):
@@ -14,7 +14,7 @@ def test_two_files_make_an_experiment(someone_elses):
     assert config.from_dict(config.to_dict(chosen)) == chosen
 
     image = np.zeros((1, 32, 32, 3), np.float32)
-    variables = step.init_variables(chosen.model, input_shape=image.shape, seed=0)
+    variables = train_state.init_variables(chosen.model, input_shape=image.shape, seed=0)
     out = jax.jit(lambda v: chosen.model.apply(v, image, train=False))(variables)["out"]
     assert out.shape == (1, 32, 32, 21)
 

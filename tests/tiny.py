@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from seg_jax import optim, parallel, step
+from seg_jax import optim, parallel, train_state
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
+from seg_jax.train import step
 from seg_jax.types import IGNORE, VOC_CLASSES
 
 CLASSES = 3
@@ -77,9 +78,9 @@ def per_device(model, optimizer, *, config=OPTIM, loss=MEAN, steps=20, **options
 
 def setup(model, *, config=OPTIM, seed=0, **options):
     """Return the first state and the per-device step."""
-    variables = step.init_variables(model, input_shape=(1, 6, 6, 3), seed=seed)
+    variables = train_state.init_variables(model, input_shape=(1, 6, 6, 3), seed=seed)
     optimizer = optim.make_optimizer(config, variables["params"], steps=20)
-    state = step.init_state(variables, optimizer)
+    state = train_state.init_state(variables, optimizer)
     return state, per_device(model, optimizer, config=config, **options)
 
 
@@ -88,7 +89,7 @@ def setup_scalar(model, **options):
     params = {"w": jnp.float32(1)}
     config = OptimConfig(0.1, rules=(Rule(".*"),))
     optimizer = optim.make_optimizer(config, params, steps=20)
-    state = step.init_state({"params": params, "batch_stats": {}}, optimizer)
+    state = train_state.init_state({"params": params, "batch_stats": {}}, optimizer)
     return state, per_device(model, optimizer, config=config, **options)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from seg_jax import published, results
+from seg_jax import papers, results
 from seg_jax.analysis.network import Analysis, analyse, shapes
 from seg_jax.analysis.text import align
 from seg_jax.checks import UserError
@@ -49,7 +49,7 @@ def summary(experiment: Any) -> dict[str, Any]:
     (all of the network's figures), evidence (what this project has shown of it, in words).
     """
     name = experiment.name
-    headline, test = published.headline(name), published.test_figure(name)
+    headline, test = papers.headline(name), papers.test_figure(name)
     return {
         "name": name,
         "family": experiment.family,
@@ -57,12 +57,12 @@ def summary(experiment: Any) -> dict[str, Any]:
         "parameters": parameter_count(experiment),
         "headline": headline and _figure(headline, name),
         "test": test and _figure(test, name),
-        "published": [_figure(figure, name) for figure in published.figures(name)],
+        "published": [_figure(figure, name) for figure in papers.figures(name)],
         "evidence": evidence(name),
     }
 
 
-def _figure(figure: published.Figure, name: str) -> dict[str, Any]:
+def _figure(figure: papers.Figure, name: str) -> dict[str, Any]:
     fields = {
         field.name: getattr(figure, field.name)
         for field in dataclasses.fields(figure)
@@ -126,7 +126,7 @@ def listing(summaries: Sequence[dict[str, Any]]) -> str:
             figure_text(item["test"]),
             item["evidence"],
         )
-        for item in sorted(summaries, key=lambda item: published.order(item["name"]))
+        for item in sorted(summaries, key=lambda item: papers.order(item["name"]))
     ]
     lines = align(
         [("experiment", "family", "parameters", "published", "VOC test", "evidence"), *rows],

@@ -16,7 +16,7 @@ from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.global_conv import GlobalConv
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import max_pool
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # Units of blocks 1 to 4. 14 and 26 are not He et al.'s: the same network, small.
 UNITS = {

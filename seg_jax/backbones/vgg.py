@@ -13,9 +13,9 @@ from flax import linen as nn
 from seg_jax import checks
 from seg_jax.nn import torch_state
 from seg_jax.nn.conv import Conv
-from seg_jax.nn.grid import Grid
 from seg_jax.nn.pool import max_pool
-from seg_jax.nn.width import scaled
+from seg_jax.nn.sample_grid import Grid
+from seg_jax.nn.width_multiplier import scaled
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the five stages
 

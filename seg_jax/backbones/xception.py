@@ -13,7 +13,7 @@ from flax import linen as nn
 from seg_jax import checks
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.norm import Norm
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # Of every block of the entry flow: its channels and stride.
 _ENTRY_3 = ((128, 2), (256, 2), (728, 2))

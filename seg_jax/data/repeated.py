@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from seg_jax import checks
+from seg_jax import progress as progress_bar
 from seg_jax.data.source import Record, Source
 
 
@@ -52,6 +52,6 @@ def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> 
             f"0..{len(source.classes) - 1}"
         )
     every = range(len(source))
-    bar = tqdm(every, desc="looking for classes to repeat", leave=False, disable=not progress)
+    bar = progress_bar.bar(every, desc="looking for classes to repeat", shown=progress)
     twice = [index for index in bar if np.isin(source.label(index), classes).any()]
     return Repeated(source, (*every, *twice))

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from seg_jax.data import colour, sampling
+from seg_jax.data import color, sampling
 from seg_jax.data.config import Augmentation
 from seg_jax.types import IGNORE
 
@@ -125,8 +125,8 @@ def apply(
     Colours first, then the geometry, then the blur, which sees what lies just outside the crop.
     """
     if change.jitter is not None:
-        image = colour.jitter(image, *change.jitter)
-    margin = colour.BLUR_PX if change.blur else 0
+        image = color.jitter(image, *change.jitter)
+    margin = color.BLUR_PX if change.blur else 0
     # The crop's part of the scaled picture, and as much around it as the blur looks at.
     ends = [
         min(first + length, side)
@@ -139,7 +139,7 @@ def apply(
     )
     image, label = _render(image, label, change, rows, columns, pad_value)
     if change.blur:
-        image = colour.blur(image)
+        image = color.blur(image)
     window = np.s_[
         change.top - starts[0] : ends[0] - starts[0], change.left - starts[1] : ends[1] - starts[1]
     ]

@@ -1,7 +1,7 @@
 """The measures of the table: of regions (IoU), boundaries (trimap, boundary F1) and objects."""
 
 from seg_jax.metrics.boundary import boundary_f1, distance_to_boundary, trimap_confusion
-from seg_jax.metrics.matrix import (
+from seg_jax.metrics.confusion_matrix import (
     confusion,
     confusion_on_host,
     frequency_weighted_iou,
@@ -12,7 +12,7 @@ from seg_jax.metrics.matrix import (
     per_class_iou,
     pixel_accuracy,
 )
-from seg_jax.metrics.objects import SIZE_NAMES, object_iou
+from seg_jax.metrics.object_sizes import SIZE_NAMES, object_iou
 from seg_jax.metrics.scores import Scores, of_image, shapes_of_counts
 from seg_jax.metrics.sums import image_sums
 

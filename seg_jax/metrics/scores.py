@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seg_jax.metrics import boundary, matrix, membranes, objects, sums
+from seg_jax.metrics import boundary, isbi2012, object_sizes, sums
+from seg_jax.metrics import confusion_matrix as matrix
 
 _MEMBRANES = ("membrane", "cell")  # the classes of ISBI 2012
 
@@ -141,7 +142,7 @@ def shapes_of_counts(num_classes: int, bands: int) -> dict[str, tuple[int, ...]]
         "trimap": (bands, k, k),
         "boundary": (2, k + 1),
         "image_iou": (2, k + 1),
-        "objects": (2, len(objects.SIZE_NAMES), k),
+        "objects": (2, len(object_sizes.SIZE_NAMES), k),
         "membranes": (2, 4),
     }
 
@@ -166,13 +167,13 @@ def of_image(
     things = [index for index, name in enumerate(classes) if name != "background"]
     found = Scores.zero(k, trimap_px)
     if tuple(classes) == _MEMBRANES:
-        found.membranes[...] = sums.image_sums(membranes.errors(label, prediction))
+        found.membranes[...] = sums.image_sums(isbi2012.errors(label, prediction))
     return dataclasses.replace(
         found,
         confusion=counts,
         trimap=boundary.trimap_confusion(label, prediction, k, trimap_px),
         boundary=sums.image_sums(boundary.boundary_f1(label, prediction, k)),
         image_iou=sums.image_sums(matrix.per_class_iou(counts)),
-        objects=objects.object_sums(objects.object_iou(label, prediction, things), k),
+        objects=object_sizes.object_sums(object_sizes.object_iou(label, prediction, things), k),
         images=1,
     )

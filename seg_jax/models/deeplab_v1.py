@@ -15,10 +15,10 @@ from flax import linen as nn
 from seg_jax import checks
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG, Pool
 from seg_jax.nn.conv import Conv
+from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.pool import average_pool
 from seg_jax.nn.resize import resize_align_corners
-from seg_jax.nn.sides import check_sides, nearest_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # The first networks kept VGG's windows of 2: samples then lie at 8 i + 1/2.
 POOLS_2X2 = (*(Pool(2, 2, 1),) * 3, Pool(2, 1, 0), Pool(3, 1, 1))

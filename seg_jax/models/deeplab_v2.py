@@ -19,10 +19,10 @@ from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.models.deeplab_v1 import upsample_scores
 from seg_jax.nn.conv import Conv
+from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.resize import resize_align_corners
-from seg_jax.nn.sides import check_sides, nearest_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # DeepLab v1's LargeFOV trunk, but without its pool5a.
 VGG16 = VGG(pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES)

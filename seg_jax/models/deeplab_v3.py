@@ -19,12 +19,12 @@ from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.conv import Conv
-from seg_jax.nn.heads import TORCH_LAYERS, FCNHead
+from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
+from seg_jax.nn.input_sizes import aligned_sides, check_sides
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import average_pool, global_average_pool
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
-from seg_jax.nn.sides import aligned_sides, check_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # Section 4.1; the release's ResNets have 0.95, its ASPP this.
 PAPER_NORM = Norm(momentum=0.9997, epsilon=1e-5)

@@ -18,10 +18,10 @@ from seg_jax.backbones.xception import Xception
 from seg_jax.models.deeplab_v3 import ASPP, PAPER_NORM
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.conv import Conv
+from seg_jax.nn.input_sizes import aligned_sides, check_sides
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
-from seg_jax.nn.sides import aligned_sides, check_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 
 class Decoder(nn.Module):

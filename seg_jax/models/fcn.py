@@ -12,9 +12,9 @@ from flax import linen as nn
 
 from seg_jax.backbones.vgg import VGG
 from seg_jax.nn.conv import Conv
-from seg_jax.nn.grid import Grid
 from seg_jax.nn.resize import LearnedUpsample, upsample_bilinear_fixed
-from seg_jax.nn.width import scaled
+from seg_jax.nn.sample_grid import Grid
+from seg_jax.nn.width_multiplier import scaled
 
 _STAGE = {"pool4": 4, "pool3": 3}  # of the backbone, in the order in which they are fused
 

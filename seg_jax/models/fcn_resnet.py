@@ -14,7 +14,7 @@ from flax import linen as nn
 from seg_jax.backbones import resnet
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
-from seg_jax.nn.heads import TORCH_LAYERS, FCNHead
+from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.resize import resize_half_pixel
 

@@ -13,9 +13,9 @@ from seg_jax import checks
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.global_conv import GlobalConv
+from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.resize import LearnedUpsample, resize_half_pixel
-from seg_jax.nn.sides import check_sides, nearest_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 _LINEAR = nn.initializers.lecun_normal()  # no ReLU follows, which He et al.'s variance is for
 

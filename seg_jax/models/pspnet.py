@@ -15,11 +15,11 @@ from seg_jax.backbones import resnet
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
 from seg_jax.nn.blocks import ConvNorm
-from seg_jax.nn.heads import TORCH_LAYERS, FCNHead
+from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
+from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import adaptive_average_pool
 from seg_jax.nn.resize import resize_align_corners
-from seg_jax.nn.sides import check_sides, nearest_sides
 
 
 class PyramidPooling(nn.Module):

@@ -26,7 +26,7 @@ from seg_jax.nn.conv import Conv, DepthwiseConv, TransposedConv
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.nn.pool import max_pool_with_indices, max_unpool
 from seg_jax.nn.resize import bilinear_init, upsample_bilinear_fixed
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 # The release's epsilon. The averages reach over about 50 batches, of CamVid 200 pictures or more.
 NORM = Norm(momentum=0.98, epsilon=1e-9)

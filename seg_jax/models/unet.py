@@ -12,10 +12,10 @@ from flax import linen as nn
 
 from seg_jax import checks
 from seg_jax.nn.conv import Conv, TransposedConv
+from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import BatchNorm, Norm
 from seg_jax.nn.pool import max_pool
-from seg_jax.nn.sides import check_sides, nearest_sides
-from seg_jax.nn.width import scaled
+from seg_jax.nn.width_multiplier import scaled
 
 
 class UNet(nn.Module):

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn import lowering
-from seg_jax.nn.geometry import Geometry, Pair
+from seg_jax.nn.conv_geometry import Geometry, Pair
 
 Array = jax.Array
 Size = int | Pair

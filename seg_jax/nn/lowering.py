@@ -18,7 +18,7 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
-from seg_jax.nn.geometry import Geometry, Pair
+from seg_jax.nn.conv_geometry import Geometry, Pair
 
 Array = jax.Array
 

@@ -15,8 +15,8 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn.conv import Size, pair
+from seg_jax.nn.named_scope import scoped
 from seg_jax.nn.resize import apply_separable
-from seg_jax.nn.scope import scoped
 
 Array = jax.Array
 Pair = tuple[int, int]

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from seg_jax import checks
 from seg_jax.nn import lowering
 from seg_jax.nn.conv import transposed_conv
-from seg_jax.nn.scope import scoped
+from seg_jax.nn.named_scope import scoped
 
 Array = jax.Array
 

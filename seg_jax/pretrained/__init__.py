@@ -5,7 +5,7 @@ x = loaded.preprocessing(picture)                                # uint8 [h w 3]
 loaded.model.apply(loaded.variables, x[None], train=False)["out"]  # logits [1 h' w' k]
 """
 
-from seg_jax.pretrained.bundle import ImagePreprocessing, Pretrained
 from seg_jax.pretrained.loading import load
+from seg_jax.pretrained.network import ImagePreprocessing, Pretrained
 
 __all__ = ["ImagePreprocessing", "Pretrained", "load"]

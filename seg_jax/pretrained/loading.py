@@ -4,20 +4,22 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checkpoint, checks, run_folder
-from seg_jax.pretrained import catalogue, store
-from seg_jax.pretrained.bundle import Pretrained
+from seg_jax import checks
+from seg_jax.pretrained import cache, catalogue
+from seg_jax.pretrained.network import Pretrained
+from seg_jax.runs import checkpoint
+from seg_jax.runs import folder as run_folder
 
 RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format holds, see `release`
 # Suffix of a published file -> the module whose `read` returns its tensors.
 READERS = {
-    ".caffemodel": "caffe_file",
-    ".index": "tensorflow_file",  # of a checkpoint
-    ".pb": "tensorflow_file",
-    ".tflite": "tflite_file",
-    ".pth": "torch_file",
-    ".pt": "torch_file",
-    ".safetensors": "torch_file",
+    ".caffemodel": "caffe",
+    ".index": "tensorflow",  # of a checkpoint
+    ".pb": "tensorflow",
+    ".tflite": "tflite",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".safetensors": "torch",
 }
 
 
@@ -58,7 +60,7 @@ def resolve(path: str | Path) -> Path:
     if found.exists():
         return found
     if str(path) in catalogue.names():
-        return store.find(str(path))
+        return cache.find(str(path))
     raise checks.UserError(
         f"{path}: no such file or folder, and no published weights of this name "
         "(`python -m seg_jax weights list` prints them)"
@@ -75,7 +77,9 @@ def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
         raise checks.UserError(
             f"{path}: files of published weights end in {', '.join(sorted(READERS))}"
         )
-    tensors = importlib.import_module(f"seg_jax.pretrained.{READERS[path.suffix]}").read(path)
+    tensors = importlib.import_module(f"seg_jax.pretrained.formats.{READERS[path.suffix]}").read(
+        path
+    )
     try:
         return entry.convert(model, tensors)
     except checks.UserError as error:
@@ -84,7 +88,7 @@ def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
 
 def entry_of(path: Path) -> catalogue.Entry:
     """Return the catalogue's entry of a file: an imported one's, else by its checksum or name."""
-    if store.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
+    if cache.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
         return catalogue.get(path.parent.name)
     return catalogue.of_file(path)
 

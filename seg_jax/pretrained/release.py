@@ -1,7 +1,7 @@
 """Our release format: one folder, which needs nothing of where it was made.
 
     model.safetensors    the variables by path: params/backbone/conv1/kernel, ...
-    config.json          the resolved experiment as in a run folder, the label map, the licence, and
+    config.json          the resolved experiment as in a run folder, the label map, the license, and
                          the SHA-256 of the weights
     result.json          the evaluation's record, as in a run folder; absent: never evaluated
     card.md              the same for people
@@ -12,7 +12,6 @@ configuration names only dataclasses of seg_jax and of the modules that the expe
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +22,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from seg_jax import checks, config, experiment, run_folder
+from seg_jax import checks, config, experiment, files
 from seg_jax.data import label_map
 from seg_jax.nn.import_tensors import import_tensors
-from seg_jax.pretrained.bundle import Pretrained
+from seg_jax.pretrained.network import Pretrained
+from seg_jax.runs import folder as run_folder
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", run_folder.CONFIG, "result.json", "card.md"
 FILES = (WEIGHTS, CONFIG, RECORD, CARD)
@@ -34,14 +34,14 @@ _FORMAT = 1
 
 
 def save(
-    loaded: Pretrained, folder: Path, *, licence: str, card: str, record: bytes | None = None
+    loaded: Pretrained, folder: Path, *, license: str, card: str, record: bytes | None = None
 ) -> None:
     """Write a release; what is there of an earlier one is replaced.
 
     Args:
       loaded: the network.
       folder: of the release; made if it is not there.
-      licence: of the weights, an SPDX identifier or "unknown".
+      license: of the weights, an SPDX identifier or "unknown".
       card: text of card.md.
       record: content of result.json.
 
@@ -68,15 +68,15 @@ def save(
         "name": loaded.name,
         "classes": labels.names,
         "colours": labels.colours,
-        "licence": licence,
+        "licence": license,  # as spelt since format 1
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     (folder / RECORD).unlink(missing_ok=True)  # of an earlier release
-    _write(folder / WEIGHTS, weights)
-    run_folder.write_json(folder / CONFIG, content)
-    _write(folder / CARD, card.encode())
+    files.write_bytes(folder / WEIGHTS, weights)
+    files.write_json(folder / CONFIG, content)
+    files.write_bytes(folder / CARD, card.encode())
     if record is not None:
-        _write(folder / RECORD, record)
+        files.write_bytes(folder / RECORD, record)
 
 
 def prepare(folder: Path) -> None:
@@ -125,8 +125,8 @@ def load(folder: Path) -> Pretrained:
     return Pretrained(found, {"batch_stats": {}, **variables}, content["name"], labels)
 
 
-def licence_of(folder: Path) -> str:
-    """Return the licence of a release."""
+def license_of(folder: Path) -> str:
+    """Return the license of a release."""
     return _read_config(folder / CONFIG)["licence"]
 
 
@@ -171,9 +171,3 @@ def _types(data: Any) -> Iterator[str]:
     if isinstance(data, list):
         for item in data:
             yield from _types(item)
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from seg_jax import pictures
 from seg_jax.checks import UserError, unknown
+from seg_jax.data import visualize
 from seg_jax.data.source import Source
 from seg_jax.report import page
 from seg_jax.report.pictures import figure, legend
@@ -68,7 +68,7 @@ def as_image(source: Source, indices: Sequence[int]) -> Image.Image:
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for place, tile in enumerate(tiles):
         sheet.paste(tile, (place % columns * width, place // columns * height))
-    return pictures.with_legend(
+    return visualize.with_legend(
         np.asarray(sheet), np.array(sorted(present), np.uint8), palette, source.classes
     )
 
@@ -86,7 +86,7 @@ def as_html(source: Source, indices: Sequence[int]) -> str:
             for value, count in zip(values.tolist(), pixels.tolist(), strict=True)
         )
         size = f"{label.shape[1]}x{label.shape[0]}"
-        blended = pictures.overlay(record["image"], label, palette)
+        blended = visualize.overlay(record["image"], label, palette)
         figures = (
             figure(_jpeg(record["image"]), "image/jpeg", "picture", size, label.shape),
             figure(_mask_png(label, palette), "image/png", "mask", note, label.shape),
@@ -128,5 +128,5 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 def _mask_png(label: np.ndarray, palette: np.ndarray) -> bytes:
     content = io.BytesIO()
-    pictures.label_image(label, palette).save(content, "PNG")
+    visualize.label_image(label, palette).save(content, "PNG")
     return content.getvalue()

@@ -5,11 +5,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_jax import logs, metrics
+from seg_jax import metrics
 from seg_jax.report import page, pictures, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.pictures import Run
 from seg_jax.results import Record
+from seg_jax.runs import log
 
 _LOSS_POINTS = 300  # of each curve: what a small drawing can show
 
@@ -123,7 +124,7 @@ def read_losses(run: Path) -> list[tuple[float, float]]:
     """Return (step, loss) from a run's log, thinned evenly; the last step is always there."""
     points = [
         (line["step"], line["loss"])
-        for line in logs.read(run)
+        for line in log.read(run)
         if line["kind"] == "train" and line.get("loss") is not None
     ]
     stride = -(-len(points) // _LOSS_POINTS) or 1

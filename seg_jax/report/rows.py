@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import experiment, published
+from seg_jax import experiment, papers
 from seg_jax.results import Record, load_records
 
 # What an official, complete data set is called in publications. A record of anything else, such as
@@ -32,8 +32,8 @@ class LineRow:
 
     experiment: str
     family: str
-    headline: published.Figure | None
-    test: published.Figure | None
+    headline: papers.Figure | None
+    test: papers.Figure | None
     records: tuple[Record, ...]
 
 
@@ -46,12 +46,12 @@ def line(records: Iterable[Record]) -> list[LineRow]:
         name for name in experiment.names() if experiment.get(name).data.dataset in OFFICIAL
     ]
     measured = [record.experiment for record in records if images_of(record)]
-    names = dict.fromkeys([*published.experiments(), *registered, *measured])
-    return [_line_row(name, records) for name in sorted(names, key=published.order)]
+    names = dict.fromkeys([*papers.experiments(), *registered, *measured])
+    return [_line_row(name, records) for name in sorted(names, key=papers.order)]
 
 
 def _line_row(name: str, records: Sequence[Record]) -> LineRow:
-    headline = published.headline(name)
+    headline = papers.headline(name)
     wanted = _DEFAULT
     if headline and (headline.dataset, headline.split) not in _HIDDEN:
         wanted = (headline.dataset, headline.split)
@@ -59,9 +59,9 @@ def _line_row(name: str, records: Sequence[Record]) -> LineRow:
     matching = [record for record in own if images_of(record) == wanted]
     return LineRow(
         experiment=name,
-        family=published.family_of(name) or next((r.family for r in own), ""),
+        family=papers.family_of(name) or next((r.family for r in own), ""),
         headline=headline,
-        test=published.test_figure(name),
+        test=papers.test_figure(name),
         records=_of_one_protocol(
             matching or [r for r in own if images_of(r) == _DEFAULT], headline
         ),
@@ -69,7 +69,7 @@ def _line_row(name: str, records: Sequence[Record]) -> LineRow:
 
 
 def _of_one_protocol(
-    records: Sequence[Record], headline: published.Figure | None
+    records: Sequence[Record], headline: papers.Figure | None
 ) -> tuple[Record, ...]:
     """Return the records under the headline's protocol or, without any, under the plainest."""
 
@@ -82,7 +82,7 @@ def _of_one_protocol(
     return tuple(record for record in records if rank(record) == best)
 
 
-def same_views(one: published.Protocol, other: published.Protocol) -> bool:
+def same_views(one: papers.Protocol, other: papers.Protocol) -> bool:
     """Whether two protocols show the image alike: the same scales, mirror image, CRF or not."""
     return (one.scales, one.flip, one.crf) == (other.scales, other.flip, other.crf)
 

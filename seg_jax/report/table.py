@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_jax.checks import UserError
-from seg_jax.published import Figure
+from seg_jax.papers import Figure
 from seg_jax.report import rows
 from seg_jax.report.grid import NONE, Column, Grid, count, duration, percent
 from seg_jax.results import Record, load_records

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from seg_jax.pretrained import catalogue, store
+from seg_jax.pretrained import cache, catalogue
 from seg_jax.report.grid import NONE, Column, Grid
 
 _CAPTION = """\
@@ -15,7 +15,7 @@ file from its publishers and import it: python -m seg_jax weights import FILE --
 def as_text() -> str:
     """Return one row an entry, and below them where each file is offered."""
     entries = [catalogue.get(name) for name in catalogue.names()]
-    columns = ("name", "for", "trained on", "saw val", "published mIoU", "licence", "imported")
+    columns = ("name", "for", "trained on", "saw val", "published mIoU", "license", "imported")
     rows = tuple(
         (
             entry.name,
@@ -23,7 +23,7 @@ def as_text() -> str:
             entry.trained_on,
             entry.leak,
             str(entry.score) if entry.score else NONE,
-            entry.licence,
+            entry.license,
             "yes" if _imported(entry.name) else "",
         )
         for entry in entries
@@ -49,7 +49,7 @@ def _plain(entry: catalogue.Entry) -> dict[str, Any]:
         "file": entry.file,
         "host": entry.host,
         "sha256": entry.sha256,
-        "licence": entry.licence,
+        "license": entry.license,
         "experiment": experiment.name if experiment else None,
         "preprocessing": dataclasses.asdict(preprocessing),
         "trained_on": entry.trained_on,
@@ -61,4 +61,4 @@ def _plain(entry: catalogue.Entry) -> dict[str, Any]:
 
 
 def _imported(name: str) -> bool:
-    return (store.folder() / name).is_dir()
+    return (cache.folder() / name).is_dir()

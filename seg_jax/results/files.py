@@ -6,13 +6,12 @@ refuses a file in which the two disagree.
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seg_jax import metrics
+from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.results import schema
 from seg_jax.results.record import SCHEMA, Record
@@ -23,12 +22,9 @@ PICTURES = "predictions"  # folder of a run: <id>.input.jpg, <id>.truth.png, <id
 
 def save(record: Record, path: Path) -> None:
     """Write a record whole or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     # Counts take many lines with an indent; one line a top-level field keeps diffs readable.
     fields = (f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in record.to_dict().items())
-    unfinished.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    files.write_text(Path(path), "{\n" + ",\n".join(fields) + "\n}\n")
 
 
 def load(path: Path) -> Record:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seg_jax import metrics
-from seg_jax.published import Protocol
+from seg_jax.papers import Protocol
 from seg_jax.results import schema
 
 _ERRORS = ("pixel_error", "rand_error", "warping_error")

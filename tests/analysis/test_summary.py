@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seg_jax import analysis, experiment, metrics, results
-from seg_jax.published import Protocol
+from seg_jax.papers import Protocol
 from seg_jax.results.record import PublishedWeights, counts_of
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG, Pool
-from seg_jax.nn.grid import Grid
+from seg_jax.nn.sample_grid import Grid
 
 
 def evaluate_shapes(model, size):

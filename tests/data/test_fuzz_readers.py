@@ -20,7 +20,9 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import folder, images, lint
+from seg_jax.data import images
+from seg_jax.data.datasets import folder
+from seg_jax.data.validate import check
 from seg_jax.types import IGNORE
 
 settings.register_profile("readers", deadline=None, derandomize=True, max_examples=60)
@@ -196,7 +198,7 @@ class TestMasks:
             Image.fromarray(np.zeros(mask_size, np.uint8)).save(source.label_file(0))
             record = read_or_name(source.label_file(0), lambda _: source[0])
             assert (record is not None) == (size == mask_size)
-            assert len(lint.check("folder", root, ["train"]).problems) == (size != mask_size)
+            assert len(check.check("folder", root, ["train"]).problems) == (size != mask_size)
 
 
 def one_pair(root: Path, name: str = "a", suffix: str = ".png") -> data.source.Source:

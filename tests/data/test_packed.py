@@ -16,9 +16,10 @@ from voc_archives import make
 from seg_jax import __main__ as command_line
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import lint, pipeline, tfds_builders
+from seg_jax.data import pipeline
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH
+from seg_jax.data.validate import check
 
 
 def write_folder(root: Path, count: int, rng: np.random.Generator) -> Path:
@@ -42,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(folder, tmp_path_factory) -> Path:
-    return tfds_builders.pack("folder", folder, tmp_path_factory.mktemp("tfds"), shards=3)
+    return tfds.pack("folder", folder, tmp_path_factory.mktemp("tfds"), shards=3)
 
 
 def assert_equal(left, right):
@@ -75,8 +76,8 @@ def test_tfds_itself_reads_the_class_ids(folder, packed):
 
 
 def test_lint_reads_it(folder, packed):
-    assert lint.recognise(packed) == "tfds"
-    found, expected = lint.check("tfds", packed), lint.check("folder", folder)
+    assert check.recognise(packed) == "tfds"
+    found, expected = check.check("tfds", packed), check.check("folder", folder)
     assert not found.problems
     for one, other in zip(found.splits, expected.splits, strict=True):
         assert one.classes == other.classes and one.size_counts == other.size_counts
@@ -113,7 +114,7 @@ def test_training_batches_are_the_same(folder, packed):
 def test_voc_in_its_three_forms(tmp_path, config, lists):
     case = make(tmp_path)
     case.run()
-    root = tfds_builders.pack("voc2012", case.root, tmp_path / "tfds", config=config)
+    root = tfds.pack("voc2012", case.root, tmp_path / "tfds", config=config)
     assert root.relative_to(tmp_path).parts == ("tfds", "voc2012_segmentation", config, "1.0.0")
     assert data.reader("tfds").splits(root) == lists
     for split in lists:  # the masks are palette PNGs there
@@ -127,8 +128,8 @@ def test_it_needs_no_tensorflow(folder, tmp_path):
 import sys
 from pathlib import Path
 from seg_jax import data
-from seg_jax.data import tfds_builders
-root = tfds_builders.pack("folder", Path({str(folder)!r}), Path({str(tmp_path)!r}))
+from seg_jax.data.prepare import tfds
+root = tfds.pack("folder", Path({str(folder)!r}), Path({str(tmp_path)!r}))
 assert data.open_source("tfds", root, "train")[0]["image"].shape == (5, 7, 3)
 assert "tensorflow" not in sys.modules
 """
@@ -136,7 +137,7 @@ assert "tensorflow" not in sys.modules
 
 
 def test_real_pictures(test_data, tmp_path):
-    root = tfds_builders.pack("camvid", test_data / "data/camvid_as_released", tmp_path)
+    root = tfds.pack("camvid", test_data / "data/camvid_as_released", tmp_path)
     for split in ("train", "val", "test"):
         released = data.open_source("camvid", test_data / "data/camvid_as_released", split)
         assert_equal(data.open_source("tfds", root, split), released)
@@ -145,26 +146,26 @@ def test_real_pictures(test_data, tmp_path):
 class TestRefusal:
     def test_names(self, folder, tmp_path):
         with pytest.raises(UserError, match=r"'ade20k': there are builders for voc2012, camvid"):
-            tfds_builders.pack("ade20k", folder, tmp_path)
+            tfds.pack("ade20k", folder, tmp_path)
         with pytest.raises(UserError, match=r"--config 'augg': voc2012 has voc, aug, fcn"):
-            tfds_builders.pack("voc2012", folder, tmp_path, config="augg")
+            tfds.pack("voc2012", folder, tmp_path, config="augg")
         with pytest.raises(UserError, match=r"no folder .*nowhere"):
-            tfds_builders.pack("folder", tmp_path / "nowhere", tmp_path)
+            tfds.pack("folder", tmp_path / "nowhere", tmp_path)
 
     def test_a_bad_mask_stops_it(self, folder, tmp_path):
         bad = shutil.copytree(folder, tmp_path / "bad")
         Image.fromarray(np.full((5, 7), 77, np.uint8)).save(bad / "masks/03.png")
         with pytest.raises(UserError, match=r"bad/masks/03\.png: label value 77"):
-            tfds_builders.pack("folder", bad, tmp_path / "tfds")
+            tfds.pack("folder", bad, tmp_path / "tfds")
         assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
 
     def test_what_was_packed_of_another_folder(self, folder, packed, tmp_path):
-        assert tfds_builders.pack("folder", folder, packed.parents[1]) == packed  # the same: reused
+        assert tfds.pack("folder", folder, packed.parents[1]) == packed  # the same: reused
         other = shutil.copytree(folder, tmp_path / "other")
         for part in ("images", "masks"):
             (other / part / "03.png").unlink()
         with pytest.raises(UserError, match=r"holds other pictures as train than .*; delete it"):
-            tfds_builders.pack("folder", other, packed.parents[1])
+            tfds.pack("folder", other, packed.parents[1])
 
     def test_folders_and_lists(self, folder, packed):
         with pytest.raises(UserError, match="holds no dataset_info.json; write the data set with"):

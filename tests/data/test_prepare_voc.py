@@ -36,10 +36,12 @@ from voc_archives import (
 )  # fmt: skip
 
 from seg_jax import __main__ as command_line
-from seg_jax import data
+from seg_jax import data, files
 from seg_jax.checks import UserError
-from seg_jax.data import archives, prepare_voc, sbd, voc
-from seg_jax.data.seg11valid import SEG11VALID
+from seg_jax.data.datasets import voc
+from seg_jax.data.datasets.seg11valid import SEG11VALID
+from seg_jax.data.prepare import archives, sbd
+from seg_jax.data.prepare import voc as prepare_voc
 from seg_jax.types import IGNORE
 
 
@@ -226,17 +228,18 @@ class TestSafety:
 def test_interrupted_anywhere_it_goes_on(case, tmp_path, monkeypatch):
     whole = Case(case.voc_tar, case.sbd_tgz, tmp_path / "whole")
     whole.run()
-    expected, write_bytes, done = whole.files(), Path.write_bytes, []
+    expected, write_bytes, done = whole.files(), files.write_bytes, []
 
     def interrupted(path, content):
         if len(done) % 2:  # every second write breaks off halfway
             done.append(None)
-            write_bytes(path, content[: len(content) // 2])
-            raise KeyboardInterrupt
+            with files.write_atomically(path) as file:
+                file.write(content[: len(content) // 2])
+                raise KeyboardInterrupt
         done.append(path)
         return write_bytes(path, content)
 
-    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    monkeypatch.setattr(files, "write_bytes", interrupted)
     for _ in range(100):
         try:
             case.run()

@@ -8,7 +8,8 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import ade20k, cityscapes, folder, lint
+from seg_jax.data.datasets import ade20k, cityscapes, folder
+from seg_jax.data.validate import check
 from seg_jax.types import IGNORE
 
 CLASS_LISTS = Path(__file__).parents[2] / "docs" / "classes"
@@ -139,7 +140,8 @@ class TestISBIStacks:
             np.testing.assert_array_equal(record["image"], picture(images[section]))
             np.testing.assert_array_equal(record["label"], labels[section] // 255)
         assert (
-            lint.recognise(tmp_path) == "isbi2012" and not lint.check("isbi2012", tmp_path).problems
+            check.recognise(tmp_path) == "isbi2012"
+            and not check.check("isbi2012", tmp_path).problems
         )
 
     def test_a_short_stack_is_a_part_and_a_bad_page_is_named(self, tmp_path):
@@ -175,8 +177,8 @@ class TestISBIStacks:
 )
 def test_lint_recognises_and_measures(tmp_path, dataset, make, void):
     root = make(tmp_path)
-    assert lint.recognise(root) == dataset
-    report = lint.check(dataset, root)
+    assert check.recognise(root) == dataset
+    report = check.check(dataset, root)
     assert not report.problems and [split.split for split in report.splits] == ["train", "val"]
     assert report.splits[0].void.share == pytest.approx(void)
 

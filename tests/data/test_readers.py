@@ -12,7 +12,7 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import camvid, isbi2012, voc
+from seg_jax.data.datasets import camvid, isbi2012, voc
 from seg_jax.types import IGNORE, VOC_CLASSES
 
 

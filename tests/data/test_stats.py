@@ -9,7 +9,8 @@ from PIL import Image
 
 from seg_jax import __main__ as command_line
 from seg_jax import data
-from seg_jax.data import class_weights, lint, stats
+from seg_jax.data import class_weights
+from seg_jax.data.validate import check, stats
 from seg_jax.types import IGNORE
 
 
@@ -33,7 +34,7 @@ def root(tmp_path):
 
 
 def test_statistics_by_hand(root):
-    split = lint.check("folder", root, ["train"]).splits[0]
+    split = check.check("folder", root, ["train"]).splits[0]
     sky, road, car, unicorn = split.classes
     assert [entry.pixels for entry in split.classes] == [30, 10, 2, 0]
     assert [entry.image_pixels for entry in split.classes] == [50, 20, 20, 0]
@@ -47,7 +48,7 @@ def test_statistics_by_hand(root):
 
 
 def test_void_as_one_more_class(root):
-    split = lint.check("folder", root, ["train"]).splits[0]
+    split = check.check("folder", root, ["train"]).splits[0]
     # Void's frequency is 8/10: the median of it and 6/10, 5/10, 1/10 is 0.55.
     weights = class_weights.with_void(split.classes, split.void)
     np.testing.assert_allclose(weights[:3], [0.55 / 0.6, 1.1, 5.5])
@@ -61,7 +62,7 @@ def test_enet_weights_lie_between_1_4_and_50():
 
 
 def test_text(root):
-    text = stats.as_text(lint.check("folder", root, ["train"]))
+    text = stats.as_text(check.check("folder", root, ["train"]))
     assert "width x height: 5x4 (2), 5x2 (1)" in text
     assert "void: 16.00 % of the pixels, in 1 images" in text
     line = next(line for line in text.splitlines() if line.split()[:1] == ["car"])
@@ -70,7 +71,7 @@ def test_text(root):
 
 
 def test_published_weights_stand_beside(root):
-    text = stats.as_text(lint.check("folder", root, ["train"]), (0.9, 1.05, 10.0, 1.0))
+    text = stats.as_text(check.check("folder", root, ["train"]), (0.9, 1.05, 10.0, 1.0))
     assert "2 of the 4 published weights agree within 7 %" in text
     assert "car (10.0000, here 5.5000)" in text and "unicorn (1.0000, here nan)" in text
 
@@ -79,7 +80,7 @@ def test_camvids_published_weights(test_data):
     """Nine of eleven; sign_symbol's is a known slip of the release."""
     root = test_data / "data/camvid"
     published = data.reader("camvid").published_weights
-    text = stats.as_text(lint.check("camvid", root, ["train"]), published)
+    text = stats.as_text(check.check("camvid", root, ["train"]), published)
     assert "9 of the 11 published weights agree" in text
     assert "sign_symbol (9.6446, here 3.53" in text and "bicyclist (7.3614, here 8.1" in text
 

@@ -10,14 +10,14 @@ from scipy import ndimage
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data import sprites, synthetic
-from seg_jax.data.sprite_table import SPRITES
+from seg_jax.data.synthetic import dataset, sprites
+from seg_jax.data.synthetic.sprite_table import SPRITES
 from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [synthetic.scene(np.random.default_rng([1, seed])) for seed in range(120)]
+    return [dataset.scene(np.random.default_rng([1, seed])) for seed in range(120)]
 
 
 def files(root):
@@ -44,9 +44,9 @@ def test_it_has_vocs_layout_and_palette(tiny_voc):
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_others(tiny_voc, tmp_path):
-    synthetic.write(tmp_path / "again", train=10, val=4)
+    dataset.write(tmp_path / "again", train=10, val=4)
     assert files(tmp_path / "again") == files(tiny_voc)
-    synthetic.write(tmp_path / "other", seed=1, train=10, val=4)
+    dataset.write(tmp_path / "other", seed=1, train=10, val=4)
     other = files(tmp_path / "other")
     assert other.keys().isdisjoint(path for path in files(tiny_voc) if path.suffix == ".jpg")
 
@@ -101,7 +101,7 @@ def test_void_is_a_band_of_one_pixel_outside_the_objects(scenes):
 
 
 def test_only_the_horizon_tells_the_pairs_apart(scenes):
-    for town, mountains in synthetic.PAIRS:
+    for town, mountains in dataset.PAIRS:
         assert SPRITES[town] is SPRITES[mountains]
         drawings = [
             sprites.draw(SPRITES[name], height_px=30.0, degrees=0.0, mirror=False,
@@ -109,8 +109,8 @@ def test_only_the_horizon_tells_the_pairs_apart(scenes):
             for name in (town, mountains)
         ]  # fmt: skip
         np.testing.assert_array_equal(drawings[0][0], drawings[1][0])
-    in_town = {VOC_CLASSES.index(name) for name, _ in synthetic.PAIRS}
-    elsewhere = {VOC_CLASSES.index(name) for _, name in synthetic.PAIRS}
+    in_town = {VOC_CLASSES.index(name) for name, _ in dataset.PAIRS}
+    elsewhere = {VOC_CLASSES.index(name) for _, name in dataset.PAIRS}
     assert in_town.isdisjoint(elsewhere)
     kinds = [
         (bool(in_town & set(np.unique(label))), bool(elsewhere & set(np.unique(label))))
@@ -121,7 +121,7 @@ def test_only_the_horizon_tells_the_pairs_apart(scenes):
 
 
 def test_missing_data_is_drawn_at_first_use(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "write", partial(synthetic.write, train=2, val=1))
+    monkeypatch.setattr(dataset, "write", partial(dataset.write, train=2, val=1))
     monkeypatch.setenv("SEG_JAX_DATA", str(tmp_path / "deep" / "data"))
     source = data.open_source("synthetic_voc", None, "val")
     assert source.description == "synthetic_voc val: 1 images"
@@ -134,7 +134,7 @@ def test_two_at_once_both_end_with_the_whole_data_set(tmp_path):
 
     def write():
         try:
-            synthetic.write(tmp_path / "both", train=6, val=2)
+            dataset.write(tmp_path / "both", train=6, val=2)
         except UserError as error:
             errors.append(str(error))
 
@@ -150,13 +150,13 @@ def test_two_at_once_both_end_with_the_whole_data_set(tmp_path):
 
 def test_what_stands_there_is_not_overwritten(tmp_path, tiny_voc):
     with pytest.raises(UserError, match="is not empty; choose another folder or delete it"):
-        synthetic.write(tiny_voc)
+        dataset.write(tiny_voc)
     (tmp_path / "file").touch()
     with pytest.raises(UserError):
         data.open_source("synthetic_voc", tmp_path / "file", "train")
 
 
 def test_pictures_of_another_version_are_refused(tiny_voc, monkeypatch):
-    monkeypatch.setattr(synthetic, "VERSION", 999)
+    monkeypatch.setattr(dataset, "VERSION", 999)
     with pytest.raises(UserError, match=r"not drawn by this version \(999\).*--data\.root"):
         data.open_source("synthetic_voc", tiny_voc, "train")

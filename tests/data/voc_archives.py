@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from seg_jax.data import prepare_voc
-from seg_jax.data.archives import Archive
-from seg_jax.data.seg11valid import SEG11VALID
+from seg_jax.data.datasets.seg11valid import SEG11VALID
+from seg_jax.data.prepare import voc
+from seg_jax.data.prepare.archives import Archive
 from seg_jax.types import IGNORE
 
 DEVKIT, BENCHMARK = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
@@ -102,10 +102,8 @@ class Case:
     root: Path
 
     def run(self, *, counts=COUNTS, digests=()) -> str:
-        release = prepare_voc.Release(
-            archive(self.voc_tar), archive(self.sbd_tgz), counts, dict(digests)
-        )
-        return prepare_voc.prepare(self.root, self.voc_tar, self.sbd_tgz, release=release)
+        release = voc.Release(archive(self.voc_tar), archive(self.sbd_tgz), counts, dict(digests))
+        return voc.prepare(self.root, self.voc_tar, self.sbd_tgz, release=release)
 
     @property
     def home(self) -> Path:

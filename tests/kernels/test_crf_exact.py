@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seg_jax.kernels.crf import exact, mean_field, tiles
+from seg_jax.kernels.crf import block_sparsity, exact, mean_field
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 
 UNARY, RGB = scene(40, 52, 5)
@@ -24,7 +24,7 @@ def bilateral_features(rgb, params):
 @pytest.mark.parametrize("d, side", [(2, 16), (5, 4)])
 def test_hilbert_curve_visits_every_cell_by_unit_steps(d, side):
     grid = np.stack(np.meshgrid(*[np.arange(side)] * d), axis=-1).reshape(-1, d)
-    index = np.asarray(jax.jit(tiles.hilbert_index)(grid.astype(np.float32)))
+    index = np.asarray(jax.jit(block_sparsity.hilbert_index)(grid.astype(np.float32)))
     path = grid[np.argsort(index)]
     assert len(np.unique(index)) == side**d
     np.testing.assert_array_equal(np.abs(np.diff(path, axis=0)).sum(axis=1), 1)
@@ -32,7 +32,7 @@ def test_hilbert_curve_visits_every_cell_by_unit_steps(d, side):
 
 def test_lists_hold_every_near_pair_and_leave_most_out():
     feature = bilateral_features(RGB, SETTINGS["v2"])
-    made = jax.jit(tiles.make)(feature)
+    made = jax.jit(block_sparsity.make)(feature)
     assert sorted(np.asarray(made.order)) == list(range(len(feature)))
     blocks = len(made.count)
     listed = np.zeros((blocks, blocks), bool)
@@ -41,14 +41,14 @@ def test_lists_hold_every_near_pair_and_leave_most_out():
         assert (keys[count:] == blocks).all()
     np.testing.assert_array_equal(listed, listed.T)
     block = np.empty(len(feature), int)
-    block[np.asarray(made.order)] = np.arange(len(feature)) // tiles.TILE
+    block[np.asarray(made.order)] = np.arange(len(feature)) // block_sparsity.TILE
     distance = np.sqrt(sum((c[:, None] - c[None, :]) ** 2 for c in feature.T))
-    near = distance <= tiles.RADIUS
+    near = distance <= block_sparsity.RADIUS
     assert listed[block[:, None], block[None, :]][near].all()
     assert listed.mean() < 0.5
 
 
-@pytest.mark.parametrize("implementation", ["exact", "exact_host"])
+@pytest.mark.parametrize("implementation", ["exact", "exact_numba"])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_exact_is_the_definition(setting, implementation):
     params = replace(SETTINGS[setting], normalisation="symmetric")
@@ -87,7 +87,7 @@ def test_spatial_kernel_is_the_dense_gaussian(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("implementation", ["exact", "exact_host"])
+@pytest.mark.parametrize("implementation", ["exact", "exact_numba"])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_exact_is_the_definition_on_nine_thousand_pixels(setting, implementation):
     unary, rgb = scene(90, 100, 21)

@@ -11,7 +11,7 @@ from seg_jax.kernels.crf import mean_field
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("implementation", ["host", "lattice"])
+@pytest.mark.parametrize("implementation", ["lattice_numba", "lattice"])
 def test_marginals_are_those_of_the_library(name, implementation):
     with np.load(GOLDEN) as golden:
         unary, rgb, theirs = golden["unary"], golden["rgb"], golden[name]

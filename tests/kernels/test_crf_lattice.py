@@ -8,7 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from seg_jax.kernels.crf import CrfParams, api, choose, host, lattice, mean_field, on_host
+from seg_jax.kernels.crf import (
+    CrfParams,
+    api,
+    choose,
+    lattice,
+    lattice_numba,
+    mean_field,
+    numba_common,
+)
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 
 SHORT = replace(SETTINGS["v1"], iterations=3)
@@ -90,11 +98,14 @@ VARIANTS = {
 def test_host_and_lattice_agree(params):
     """A batch of two against two pictures: different code from the features to the softmax."""
     loops = np.stack(
-        [mean_field(*pair, params, implementation="host") for pair in zip(*BATCH, strict=True)]
+        [
+            mean_field(*pair, params, implementation="lattice_numba")
+            for pair in zip(*BATCH, strict=True)
+        ]
     )
     ours = mean_field(*BATCH, params, implementation="lattice")
     np.testing.assert_allclose(ours, loops, atol=2e-5)
-    np.testing.assert_array_equal(mean_field(*BATCH, params, implementation="host"), loops)
+    np.testing.assert_array_equal(mean_field(*BATCH, params, implementation="lattice_numba"), loops)
     assert (loops.argmax(-1) != BATCH[0].argmin(-1)).any(), "a CRF that changes nothing"
 
 
@@ -107,11 +118,11 @@ def test_lattice_is_close_to_the_definition():
 
 
 def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr(on_host, "_MIN_PIXELS", 1)
+    monkeypatch.setattr(numba_common, "_MIN_PIXELS", 1)
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(on_host, "_threads", lambda cores=cores: cores)
-        results.append(np.asarray(mean_field(UNARY, RGB, SHORT, implementation="host")))
+        monkeypatch.setattr(numba_common, "_threads", lambda cores=cores: cores)
+        results.append(np.asarray(mean_field(UNARY, RGB, SHORT, implementation="lattice_numba")))
     np.testing.assert_array_equal(*results)
 
 
@@ -127,11 +138,11 @@ def test_lattice_runs_again_where_the_capacity_is_too_small(rng, monkeypatch):
     (first, (_, count, _)), (second, _) = runs
     assert first[0] == 320 < int(count[0]) <= second[0]
     np.testing.assert_allclose(
-        ours, mean_field(unary, rgb, SHORT, implementation="host"), atol=1e-5
+        ours, mean_field(unary, rgb, SHORT, implementation="lattice_numba"), atol=1e-5
     )
 
 
-@pytest.mark.parametrize("implementation", ["host", "lattice"])
+@pytest.mark.parametrize("implementation", ["lattice_numba", "lattice"])
 def test_too_small_a_width_is_an_error(implementation):
     params = replace(SHORT, bilateral_rgb=0.001)
     with pytest.raises(ValueError, match="too small for the lattice's keys"):
@@ -153,7 +164,7 @@ def test_gradient_of_the_lattice_is_that_of_differences(rng):
     target = rng.normal(size=unary.shape)
     params = replace(SHORT, bilateral_rgb=20.0, bilateral_weight=1.0, spatial_weight=1.0)
 
-    def loss(unary, params, implementation="host"):
+    def loss(unary, params, implementation="lattice_numba"):
         q = mean_field(unary, rgb, params, implementation=implementation)
         return (q * target.astype(np.float32)).sum()
 
@@ -172,7 +183,7 @@ def test_gradient_of_the_lattice_is_that_of_differences(rng):
 
 
 def test_choice():
-    assert choose(platform="cpu", traced=False) == "host"
+    assert choose(platform="cpu", traced=False) == "lattice_numba"
     assert choose(platform="cpu", traced=True) == "lattice"
     assert choose(platform="gpu", traced=False) == "lattice"
     assert choose(platform="tpu", traced=True) == "lattice"
@@ -186,26 +197,28 @@ def test_choice_without_numba(monkeypatch):
 def test_the_chosen_one_runs(monkeypatch):
     """The proof that no other one did: each is replaced by one that only says its name."""
     ran = []
-    for module in (host, lattice):
+    for module in (lattice_numba, lattice):
         monkeypatch.setattr(
             module, "mean_field", lambda u, rgb, p, name=module.__name__: (ran.append(name), u)[1]
         )
     mean_field(UNARY, RGB, SHORT)
     jax.jit(lambda u: mean_field(u, RGB, SHORT))(UNARY)
     mean_field(UNARY, RGB, SHORT, implementation="lattice")
-    assert [name.rsplit(".")[-1] for name in ran] == ["host", "lattice", "lattice"]
+    assert [name.rsplit(".")[-1] for name in ran] == ["lattice_numba", "lattice", "lattice"]
 
 
-@pytest.mark.parametrize("implementation, instead", [("host", "lattice"), ("exact_host", "exact")])
+@pytest.mark.parametrize(
+    "implementation, instead", [("lattice_numba", "lattice"), ("exact_numba", "exact")]
+)
 def test_host_refuses_a_trace(implementation, instead):
     with pytest.raises(ValueError, match=f"use implementation='{instead}'"):
         jax.jit(lambda u: mean_field(u, RGB, CrfParams(), implementation=implementation))(UNARY)
 
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.host")
-    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.host_kernels")
-    monkeypatch.delattr("seg_jax.kernels.crf.host_kernels")
+    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.lattice_numba")
+    monkeypatch.delitem(sys.modules, "seg_jax.kernels.crf.lattice_numba_kernels")
+    monkeypatch.delattr("seg_jax.kernels.crf.lattice_numba_kernels")
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):
-        mean_field(UNARY, RGB, implementation="host")
+        mean_field(UNARY, RGB, implementation="lattice_numba")

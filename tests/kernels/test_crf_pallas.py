@@ -9,7 +9,7 @@ import pytest
 from jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call import get_races
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
-from seg_jax.kernels.crf import exact, exact_pallas, mean_field, tiles
+from seg_jax.kernels.crf import block_sparsity, exact, exact_pallas, mean_field
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 from seg_jax.kernels.crf.reference import features
 
@@ -21,7 +21,7 @@ UNARY, RGB = scene(16, 16, 5)
 def blocks():
     position, colour = features(jnp.asarray(RGB))
     parts = [position / PARAMS.bilateral_px, colour / PARAMS.bilateral_rgb]
-    return jax.jit(tiles.make)(jnp.concatenate(parts, axis=1))
+    return jax.jit(block_sparsity.make)(jnp.concatenate(parts, axis=1))
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_distances_are_exact_in_bfloat16():
     """The corners of the largest picture, and all colours from black to white."""
     position = np.float32([[-256, -256], [256, 256], [-256, 255], [0, 0], [17, -200]])
     colour = np.float32([[0, 0, 0], [255, 255, 255], [255, 0, 1], [3, 77, 191], [128, 127, 129]])
-    one = tiles.make(jnp.zeros((5, 1)), tile=5)
+    one = block_sparsity.make(jnp.zeros((5, 1)), tile=5)
     for feature in (position, colour):
         a, b = exact_pallas._squares(one, jnp.asarray(feature))
         feature = feature[np.asarray(one.order)]

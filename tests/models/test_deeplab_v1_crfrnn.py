@@ -10,10 +10,11 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec
 
-from seg_jax import analysis, experiment, optim, parallel, step
+from seg_jax import analysis, experiment, optim, parallel, train_state
 from seg_jax.kernels.crf import mean_field
 from seg_jax.models import deeplab_v1_crfrnn
 from seg_jax.models.deeplab_v1_crfrnn import CrfRnn
+from seg_jax.train import step
 from seg_jax.types import DATA_AXIS
 
 RNN = CrfRnn(
@@ -151,7 +152,7 @@ def test_training_lowers_the_loss_and_moves_network_and_crf(rng):
     blocks = rng.integers(0, 256, (4, 4, 4, 3))
     image = np.kron(blocks, np.ones((1, 9, 9, 1)))[:, :33, :33].astype(np.uint8)
     batch = {"image": image, "label": image[..., 0] // 86}
-    variables = step.init_variables(model, input_shape=(1, 33, 33, 3), seed=0)
+    variables = train_state.init_variables(model, input_shape=(1, 33, 33, 3), seed=0)
     optimizer = optim.make_optimizer(recipe, variables["params"], steps=20)
     update = functools.partial(
         step.train_step,
@@ -161,7 +162,7 @@ def test_training_lowers_the_loss_and_moves_network_and_crf(rng):
         preprocessing=chosen.data.preprocessing,
         learning_rate=functools.partial(optim.learning_rate, recipe, 20),
     )
-    state = step.init_state(variables, optimizer)
+    state = train_state.init_state(variables, optimizer)
     new, metrics = tiny.run(state, update, [batch] * 20)
     lost = [float(values["loss"]) for values in metrics]
     assert np.mean(lost[-3:]) < 0.7 * lost[0]

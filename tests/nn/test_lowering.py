@@ -7,7 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from seg_jax.nn import lowering
-from seg_jax.nn.geometry import Geometry
+from seg_jax.nn.conv_geometry import Geometry
 
 
 def geometry(stride=(1, 1), rate=(1, 1), padding=((0, 0), (0, 0))):

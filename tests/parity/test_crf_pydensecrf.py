@@ -69,7 +69,7 @@ def compare(unary, rgb, params, implementation):
     return changed
 
 
-@pytest.mark.parametrize("implementation", ["host", "lattice"])
+@pytest.mark.parametrize("implementation", ["lattice_numba", "lattice"])
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_three_photographs(size, name, implementation, photographs, deeplab):
@@ -81,7 +81,7 @@ def test_three_photographs(size, name, implementation, photographs, deeplab):
     assert min(changed) > 0.01, "a CRF that changes nothing proves nothing"
 
 
-@pytest.mark.parametrize("implementation", ["host", "lattice"])
+@pytest.mark.parametrize("implementation", ["lattice_numba", "lattice"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_twenty_voc_pictures(name, implementation, photographs):
     # Some are background only, and stay it.

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_jax import data, metrics, pretrained, stitching
-from seg_jax.results import published_run
+from seg_jax import data, metrics, pretrained
+from seg_jax.evaluation import pretrained as published_run
+from seg_jax.inference import stitching
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 FLOAT = "weights/deeplabv3_mnv2_dm05_voc/deeplabv3.tflite"
@@ -101,7 +102,7 @@ def score_of_uint8(runtime, picture):
 def test_scores_of_all_pictures(test_data, parity_record, file, score, tolerance):
     source, loaded = pictures(test_data), pretrained.load(test_data / file)
     theirs = mean_iou(source, functools.partial(score, Runtime(test_data / file)))
-    ours = published_run.score(loaded, root=test_data / "data", progress=False)
+    ours = published_run.score_published(loaded, root=test_data / "data", progress=False)
     found = ours.metrics["mean_iou"]
     print(f"{loaded.name}: LiteRT {theirs:.4f}, here {found:.4f}")
     what = f"mIoU of {len(source)} pictures, {theirs:.4f} there, {found:.4f} here: difference"

@@ -8,7 +8,8 @@ import torch_parity as parity
 from caffe_writer import caffemodel
 
 from seg_jax import config
-from seg_jax.pretrained import caffe_file, catalogue
+from seg_jax.pretrained import catalogue
+from seg_jax.pretrained.formats import caffe
 
 torch_caffe = pytest.importorskip("torch_caffe")
 torch_first = pytest.importorskip("torch_first")
@@ -28,7 +29,7 @@ def check(tmp_path, name, module, blobs, size, *, width=WIDTH, old=False, **fiel
     model = config.replace_everywhere(
         model, lambda node: {"width": 1 / width} if "width" in config.fields(node) else {}
     )
-    variables = entry.convert(model, caffe_file.read(path))
+    variables = entry.convert(model, caffe.read(path))
     error = parity.evaluation_error(module, model, variables, size)
     assert error < 1e-4, f"{name}: relative error {error:.2g}"
 

@@ -12,7 +12,8 @@ import torch_parity as parity
 
 from seg_jax import config
 from seg_jax.backbones import mobilenet_v2
-from seg_jax.pretrained import catalogue, google
+from seg_jax.pretrained import catalogue
+from seg_jax.pretrained.converters import google
 
 pytest.importorskip("torch_deeplab_v3plus")
 # tests/models has a file of this name as well.

@@ -10,7 +10,9 @@ from caffe_writer import caffemodel
 from seg_jax.checks import UserError
 from seg_jax.models.fcn import FCN
 from seg_jax.models.segnet import SegNetBasic
-from seg_jax.pretrained import caffe, caffe_file, catalogue
+from seg_jax.pretrained import catalogue
+from seg_jax.pretrained.converters import caffe
+from seg_jax.pretrained.formats import caffe as caffe_file
 
 THIN = 1 / 16
 

@@ -12,7 +12,9 @@ import pytest
 from seg_jax import pretrained
 from seg_jax.backbones.xception import Xception
 from seg_jax.checks import UserError
-from seg_jax.pretrained import google, store, tensorflow_file
+from seg_jax.pretrained import cache
+from seg_jax.pretrained.converters import google
+from seg_jax.pretrained.formats import tensorflow
 
 FILES = Path(__file__).parent / "files"
 VARIABLES = {
@@ -25,14 +27,14 @@ VARIABLES = {
 
 
 def test_reads_a_checkpoint():
-    found = tensorflow_file.read(FILES / "model.ckpt.index")
+    found = tensorflow.read(FILES / "model.ckpt.index")
     assert found.keys() == {*VARIABLES, "global_step"} and found["global_step"] == 30000
     for name, expected in VARIABLES.items():
         np.testing.assert_array_equal(found[name], expected)
 
 
 def test_reads_a_frozen_graph():
-    found = tensorflow_file.read(FILES / "frozen.pb")
+    found = tensorflow.read(FILES / "frozen.pb")
     assert found.keys() == VARIABLES.keys()
     for name, expected in VARIABLES.items():
         np.testing.assert_array_equal(found[name], expected)
@@ -41,7 +43,7 @@ def test_reads_a_frozen_graph():
 def test_a_long_index_has_several_blocks():
     """Names with common beginnings, as Xception has: keys are stored by what differs."""
     index = FILES / "many.ckpt.index"
-    found = tensorflow_file.read(index)
+    found = tensorflow.read(index)
     assert len(found) == 500
     for number, (name, value) in enumerate(sorted(found.items())):
         assert name == f"xception_65/middle_flow/block1/unit_{number:03}/weights"
@@ -54,13 +56,13 @@ def test_damaged_files_are_named(tmp_path, name):
     data = (FILES / name).read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=f"{name}: no TensorFlow (checkpoint|frozen graph), or dam"):
-        tensorflow_file.read(path)
+        tensorflow.read(path)
 
 
 def test_an_index_without_its_numbers(tmp_path):
     shutil.copy(FILES / "model.ckpt.index", tmp_path)
     with pytest.raises(UserError, match="0 of its 1 files model.ckpt.data-.* are beside it"):
-        tensorflow_file.read(tmp_path / "model.ckpt.index")
+        tensorflow.read(tmp_path / "model.ckpt.index")
 
 
 def test_a_checkpoint_is_kept_with_its_numbers(tmp_path, monkeypatch):
@@ -71,9 +73,9 @@ def test_a_checkpoint_is_kept_with_its_numbers(tmp_path, monkeypatch):
     folder.mkdir()
     for file in FILES.glob("model.ckpt.*"):
         shutil.copy(file, folder)
-    kept = store.add(folder / "model.ckpt.index", name)
-    assert store.find(name) == kept
-    assert len(tensorflow_file.read(kept)) == 6
+    kept = cache.add(folder / "model.ckpt.index", name)
+    assert cache.find(name) == kept
+    assert len(tensorflow.read(kept)) == 6
     for path in (folder, name):
         with pytest.raises(
             UserError, match=f"as {name}: these are no weights of this DeepLabV3Plus"

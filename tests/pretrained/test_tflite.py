@@ -12,7 +12,9 @@ from PIL import Image
 
 from seg_jax import pretrained
 from seg_jax.checks import UserError
-from seg_jax.pretrained import catalogue, google, loading, store, tflite_file
+from seg_jax.pretrained import cache, catalogue, loading
+from seg_jax.pretrained.converters import google
+from seg_jax.pretrained.formats import tflite
 
 FLOAT = "weights/deeplabv3_mnv2_dm05_voc/deeplabv3.tflite"
 UINT8 = "weights/deeplabv3_mnv2_voc_uint8/deeplabv3_mnv2_pascal_quant.tflite"
@@ -98,7 +100,7 @@ def file(rng, tmp_path):
 
 def test_reads_what_was_written(file):
     path, kernel, bias, scale, zero = file
-    graph = tflite_file.read(path)
+    graph = tflite.read(path)
     (found,) = graph.convolutions
     assert (found.scope, found.stride, found.rate) == ("net/conv", 2, 3)
     assert graph.input_shape == (1, 9, 9, 2) and graph.input_quantization is None
@@ -113,13 +115,13 @@ def test_a_damaged_file_is_named(file, end):
     path = file[0]
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(UserError, match="net.tflite: damaged"):
-        tflite_file.read(path)
+        tflite.read(path)
 
 
 def test_another_file_is_no_tflite(tmp_path):
     (tmp_path / "x.tflite").write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(UserError, match="x.tflite: no TensorFlow Lite file"):
-        tflite_file.read(tmp_path / "x.tflite")
+        tflite.read(tmp_path / "x.tflite")
 
 
 # The second picture lies on its side: Google's test turns it upright and the mask back.
@@ -163,7 +165,7 @@ def test_weights_of_another_network_are_refused(test_data):
         loading.convert(test_data / IMAGENET, entry, model)
     model = model.clone(backbone=model.backbone.clone(output_stride=32))
     with pytest.raises(UserError, match=r"missing.*aspp/aspp0.*; .* unknown .*MobilenetV2/Conv_1"):
-        google.from_tflite(model, tflite_file.read(test_data / IMAGENET))
+        google.from_tflite(model, tflite.read(test_data / IMAGENET))
 
 
 def test_a_classifier_segments_nothing(test_data):
@@ -176,7 +178,7 @@ def test_imported_weights_are_found_by_name(test_data, tmp_path, monkeypatch):
     name = "google_deeplabv3_mobilenetv2_dm05_voc"
     with pytest.raises(UserError, match=f"{name} is not imported: get deeplabv3.tflite"):
         pretrained.load(name)
-    store.add(test_data / FLOAT, name)
+    cache.add(test_data / FLOAT, name)
     assert pretrained.load(name).name == name
     with pytest.raises(UserError, match="SHA-256 is 350af.*, that of google_deeplabv3.* 68a5"):
-        store.add(test_data / UINT8, name)
+        cache.add(test_data / UINT8, name)

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from seg_jax.checks import UserError
-from seg_jax.pretrained import torch_file
+from seg_jax.pretrained.formats import torch
 
 FILES = Path(__file__).parent / "files"
 EXPECTED = {
@@ -33,7 +33,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", ["state_zip", "state_old", "checkpoint_zip", "checkpoint_old"])
 def test_reads_what_torch_wrote(name):
-    found = torch_file.read(FILES / f"{name}.pth")
+    found = torch.read(FILES / f"{name}.pth")
     assert found.keys() == EXPECTED.keys()
     for key, expected in EXPECTED.items():
         np.testing.assert_array_equal(found[key], expected)
@@ -80,7 +80,7 @@ def test_a_malicious_pickle_is_refused(tmp_path, pack, function, args, name):
     state = {"conv.weight": Evil(function, *args)}
     (tmp_path / "evil.pth").write_bytes(pack(pickle.dumps(state, 2)))
     with pytest.raises(UserError, match=f"evil.pth: refused: it names {name}, which no state"):
-        torch_file.read(tmp_path / "evil.pth")
+        torch.read(tmp_path / "evil.pth")
     assert not victim.exists()
 
 
@@ -99,8 +99,8 @@ TAMPER = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x09\x00\x00\x00_functi
 def test_a_pickle_cannot_change_the_reader(tmp_path, pack):
     (tmp_path / "evil.pth").write_bytes(pack(TAMPER))
     with pytest.raises(UserError, match="evil.pth: refused: it names a change of _function"):
-        torch_file.read(tmp_path / "evil.pth")
-    assert torch_file.read(FILES / "state_zip.pth").keys() == EXPECTED.keys()
+        torch.read(tmp_path / "evil.pth")
+    assert torch.read(FILES / "state_zip.pth").keys() == EXPECTED.keys()
 
 
 @pytest.mark.parametrize("name", ["state_zip", "state_old"])
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_named(tmp_path, name, share):
     data = (FILES / f"{name}.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(data[: int(share * len(data))])
     with pytest.raises(UserError, match="cut.pth: no PyTorch file of weights, or damaged"):
-        torch_file.read(tmp_path / "cut.pth")
+        torch.read(tmp_path / "cut.pth")
 
 
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
@@ -120,20 +120,20 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
     assert data.count(size) >= 1
     (tmp_path / "large.pth").write_bytes(data.replace(size, b"K\x00K\xc8\x85"))
     with pytest.raises(UserError, match="large.pth.* does not fit into its storage"):
-        torch_file.read(tmp_path / "large.pth")
+        torch.read(tmp_path / "large.pth")
 
 
 def test_what_holds_no_state_dict(tmp_path):
     (tmp_path / "x.pth").write_bytes(as_zip(pickle.dumps({"epoch": 3}, 2)))
     with pytest.raises(UserError, match="x.pth.*holds no state dict, also not under state_dict,"):
-        torch_file.read(tmp_path / "x.pth")
+        torch.read(tmp_path / "x.pth")
 
 
 def test_safetensors(tmp_path):
     tensors = {"a.weight": EXPECTED["conv.weight"], "b": EXPECTED["half"]}
     save_file(tensors, tmp_path / "x.safetensors")
-    found = torch_file.read(tmp_path / "x.safetensors")
+    found = torch.read(tmp_path / "x.safetensors")
     np.testing.assert_array_equal(found["a.weight"], tensors["a.weight"])
     (tmp_path / "y.safetensors").write_bytes(b"\xff" * 20)
     with pytest.raises(UserError, match="y.safetensors: no safetensors file"):
-        torch_file.read(tmp_path / "y.safetensors")
+        torch.read(tmp_path / "y.safetensors")

@@ -89,7 +89,7 @@ def test_command_line(root, tmp_path, capsys):
         out = tmp_path / name
         code = command_line.main(["data", "view", str(root), "--out", str(out), "--images", "3"])
         assert code == 0 and out.stat().st_size > 1000
-        assert "3 pictures of folder:" in capsys.readouterr().out
+        assert "3 images of folder:" in capsys.readouterr().out
 
 
 def test_real_pictures(test_data):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_record import made_up_scores, small_record, small_run
 
-from seg_jax import published
+from seg_jax import papers
 from seg_jax.checks import UserError
-from seg_jax.published import Protocol
+from seg_jax.papers import Protocol
 from seg_jax.report import rows, table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -25,13 +25,13 @@ def cells(grid):
 
 def test_every_network_has_a_row_and_what_has_not_run_says_so():
     found = cells(table.line_grid([]))
-    assert set(published.experiments()) <= set(found)
+    assert set(papers.experiments()) <= set(found)
     assert {row["here"] for row in found.values()} == {"not run"}
 
 
 def test_the_talk_s_test_figures_are_in_the_table():
     found = cells(table.line_grid([]))
-    for figure in published.TALK:
+    for figure in papers.TALK:
         row = found[figure.experiment]
         assert row["VOC 2012 test"] == f"{figure.miou}"
         assert figure.date in row["with"]

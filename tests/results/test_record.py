@@ -11,7 +11,6 @@ from small_record import CLASSES, made_up_scores, small_record, small_run
 from seg_jax import results
 from seg_jax.checks import UserError
 from seg_jax.metrics import Scores
-from seg_jax.results import files
 
 
 @pytest.fixture
@@ -155,7 +154,7 @@ def test_a_failed_write_leaves_the_old_record(path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(files.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         results.save(small_record("other"), path)
     assert results.load(path).experiment == "small"

@@ -14,7 +14,11 @@ from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
 
 # Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
-IMPLEMENTATIONS = ("host", "lattice", "exact", "exact_host", "exact_pallas", "reference")
+IMPLEMENTATIONS = (
+    "lattice_numba", "lattice", "exact", "exact_numba", "exact_pallas", "reference"
+)  # fmt: skip
+# Former names, which scripts and records have.
+ALIASES = {"host": "lattice_numba", "exact_host": "exact_numba"}
 
 
 def mean_field(
@@ -49,6 +53,7 @@ def mean_field(
     traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params)))
     if implementation is None:
         implementation = choose(platform=jax.default_backend(), traced=traced)
+    implementation = ALIASES.get(implementation, implementation)
     one_of(IMPLEMENTATIONS, implementation=implementation)
     run = _load(implementation)
     single = unary.ndim == 3
@@ -61,14 +66,14 @@ def choose(*, platform: str, traced: bool) -> str:
     """Return the implementation that `mean_field` takes when none is named.
 
     Always the permutohedral lattice, which published figures were made with: on a CPU, outside of
-    `jit`, `grad` and `vmap`, and where Numba is installed, "host"; else "lattice". Both give the
-    same probabilities, so where a picture is computed does not change its labels. "exact",
-    "exact_host", "exact_pallas" and "reference" give slightly other ones and are never chosen for
-    you. The picture's size does not enter: at 40 x 52 "host" and "lattice" take the same time on a
-    CPU, and above it "host" takes less.
+    `jit`, `grad` and `vmap`, and where Numba is installed, "lattice_numba"; else "lattice". Both
+    give the same probabilities, so the labels do not depend on where an image is computed. "exact",
+    "exact_numba", "exact_pallas" and "reference" give slightly other ones and are never chosen for
+    you. The image's size does not matter: at 40 x 52 both take the same time on a CPU, and above
+    it "lattice_numba" takes less.
     """
     if platform == "cpu" and not traced and find_spec("numba") is not None:
-        return "host"
+        return "lattice_numba"
     return "lattice"
 
 

@@ -1,9 +1,9 @@
 """All pairs that matter, without approximation: block-sparse message passing in plain JAX.
 
 The bilateral kernel is narrow in colour, so after sorting the pixels along a Hilbert curve through
-the five features most blocks of pixels are too far apart to see each other (`tiles`). The spatial
-kernel is separable: two small matrix products. The oracle for pictures of any size; minutes on a
-CPU core where the lattice takes a second.
+the five features most blocks of pixels are too far apart to see each other (see
+`block_sparsity`). The spatial kernel is separable: two small matrix products. The reference for
+images of any size; minutes on a CPU core where the lattice takes a second.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seg_jax.kernels.crf import tiles as blocked
+from seg_jax.kernels.crf import block_sparsity as blocked
 from seg_jax.kernels.crf import update
+from seg_jax.kernels.crf.block_sparsity import Tiles
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.kernels.crf.reference import features
-from seg_jax.kernels.crf.tiles import Tiles
 from seg_jax.kernels.crf.update import Filter
 
 _GROUP = 8  # blocks of keys for one step of the loop: 64 x 512 pairs
@@ -26,8 +26,8 @@ _GROUP = 8  # blocks of keys for one step of the loop: 64 x 512 pairs
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
     """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
 
-    The definition but for pairs more than `tiles.RADIUS` standard deviations apart, which moves a
-    probability by at most 2e-4 and no label.
+    The definition but for pairs more than `block_sparsity.RADIUS` standard deviations apart, which
+    moves a probability by at most 2e-4 and no label.
     """
     return run(unary, rgb, params, bilateral)
 

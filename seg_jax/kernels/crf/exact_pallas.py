@@ -19,9 +19,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from seg_jax.kernels.crf import exact
+from seg_jax.kernels.crf.block_sparsity import TILE, Tiles
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.kernels.crf.reference import features
-from seg_jax.kernels.crf.tiles import TILE, Tiles
 
 MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
 _DEPTH = 16  # of the distance products: 9 terms at most, and a wgmma takes 16

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from seg_jax import experiment
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
-from seg_jax.pretrained import caffe
 from seg_jax.pretrained.catalogue.entry import Entry, Score
+from seg_jax.pretrained.converters import caffe
 
 _CCVL = "http://liangchiehchen.com/projects/DeepLab_Models.html"
 _RESEARCH = "not stated; for research"
@@ -21,7 +21,7 @@ def _fcn(variant: str, file: str, miou: float) -> Entry:
         f"berkeley_fcn{variant.replace('_', '')}_heavy_pascal",
         file=file,
         host="https://github.com/shelhamer/fcn.berkeleyvision.org (caffemodel-url of each network)",
-        licence=_RESEARCH,
+        license=_RESEARCH,
         trained_on="ImageNet, SBD train (8,498 images, some of them in VOC 2012 val)",
         leak="yes",
         convert=caffe.from_fcn,
@@ -44,7 +44,7 @@ def _deeplab(
         name,
         file=file,
         host=_CCVL,
-        licence=_RESEARCH,
+        license=_RESEARCH,
         trained_on=trained_on,
         leak=leak,
         convert=convert,
@@ -58,7 +58,7 @@ def _segnet(name: str, of: str, file: str, trained_on: str) -> Entry:
         name,
         file=file,
         host="https://github.com/alexgkendall/SegNet-Tutorial (segnet_model_zoo.md)",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         trained_on=trained_on,
         leak="unknown",
         convert=caffe.from_segnet,
@@ -85,7 +85,7 @@ ENTRIES = (
         "oxford_vgg16_imagenet",
         file="VGG_ILSVRC_16_layers.caffemodel",
         host="https://gist.github.com/ksimonyan/211839e770f7b538e2d8",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         trained_on="ImageNet",
         leak="no",
         convert=caffe.vgg16,
@@ -133,7 +133,7 @@ ENTRIES = (
         "hszhao_pspnet101_voc2012",
         file="pspnet101_VOC2012.caffemodel",
         host="https://github.com/hszhao/PSPNet (Google Drive)",
-        licence="not stated; for research",
+        license="not stated; for research",
         trained_on="ImageNet, COCO, VOC 2012 with SBD; whether with val is not stated",
         leak="unknown",
         convert=caffe.from_pspnet,

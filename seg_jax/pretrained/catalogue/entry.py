@@ -35,7 +35,7 @@ class Entry:
       name: publisher, architecture, backbone and data, in the catalogue.
       file: its name as released, or that of the archive it comes in.
       host: where the publishers offer it.
-      licence: of the weights; "not stated" where the publishers say nothing.
+      license: of the weights; "not stated" where the publishers say nothing.
       trained_on: data, first to last.
       leak: whether VOC 2012's val images were trained on; "yes": never score them on val.
       convert: (model, tensors of the file) -> variables of the model. Of a classifier the model is
@@ -52,7 +52,7 @@ class Entry:
     name: str
     file: str
     host: str
-    licence: str
+    license: str
     trained_on: str
     leak: Literal["no", "yes", "unknown"]
     convert: Callable[[Any, Mapping[str, Any]], dict[str, Any]]

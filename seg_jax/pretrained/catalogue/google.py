@@ -10,8 +10,8 @@ from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.xception import Xception
 from seg_jax.data.preprocessing import TF_SYMMETRIC, Preprocessing
 from seg_jax.experiment import EvalConfig, Experiment
-from seg_jax.pretrained import google
 from seg_jax.pretrained.catalogue.entry import Entry, Score
+from seg_jax.pretrained.converters import google
 
 # The uint8 files take x / 128 - 1.
 QUANTISED = Preprocessing(mean=(128.0, 128.0, 128.0), std=(128.0, 128.0, 128.0))
@@ -35,7 +35,7 @@ def _float_dm05() -> Experiment:
         "deeplab_v3plus_mobilenetv2_voc_dm05",
         output_stride=8,
         preprocessing=TF_SYMMETRIC,
-        evaluation=EvalConfig(protocol="squash", canvas=(257, 257)),
+        evaluation=EvalConfig(mode="resize", canvas=(257, 257)),
     )
 
 
@@ -74,7 +74,7 @@ def _deeplab(
         f"google_{name}",
         file=archive,
         host=_HOST,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on=f"ImageNet, COCO, VOC 2012 {lists}",
         leak=leak,
         convert=lambda model, tensors: google.from_checkpoint(model, tensors, depth=depth),
@@ -96,7 +96,7 @@ def _classifier(name: str, archive: str, backbone: Callable[[], Any], scope: str
         f"google_{name}_imagenet",
         file=archive,
         host=_HOST,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on="ImageNet",
         leak="no",
         convert=convert,
@@ -112,7 +112,7 @@ ENTRIES = (
         file="deeplabv3.tflite",
         sha256="68a539782c2c6a72f8aac3724600124a85ed977162b44e84cbae5db717c933c6",
         host="tensorflow/tflite-support, test data of its vision tasks",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on="not stated; MS COCO and VOC 2012",
         leak="unknown",
         convert=google.from_tflite,
@@ -124,7 +124,7 @@ ENTRIES = (
         file="deeplabv3_mnv2_pascal_quant.tflite",
         sha256="350af47fd346ea6d74b58833a351f583ba860e9806ec5bd292ff8d8f1f249398",
         host="google-coral/test_data",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on="not stated; MS COCO and VOC 2012",
         leak="unknown",
         convert=google.from_tflite,
@@ -136,7 +136,7 @@ ENTRIES = (
         file="mobilenet_v2_1.0_224_quant.tflite",
         sha256="7aad0c74c5e3c06e5eb3c827e13304fdd68a83da6087d92ee169c24ff9fd4776",
         host="google-coral/test_data",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on="ImageNet",
         leak="no",
         convert=_backbone,

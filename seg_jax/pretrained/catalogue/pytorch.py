@@ -12,8 +12,8 @@ from seg_jax.models import deeplab_v3, fcn_resnet, pspnet
 from seg_jax.models.deeplab_v3 import ASPP, DeepLabV3
 from seg_jax.models.deeplab_v3plus import Decoder, DeepLabV3Plus
 from seg_jax.nn.norm import Norm
-from seg_jax.pretrained import pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
+from seg_jax.pretrained.converters import pytorch
 
 _COCO_VOC = "COCO val2017 with VOC's classes"
 _SHORT_SIDE = "short side 520, labels resized as well"
@@ -42,7 +42,7 @@ def _torchvision(family: str, depth: Depth, file: str, miou: float) -> Entry:
         f"torchvision_{family}_resnet{depth}_coco",
         file=file,
         host="https://download.pytorch.org/models",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         trained_on="ImageNet, COCO train2017 (images with VOC's classes)",
         leak="no",
         sha256=_in_name(file),
@@ -57,7 +57,7 @@ def _classifier(name: str, file: str, convert: Any, ignored: str) -> Entry:
         f"torchvision_{name}_imagenet",
         file=file,
         host="https://download.pytorch.org/models",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         trained_on="ImageNet",
         leak="no",
         sha256=_in_name(file),
@@ -78,7 +78,7 @@ def _wkentaro(variant: str, file: str, miou: float) -> Entry:
         f"wkentaro_fcn{variant.replace('_', '')}_voc",
         file=file,
         host="https://github.com/wkentaro/pytorch-fcn (converted from the authors' Caffe weights)",
-        licence="not stated; the code is MIT, the authors' weights are for research",
+        license="not stated; the code is MIT, the authors' weights are for research",
         trained_on="ImageNet, SBD train (8,498 images, some of them in VOC 2012 val)",
         leak="yes",
         convert=pytorch.from_wkentaro,
@@ -92,7 +92,7 @@ def _kazuto1011() -> Entry:
         "kazuto1011_deeplabv2_resnet101_vocaug",
         file="deeplabv2_resnet101_msc-vocaug-20000.pth",
         host="https://github.com/kazuto1011/deeplab-pytorch, release v1.0",
-        licence="not stated; the code is MIT",
+        license="not stated; the code is MIT",
         trained_on="COCO, VOC 2012 trainaug",
         leak="no",
         convert=pytorch.from_kazuto1011,
@@ -127,7 +127,7 @@ def _vainf(plus: bool, depth: Depth, miou: float) -> Entry:
         f"vainf_deeplab{version}_resnet{depth}_voc",
         file=f"best_deeplab{version}_resnet{depth}_voc_os16.pth",
         host="https://github.com/VainF/DeepLabV3Plus-Pytorch",
-        licence="not stated; the code is MIT",
+        license="not stated; the code is MIT",
         trained_on="ImageNet, VOC 2012 trainaug",
         leak="no",
         convert=pytorch.from_vainf,
@@ -149,7 +149,7 @@ def _semseg(depth: Depth, miou: float) -> Entry:
         f"semseg_pspnet_resnet{depth}_voc",
         file=f"pspnet{depth}/model/train_epoch_50.pth",
         host="https://github.com/hszhao/semseg (Google Drive, exp/voc2012)",
-        licence="MIT",
+        license="MIT",
         trained_on="ImageNet, VOC 2012 trainaug",
         leak="no",
         convert=pspnet.from_semseg,

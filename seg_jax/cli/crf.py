@@ -1,0 +1,116 @@
+"""`crf`: search the dense CRF's constants."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seg_jax import checks, files
+from seg_jax.cli.parsing import Verb, dispatch, parse
+
+USAGE = """\
+usage: python -m seg_jax crf VERB ...
+
+  search RUN        search the dense CRF's constants on held-out images, as DeepLab did
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """Score every combination of the bilateral kernel's constants on held-out images.
+
+    The network sees each image once; its probabilities are kept in OUT (1.6 GB for 100 images of
+    VOC; delete them when you are done). Writes OUT/search.json and OUT/heat_map.svg, and prints
+    the options of `evaluate` that choose the best.
+
+    Attributes:
+      run: a run folder, a release, or published weights.
+      grid: of the paper; 96 points for v1, 128 for v2.
+      weights: values of the bilateral weight instead of the grid's.
+      px: values of its width in pixels.
+      rgb: values of its width in grey levels.
+      spatial_weight: the same at all points, as in the papers.
+      spatial_px: the same.
+      normalisation: of the kernels.
+      images: how many, spread evenly over the split.
+      split: instead of data.val_split.
+      root: the data set's folder.
+      out: default RUN/crf_search.
+    """
+
+    run: tyro.conf.Positional[str]
+    grid: Literal["deeplab_v1", "deeplab_v2"] = "deeplab_v2"
+    weights: tuple[float, ...] = ()
+    px: tuple[float, ...] = ()
+    rgb: tuple[float, ...] = ()
+    spatial_weight: float = 3.0
+    spatial_px: float = 3.0
+    normalisation: Literal["after", "symmetric", "before", "none"] = "after"
+    images: int = 100
+    split: str = ""
+    root: Path | None = None
+    out: Path | None = None
+
+
+def search(args: Sequence[str]) -> None:
+    """Search a grid."""
+    options = parse(SearchOptions, args, "crf search")
+    from seg_jax import data, parallel, pretrained
+    from seg_jax.evaluation import crf_search
+    from seg_jax.evaluation.run import describe
+    from seg_jax.report import heat_map
+    from seg_jax.results import provenance
+
+    if options.out is None and not Path(options.run).is_dir():
+        raise checks.UserError(f"{options.run} is no folder to write into: name one with --out")
+    out = options.out or Path(options.run) / "crf_search"
+    parallel.enable_compilation_cache()
+    loaded = pretrained.load(options.run)
+    where = loaded.experiment.data
+    source = data.open_source(
+        where.dataset, options.root or where.root, options.split or where.val_split
+    )
+    outcome = crf_search.search(
+        loaded.experiment,
+        loaded.variables,
+        source,
+        _grid(options),
+        cache=out / crf_search.cache_name(loaded.experiment, loaded.variables, source),
+        images=options.images,
+    )
+    record = {
+        "data": dataclasses.asdict(describe(source)),
+        **crf_search.to_dict(outcome),
+        **provenance.of_this_process(),
+    }
+    files.write_text(out / "search.json", json.dumps(record, indent=2) + "\n")
+    files.write_text(out / "heat_map.svg", heat_map.heat_map(**crf_search.panels(outcome)))
+    print(crf_search.as_text(outcome))
+    print(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}")
+    print(f"a run with these constants: evaluate RUN {crf_search.options(outcome.best)}")
+
+
+def _grid(options: SearchOptions):
+    from seg_jax.evaluation import crf_search
+
+    base = crf_search.GRIDS[options.grid]
+    fixed = dataclasses.replace(
+        base.fixed,
+        spatial_weight=options.spatial_weight,
+        spatial_px=options.spatial_px,
+        normalisation=options.normalisation,
+    )
+    return crf_search.Grid(
+        options.weights or base.weights, options.px or base.px, options.rgb or base.rgb, fixed
+    )
+
+
+VERBS: dict[str, Verb] = {"search": search}
+
+
+def main(args: Sequence[str]) -> int:
+    """Run one of the verbs; return its exit code."""
+    return dispatch(VERBS, USAGE, args, group="crf")

@@ -1,0 +1,217 @@
+"""`data`: check, convert and look at data sets."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from seg_jax import checks
+from seg_jax.cli.parsing import Verb, dispatch, parse, print_json
+
+USAGE = """\
+usage: python -m seg_jax data VERB ...
+
+  check ROOT        read a data set whole and report every problem in it
+  prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
+  pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
+  stats ROOT        class frequencies, sizes, void, median-frequency and ENet weights
+  synthesize ROOT   write the embedded data set
+  view ROOT         a contact sheet of images and masks, as PNG or HTML
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadOptions:
+    root: tyro.conf.Positional[Path]
+    dataset: str = ""
+    split: tuple[str, ...] = ()
+    json: bool = False
+
+
+class CheckOptions(_ReadOptions):
+    """Read every image and label and report every problem, class frequencies and weights.
+
+    Attributes:
+      root: the data set's folder.
+      dataset: reader; default: recognised by the folder's layout.
+      split: lists to read; default: all that are there.
+      json: print the report as JSON.
+    """
+
+
+class StatsOptions(_ReadOptions):
+    """Class frequencies, sizes, share of void, median-frequency and ENet weights.
+
+    Attributes:
+      root: the data set's folder.
+      dataset: reader; default: recognised by the folder's layout.
+      split: lists to read; default: all that are there.
+      json: print the report as JSON.
+    """
+
+
+def check(args: Sequence[str]) -> int:
+    """Validate a data set."""
+    options = parse(CheckOptions, args, "data check")
+    from seg_jax.data.validate import check
+
+    dataset = options.dataset or check.recognise(options.root)
+    report = check.check(dataset, options.root, splits=options.split or None)
+    print_json(report.to_dict()) if options.json else print(report.as_text())
+    return 2 if report.problems else 0
+
+
+def stats(args: Sequence[str]) -> int:
+    """Measure a data set."""
+    options = parse(StatsOptions, args, "data stats")
+    from seg_jax import data
+    from seg_jax.data.validate import check, stats
+
+    dataset = options.dataset or check.recognise(options.root)
+    report = check.check(dataset, options.root, splits=options.split or None)
+    if options.json:
+        print_json(report.to_dict())
+    else:
+        print(stats.as_text(report, data.reader(dataset).published_weights))
+    return 2 if report.problems else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """Check, extract and convert the authors' archives, and write every list of the papers.
+
+    The same command goes on where it was interrupted.
+
+    Attributes:
+      dataset: voc2012.
+      voc: VOCtrainval_11-May-2012.tar; may be left out once its files are in ROOT.
+      sbd: benchmark.tgz, for trainaug, trainval_aug, sbd_train and seg11valid.
+      root: folder that receives VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
+    """
+
+    dataset: tyro.conf.Positional[str]
+    voc: Path | None = None
+    sbd: Path | None = None
+    root: Path | None = None
+
+
+def prepare(args: Sequence[str]) -> None:
+    """Make a data set from its authors' archives."""
+    options = parse(PrepareOptions, args, "data prepare")
+    from seg_jax import data
+    from seg_jax.data.prepare import voc
+
+    if options.dataset != "voc2012":
+        raise checks.UserError(
+            f"data prepare {options.dataset!r}: only voc2012 is made from archives; the others are "
+            "read as they are published, see docs/data.md"
+        )
+    root = options.root or data.default_root(options.dataset)
+    print(voc.prepare(root, options.voc, options.sbd))
+
+
+@dataclasses.dataclass(frozen=True)
+class PackOptions:
+    """Write a data set as sharded ArrayRecord files, for TFDS and for `--data.dataset tfds`.
+
+    Attributes:
+      dataset: voc2012, camvid, isbi2012 or folder.
+      out: TFDS's data_dir.
+      config: of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
+      root: the data set's folder; default $SEG_JAX_DATA/DATASET, else data/DATASET.
+      shards: files a split; 0: TFDS chooses.
+    """
+
+    dataset: tyro.conf.Positional[str]
+    out: Path
+    config: str = ""
+    root: Path | None = None
+    shards: int = 0
+
+
+def pack(args: Sequence[str]) -> None:
+    """Write a data set as ArrayRecord files."""
+    options = parse(PackOptions, args, "data pack")
+    from seg_jax.data.prepare import tfds
+
+    folder = tfds.pack(
+        options.dataset, options.root, options.out, config=options.config, shards=options.shards
+    )
+    print(f"train with --data.dataset tfds --data.root {folder}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthesizeOptions:
+    """Write synthetic_voc in VOCdevkit layout.
+
+    Attributes:
+      root: folder that receives VOC2012/; must not hold one already.
+      seed: of the images; the embedded data set is seed 0.
+    """
+
+    root: tyro.conf.Positional[Path]
+    seed: int = 0
+
+
+def synthesize(args: Sequence[str]) -> None:
+    """Write the embedded data set."""
+    options = parse(SynthesizeOptions, args, "data synthesize")
+    from seg_jax.data.synthetic import dataset
+
+    dataset.write(options.root, seed=options.seed)
+    print(f"wrote {options.root / 'VOC2012'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """A contact sheet: images beside their masks in the classes' colours.
+
+    Attributes:
+      root: the data set's folder.
+      out: file to write, .png or .html.
+      dataset: reader; default: recognised by the folder's layout.
+      split: list to draw from.
+      images: how many to draw.
+      seed: of the draw.
+      class_name: only images with a pixel of this class.
+    """
+
+    root: tyro.conf.Positional[Path]
+    out: Path
+    dataset: str = ""
+    split: str = "train"
+    images: int = 24
+    seed: int = 0
+    class_name: str = ""
+
+
+def view(args: Sequence[str]) -> None:
+    """Show a data set."""
+    options = parse(ViewOptions, args, "data view")
+    from seg_jax import data
+    from seg_jax.data.validate import check
+    from seg_jax.report import contact_sheet
+
+    dataset = options.dataset or check.recognise(options.root)
+    source = data.open_source(dataset, options.root, options.split)
+    chosen = contact_sheet.choose(
+        source, options.images, seed=options.seed, class_name=options.class_name
+    )
+    contact_sheet.write(source, chosen, options.out)
+    print(f"wrote {options.out}: {len(chosen)} images of {source.description}")
+
+
+VERBS: dict[str, Verb] = {
+    "check": check,
+    "pack": pack,
+    "prepare": prepare,
+    "stats": stats,
+    "synthesize": synthesize,
+    "view": view,
+}
+
+
+def main(args: Sequence[str]) -> int:
+    """Run one of the verbs; return its exit code."""
+    return dispatch(VERBS, USAGE, args, group="data")

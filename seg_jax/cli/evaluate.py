@@ -1,0 +1,73 @@
+"""`evaluate`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a run at the images' original size.
+
+    Attributes:
+      protocol: a preset of `evaluate --help`; --evaluation.FIELD changes it.
+      crf: constants of a dense CRF, one of `evaluate --help`.
+      split: instead of data.val_split.
+      root: the data set's folder.
+      json: print the record.
+    """
+
+    protocol: str = ""
+    crf: str = ""
+    split: str = ""
+    root: Path | None = None
+    json: bool = False
+
+
+def evaluate(args: Sequence[str]) -> None:
+    """Evaluate one run."""
+    if not args or args[0].startswith("-"):
+        _usage()
+        raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
+    from seg_jax.inference import protocols
+    from seg_jax.kernels.crf import presets
+    from seg_jax.runs import folder
+
+    run = Path(args[0])
+    start, _ = folder.read_config(run)
+    if name := named(args, "--protocol"):
+        start = dataclasses.replace(start, evaluation=protocols.apply(name, start.evaluation))
+    if name := named(args, "--crf"):
+        start = start.with_evaluation(crf=presets.get(name))
+    fields = ("model", "evaluation")
+    found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
+    from seg_jax.evaluation.run import evaluate_run
+    from seg_jax.report import table
+
+    record = evaluate_run(
+        run,
+        split=options.split or None,
+        root=options.root,
+        experiment=found,
+        command=command("evaluate", *args),
+    )
+    print_json(record.to_dict()) if options.json else print(table.record_text(record))
+
+
+def _usage() -> None:
+    from seg_jax.inference import protocols
+    from seg_jax.kernels.crf import presets
+
+    print(
+        f"usage: {PROGRAM} evaluate RUN [--help] [--protocol NAME] [--crf NAME] "
+        "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
+        "[--root ROOT] [--json]\n"
+        "Scores a run at the images' original size and writes RUN/result.json. Protocols:"
+    )
+    for name, protocol in protocols.PROTOCOLS.items():
+        print(f"  {name:18} {protocol.source}")
+    print(f"Constants of a dense CRF, {presets.NONE} or:")
+    for name, known in presets.SETTINGS.items():
+        print(f"  {name:21} {known.source}")

@@ -1,0 +1,55 @@
+"""`export`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seg_jax.cli.parsing import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Write a network as one file from images to labels, and FILE.json, which describes it.
+
+    Images are uint8, RGB, channels last; they are fitted and normalised inside. The file is run by
+    its own runtime and compared with the network before it is kept.
+
+    Attributes:
+      run: a run folder, a release, or published weights: a file, or the name of imported ones.
+      format: stablehlo (run by JAX), onnx (by onnxruntime), tflite (by LiteRT).
+      out: the file; default: NAME.FORMAT here.
+      size: height and width of the images; default: what the network sees by its protocol.
+      resize_to: height and width that images are resized to inside, and scores back from;
+        default: as the protocol says, which mostly pads.
+      output: labels are uint8 [n h w], the others float32 [n h w classes].
+      batch: images in a call; default: any number (stablehlo), 1 (onnx, tflite).
+    """
+
+    run: tyro.conf.Positional[str]
+    format: Literal["stablehlo", "onnx", "tflite"]
+    out: Path | None = None
+    size: tuple[int, int] | None = None
+    resize_to: tuple[int, int] | None = None
+    output: Literal["labels", "probabilities", "logits"] = "labels"
+    batch: int | None = None
+
+
+def export(args: Sequence[str]) -> None:
+    """Write a network as one file for other programs."""
+    options = parse(ExportOptions, args, "export")
+    from seg_jax.export import convert
+
+    path, difference = convert.export(
+        options.run,
+        options.out,
+        format=options.format,
+        size=options.size,
+        resize_to=options.resize_to,
+        output=options.output,
+        batch=options.batch,
+    )
+    what = "of the labels differ from" if options.output == "labels" else "at most from"
+    print(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")

@@ -1,0 +1,76 @@
+"""`list`, `show` and `table`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from seg_jax.cli.parsing import parse, parse_experiment, print_json
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """Every experiment: parameters at 21 classes, published figure, state of evidence.
+
+    Attributes:
+      json: print one object an experiment.
+    """
+
+    json: bool = False
+
+
+def list_experiments(args: Sequence[str]) -> None:
+    """Print every experiment."""
+    options = parse(ListOptions, args, "list")
+    from seg_jax import analysis, experiment
+
+    summaries = [analysis.summary(experiment.get(name)) for name in experiment.names()]
+    print_json(summaries) if options.json else print(analysis.listing(summaries))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowOptions:
+    """The resolved configuration, and the network layer by layer.
+
+    Attributes:
+      json: print one object.
+    """
+
+    json: bool = False
+
+
+def show(args: Sequence[str]) -> None:
+    """Print one experiment."""
+    found, options = parse_experiment(args, "show", ShowOptions)
+    from seg_jax import analysis, config
+
+    details = analysis.analyse_experiment(found)
+    if options.json:
+        print_json(analysis.summary(found) | {"config": config.to_dict(found), **details.to_dict()})
+    else:
+        print(analysis.as_text(details, found))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """The table, from records: of all published experiments, or of the given runs.
+
+    Attributes:
+      runs: run folders or records; none: the committed records, beside the published figures.
+      json: print JSON.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    json: bool = False
+
+
+def table(args: Sequence[str]) -> None:
+    """Print the table."""
+    options = parse(TableOptions, args, "table")
+    from seg_jax.report import table
+
+    if options.json:
+        print_json(table.as_json(options.runs))
+    else:
+        print(table.as_markdown(options.runs))

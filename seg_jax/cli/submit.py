@@ -1,0 +1,59 @@
+"""`submit`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seg_jax import checks
+from seg_jax.cli.parsing import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmitOptions:
+    """Predict VOC 2012's test images into a .tgz that its server takes, and check it.
+
+    Attributes:
+      run: a run folder, a release, or a name of `weights list`.
+      split: the list of images.
+      competition: comp5: trained on VOC's images only; comp6: on any others, SBD's included.
+      protocol: one of `evaluate --help`; default: the experiment's own.
+      root: VOC's folder, with the list and the images of the split.
+      out: the archive; default voc2012_<competition>_<split>.tgz in the run folder.
+      check: check this archive instead; ids and sizes too if --root is given.
+    """
+
+    run: tyro.conf.Positional[str] = ""
+    split: str = "test"
+    competition: Literal["comp5", "comp6"] = "comp6"
+    protocol: str = ""
+    root: Path | None = None
+    out: Path | None = None
+    check: Path | None = None
+
+
+def submit(args: Sequence[str]) -> int:
+    """Write or check an archive for the VOC test server."""
+    options = parse(SubmitOptions, args, "submit")
+    if bool(options.run) == (options.check is not None):
+        raise checks.UserError("submit takes a run folder, or --check and an archive")
+    from seg_jax import parallel
+    from seg_jax.evaluation import submission, submission_check
+
+    archive, root = options.check, options.root
+    if options.run:
+        parallel.enable_compilation_cache()
+        archive, root = submission.submit(
+            options.run,
+            split=options.split,
+            competition=options.competition,
+            protocol=options.protocol,
+            root=options.root,
+            out=options.out,
+        )
+        print(f"wrote {archive}")
+    report = submission_check.check(archive, root=root)
+    print(report.as_text())
+    return 2 if report.problems else 0

@@ -1,0 +1,111 @@
+"""`train`, `sweep` and `reproduce`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seg_jax import checks
+from seg_jax.cli.parsing import command, parse, parse_experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Train an experiment into a run folder; the same command resumes it.
+
+    Attributes:
+      workdir: the run folder; default runs/NAME.
+      parallel: how the step is compiled over the devices.
+      distributed: one of several processes that train together, e.g. one a host.
+    """
+
+    workdir: Path | None = None
+    parallel: Literal["shard_map", "pmap"] = "shard_map"
+    distributed: bool = False
+
+
+def train(args: Sequence[str]) -> None:
+    """Train one experiment."""
+    # --init and --init-allow are short for --train.init and --train.init-allow.
+    args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
+    found, options = parse_experiment(args, "train", TrainOptions)
+    from seg_jax import parallel
+    from seg_jax.evaluation import evaluate
+    from seg_jax.train import loop
+
+    if options.distributed:
+        parallel.initialize_distributed()
+    parallel.enable_compilation_cache()
+    loop.fit(
+        found,
+        options.workdir or Path("runs") / found.name,
+        parallel=options.parallel,
+        evaluate=evaluate.intermediate,
+        command=command("train", *args),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceOptions:
+    """Train, evaluate and tabulate every experiment of a suite; what is done is reused.
+
+    Attributes:
+      suite: the suite's name.
+      workdir: folder of the runs, table.md and report.html; default runs/SUITE.
+    """
+
+    suite: tyro.conf.Positional[str]
+    workdir: Path | None = None
+
+
+def reproduce(args: Sequence[str]) -> None:
+    """Run a suite."""
+    options = parse(ReproduceOptions, args, "reproduce")
+    from seg_jax import reproduce
+
+    reproduce.reproduce(options.suite, options.workdir or Path("runs") / options.suite)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Search hyperparameters.
+
+    Attributes:
+      space: module:name of a search space, e.g. experiments.sweeps:poly_lr.
+      trials: that are to have finished, earlier sessions included.
+      sampler: tpe (Bergstra et al. 2011), random, or grid: every point once.
+      workdir: folder of the sweep; default runs/sweeps/NAME.
+      sweep_seed: of the sampler.
+    """
+
+    space: str = ""
+    trials: int = 12
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    workdir: Path | None = None
+    sweep_seed: int = 0
+
+
+def sweep(args: Sequence[str]) -> None:
+    """Search hyperparameters."""
+    found, options = parse_experiment(args, "sweep", SweepOptions)
+    from seg_jax import parallel
+    from seg_jax.sweep import search, trial
+
+    if not options.space:
+        raise checks.UserError(
+            "--space is missing: module:name of a space, e.g. experiments.sweeps:poly_lr"
+        )
+    space = search.load_space(options.space)
+    parallel.enable_compilation_cache()
+    outcome = search.sweep(
+        found,
+        space,
+        options.workdir or Path("runs") / "sweeps" / found.name,
+        trials=options.trials,
+        run_trial=trial.run_trial(command("sweep", *args)),
+        sampler=options.sampler,
+        seed=options.sweep_seed,
+    )
+    print(search.as_text(outcome))

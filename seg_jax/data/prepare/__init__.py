@@ -1,0 +1,1 @@
+"""Build data sets from their authors' archives."""

@@ -1,0 +1,1 @@
+"""The data set `synthetic_voc`: drawn images with exact masks."""

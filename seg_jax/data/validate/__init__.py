@@ -1,0 +1,1 @@
+"""Read a data set whole: report every problem, and measure its statistics."""

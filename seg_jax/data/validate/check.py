@@ -1,0 +1,239 @@
+"""Read all of a data set, report every problem, and measure it.
+
+What is wrong stands in `problems`, what is merely worth knowing in `notes`.
+"""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from seg_jax import data, progress
+from seg_jax.checks import UserError
+from seg_jax.data import class_weights, images
+from seg_jax.data.images import File
+from seg_jax.data.source import Source, list_problems, size_mismatch
+from seg_jax.data.validate.check_report import Report, SplitReport
+from seg_jax.types import IGNORE
+
+_LAYOUTS = (
+    "synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k", "tfds",
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class _Reading:
+    """What one image and its mask say."""
+
+    problems: list[str] = dataclasses.field(default_factory=list)
+    size: tuple[int, int] | None = None
+    values: np.ndarray | None = None  # pixels by mask value, int64 [256]
+    rotated: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.size is not None and self.values is not None
+
+
+def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None = None) -> Report:
+    """Read every image and mask of the splits.
+
+    Args:
+      dataset: a name in `seg_jax.data.READERS`.
+      root: the data set's folder; None: the default one.
+      splits: names of lists; None: all that the folder has.
+
+    Raises:
+      UserError: only where there is nothing to report on: an unknown name, no folder.
+    """
+    folder = data.find_root(dataset, root)
+    reader = data.reader(dataset)
+    reports, sources, problems = [], [], []
+    known: dict[tuple, _Reading] = {}  # trainval repeats what train and val have
+    for split in splits or reader.splits(folder):
+        try:
+            source = reader(folder, split)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        sources.append(source)
+        reports.append(check_source(source, known=known))
+    problems += _overlaps(sources)
+    return Report(dataset, str(folder), tuple(reports), tuple(problems))
+
+
+def recognise(root: Path) -> str:
+    """Return the name of the data set whose layout the folder has."""
+    if not root.is_dir() or not any(root.iterdir()):
+        raise UserError(f"{root.absolute()}: no such folder, or an empty one")
+    for dataset in _LAYOUTS:
+        try:
+            data.reader(dataset).splits(root)
+        except UserError:
+            continue
+        return dataset
+    raise UserError(
+        f"{root} has the layout of no known data set: a VOCdevkit (ImageSets/Segmentation), CamVid "
+        "(train.txt, trainannot/), ISBI 2012 (train-volume.tif, or image/ and label/), Cityscapes "
+        "(leftImg8bit/, gtFine/), ADE20K (images/, annotations/), packed (dataset_info.json), or "
+        "your own (images/, masks/, classes.txt)"
+    )
+
+
+def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) -> SplitReport:
+    """Read every image and mask of a split, several at a time.
+
+    Args:
+      source: the split.
+      known: what other splits have read; is added to.
+    """
+    problems = list_problems(source)
+    there = [
+        index
+        for index in range(len(source))
+        if source.records is not None
+        or all(map(os.path.isfile, (source.image_file(index), source.label_file(index))))
+    ]
+    readings = _read_all(source, there, {} if known is None else known)
+    for reading in readings:
+        problems += reading.problems
+    good = [i for i, reading in zip(there, readings, strict=True) if reading.complete]
+    values = np.array([r.values for r in readings if r.complete], np.int64).reshape(-1, 256)
+    problems += _value_problems(source, [source.label_file(i) for i in good], values)
+    statistics = class_weights.statistics(source.classes, _by_class(source, values))
+    sizes = np.array([reading.size for reading in readings if reading.size])
+    return SplitReport(
+        split=source.split,
+        description=source.description,
+        checksum=source.checksum,
+        images=len(source),
+        readable=len(good),
+        sizes=(
+            (tuple(sizes.min(0).tolist()), tuple(sizes.max(0).tolist())) if len(sizes) else None
+        ),
+        size_counts=tuple(
+            Counter(reading.size for reading in readings if reading.size).most_common()
+        ),
+        void=statistics[-1],
+        classes=statistics[:-1],
+        problems=tuple(problems),
+        notes=tuple(_notes(source, values, sum(reading.rotated for reading in readings))),
+    )
+
+
+def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]:
+    def key(index: int) -> tuple:
+        page = source.pages[index] if source.pages else None
+        return source.image_file(index), source.label_file(index), page
+
+    fresh = [index for index in indices if key(index) not in known]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        readings = pool.map(lambda index: _read(*source.files(index)), fresh)
+        name = f"reading {source.name} {source.split}"
+        bar = progress.bar(readings, total=len(fresh), desc=name, unit="image", leave=True)
+        known.update(zip(map(key, fresh), bar, strict=True))
+    return [known[key(index)] for index in indices]
+
+
+def _read(image_file: File, label_file: File) -> _Reading:
+    reading = _Reading()
+    try:
+        reading.size = images.read_image(image_file).shape[:2]
+        reading.rotated = images.exif_orientation(image_file) != 1
+    except UserError as error:
+        reading.problems.append(str(error))
+    try:
+        label = images.read_label(label_file)
+    except UserError as error:
+        reading.problems.append(str(error))
+        return reading
+    reading.values = np.bincount(label.ravel(), minlength=256)
+    if reading.size and reading.size != label.shape:
+        reading.problems.append(size_mismatch(label_file, label.shape, reading.size))
+    return reading
+
+
+def _by_class(source: Source, values: np.ndarray) -> np.ndarray:
+    """Return pixels by class, void last, int64 [n k+1], from pixels by mask value [n 256]."""
+    pixels = np.zeros((len(values), source.num_classes + 1), np.int64)
+    for value, class_id in source.label_ids.items():
+        pixels[:, -1 if class_id == IGNORE else class_id] += values[:, value]
+    return pixels
+
+
+def _value_problems(source: Source, files: list[Path], values: np.ndarray) -> list[str]:
+    """Name every mask value that means nothing, with what it probably is: [n 256] of n files."""
+    bad = [value for value in np.flatnonzero(values.sum(0)) if value not in source.label_ids]
+    if len(bad) > 32:
+        masks = np.flatnonzero(values[:, bad].any(1))
+        return [
+            f"{files[masks[0]]}: {len(bad)} different label values that are "
+            f"no class id, in {len(masks)} masks: such masks were resized with interpolation, "
+            "saved as JPEG, or are no class ids at all; export them anew"
+        ]
+    problems = []
+    for value in bad:
+        masks = np.flatnonzero(values[:, value])
+        share = values[:, value].sum() / values.sum()
+        problems.append(
+            f"{files[masks[0]]}: {source.explain(np.array([value]))} "
+            f"({_guess(int(value), source.num_classes, len(masks) / len(values))}in {len(masks)} "
+            f"of {len(values)} masks, {100 * share:.2g} % of the pixels)"
+        )
+    return problems
+
+
+def _guess(value: int, num_classes: int, image_share: float) -> str:
+    if value == num_classes and image_share > 0.5:
+        return "just above the last class and in most masks: void, as CamVid's 11, or ids from 1; "
+    if value in (150, 220, 250, 254):
+        return "a common mark for void; "
+    return ""
+
+
+def _notes(source: Source, values: np.ndarray, rotated: int) -> list[str]:
+    notes = []
+    total = values.sum(0)
+    for value, class_id in source.label_ids.items():
+        if class_id == IGNORE and value != IGNORE and total[value]:
+            share = 100 * total[value] / total.sum()
+            notes.append(
+                f"mask value {value} is void in this data set: {share:.2g} % of the pixels, read "
+                f"as {IGNORE}, in no loss and no metric"
+            )
+    used = set(np.flatnonzero(total).tolist())
+    if used == {0, IGNORE} and source.label_ids.get(IGNORE) == IGNORE:
+        notes.append(
+            "the masks hold only 0 and 255, and 255 is read as void; if it is a class, number the "
+            "lines of classes.txt and add a line '255 NAME'"
+        )
+    absent = [
+        name
+        for class_id, name in enumerate(source.classes)
+        if not any(total[value] for value, to in source.label_ids.items() if to == class_id)
+    ]
+    if absent and len(values):
+        notes.append(f"classes that never occur: {', '.join(absent)}")
+    if rotated:
+        notes.append(
+            f"{rotated} images carry an EXIF rotation, which is not applied: the masks must fit "
+            "the stored pixels"
+        )
+    return notes
+
+
+def _overlaps(sources: list[Source]) -> list[str]:
+    """Name the ids that train and val share."""
+    by_split = {source.split: source for source in sources}
+    if not {"train", "val"} <= by_split.keys():
+        return []
+    shared = sorted(set(by_split["train"].ids) & set(by_split["val"].ids))
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} ids are in both train and val, e.g. {shared[0]!r}: take them out of one"
+    ]

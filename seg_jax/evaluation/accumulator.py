@@ -1,0 +1,141 @@
+"""Accumulates metrics over batches of windows, and merges the windows of each image."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seg_jax import metrics
+from seg_jax.experiment import EvalConfig
+from seg_jax.inference import forward, stitching
+from seg_jax.inference.windows import Window
+
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+OnImage = Callable[[int, np.ndarray], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """What the device does with a batch of windows, and what is left to the host.
+
+    Attributes:
+      device_counts: the device adds up the confusion matrix. Otherwise the host does, image by
+        image: where boundaries are measured, or where it merges probabilities.
+      probabilities: the host gets the probabilities of a window, not only its most probable
+        classes: to average overlapping windows, to resize, or for a CRF.
+    """
+
+    device_counts: bool
+    probabilities: bool
+
+    @classmethod
+    def of(cls, evaluation: EvalConfig, *, boundaries: bool, refine: bool) -> "Division":
+        """Return the division of an evaluation that sends as little as it can to the host."""
+        probabilities = refine or forward.needs_probabilities(evaluation)
+        return cls(device_counts=not (boundaries or probabilities), probabilities=probabilities)
+
+
+class Batch(NamedTuple):
+    """Windows of one shape; the last batch of a shape is filled up with all-IGNORE labels."""
+
+    image: np.ndarray  # uint8 [n h w 3]
+    label: np.ndarray | None  # uint8 [n h' w'], where the device counts
+    windows: list[tuple[int, Window]]  # each with the index of its image
+
+
+class Output(NamedTuple):
+    """What the network gives for a batch of windows."""
+
+    prediction: Any  # uint8 [n h w], or the probabilities, float32 [n h w k]
+    confusion: Any | None  # int32 [k k], where the device counts
+
+
+class Accumulator:
+    """Adds batches up, and images once all their windows are there.
+
+    Args:
+      classes: names by id.
+      evaluation: how images are presented to the network.
+      division: of the work between device and host.
+      boundaries: also measure boundaries, objects and single images.
+      on_image: called with index and prediction of every image as it is done.
+      refine: given an image, uint8 [h w 3], and its probabilities, float32 [h w k], returns the
+        probabilities to use instead.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        evaluation: EvalConfig,
+        division: Division,
+        *,
+        boundaries: bool,
+        on_image: OnImage | None = None,
+        refine: Refine | None = None,
+    ):
+        self._classes = classes
+        self._sums = metrics.Scores.zero(len(classes), evaluation.trimap_px)
+        self._evaluation = evaluation
+        self._division = division
+        self._boundaries = boundaries
+        self._on_image = on_image
+        self._refine = refine
+        self._images = 0
+        self._open: dict[int, _OpenImage] = {}
+
+    def begin(
+        self, index: int, image: np.ndarray, label: np.ndarray, windows: Sequence[Window]
+    ) -> None:
+        """Announce an image, before its windows come."""
+        whole = stitching.stitch(label.shape, windows, self._evaluation)
+        kept = image if self._refine else None
+        self._open[index] = _OpenImage(kept, label, whole, len(windows))
+
+    def add(self, batch: Batch, output: Output) -> int:
+        """Count a batch; return how many images are complete with it."""
+        if self._division.device_counts:
+            self._sums.confusion[...] += np.asarray(output.confusion)
+        merge = not self._division.device_counts or self._on_image is not None
+        predictions = np.asarray(output.prediction) if merge else None
+        complete = 0
+        for slot, (index, window) in enumerate(batch.windows):
+            image = self._open[index]
+            if predictions is not None:
+                image.whole.add(window, predictions[slot])
+            image.missing -= 1
+            if not image.missing:
+                complete += 1
+                del self._open[index]
+                if merge:
+                    self._close(index, image)
+        self._images += complete
+        return complete
+
+    def _close(self, index: int, image: "_OpenImage") -> None:
+        prediction = image.whole.result()
+        if self._division.probabilities:
+            if self._refine:
+                prediction = self._refine(image.image, prediction)
+            prediction = forward.labels(prediction)
+        if self._boundaries:
+            trimap_px = self._evaluation.trimap_px
+            self._sums += metrics.of_image(image.label, prediction, self._classes, trimap_px)
+        elif not self._division.device_counts:
+            self._sums.confusion[...] += metrics.confusion_on_host(
+                image.label, prediction, len(self._classes)
+            )
+        if self._on_image is not None:
+            self._on_image(index, prediction)
+
+    def scores(self) -> metrics.Scores:
+        """Return the sums so far."""
+        return dataclasses.replace(self._sums, images=self._images)
+
+
+@dataclasses.dataclass
+class _OpenImage:
+    image: np.ndarray | None  # uint8 [h w 3], for `refine`
+    label: np.ndarray  # uint8 [h w]
+    whole: stitching.Stitched  # as far as its windows are there
+    missing: int  # windows still to come

@@ -1,0 +1,130 @@
+"""Check published weights, and score them with our forward pass."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from seg_jax import checks, data, parallel, pretrained
+from seg_jax.evaluation import run
+from seg_jax.pretrained import Pretrained, cache, catalogue, loading
+from seg_jax.results import record
+
+PRETRAINING = "published weights, our forward"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What was found of a file of published weights.
+
+    Attributes:
+      name: in the catalogue.
+      file: that was read.
+      sha256: of the file; it is the catalogue's where that is known.
+      numbers: in the network's variables.
+      logits: shape of the logits of one picture; empty of a classifier.
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    numbers: int
+    logits: tuple[int, ...]
+
+    def as_text(self) -> str:
+        """Return a line for each finding."""
+        known = catalogue.get(self.name).sha256
+        checksum = "as catalogued" if known != "unknown" else "the catalogue has none to compare"
+        forward = (
+            "x".join(map(str, self.logits)) + ", all finite" if self.logits else "a classifier"
+        )
+        return (
+            f"{self.name}: {self.file}\n"
+            f"  SHA-256   {self.sha256} ({checksum})\n"
+            f"  converted {self.numbers:,} numbers, every layer filled, every tensor used\n"
+            f"  logits    {forward}"
+        )
+
+
+def check(name: str, file: Path | None = None) -> Check:
+    """Check a file's checksum, convert it, and let the network see one picture.
+
+    Args:
+      name: in the catalogue.
+      file: None: the imported one.
+
+    Raises:
+      UserError: it is not imported, not the published file, does not fit, or gives no numbers.
+    """
+    entry = catalogue.get(name)
+    path = file or cache.find(name)
+    digest = cache.check(path, entry)
+    if entry.experiment is None:
+        variables, logits = loading.convert(path, entry, None), ()
+    else:
+        loaded = pretrained.load(path, name)
+        variables, logits = loaded.variables, _logits_shape(loaded, path)
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables))
+    return Check(name, path, digest, count, logits)
+
+
+def _logits_shape(loaded: Pretrained, path: Path) -> tuple[int, ...]:
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    x = loaded.preprocessing(picture)[None]
+    apply = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False)["out"])
+    logits = np.asarray(apply(loaded.variables, x))
+    if not np.isfinite(logits).all():
+        raise checks.UserError(f"{path}: the network gives logits that are not finite")
+    return logits.shape
+
+
+def score_published(
+    loaded: Pretrained, *, split: str = "val", root: Path | None = None, command: str = "",
+    progress: bool = True,
+) -> record.Record:  # fmt: skip
+    """Score published weights under their experiment's protocol; return the record.
+
+    Args:
+      loaded: from the catalogue.
+      split: list of the experiment's data set.
+      root: the data set's folder.
+      command: that asked for this, for the record.
+      progress: draw a progress bar.
+
+    Raises:
+      UserError: the weights were trained on these images, or the data are not there.
+    """
+    entry, experiment = catalogue.get(loaded.name), loaded.experiment
+    if entry.leak == "yes" and split == "val" and experiment.data.dataset == "voc2012":
+        raise checks.UserError(
+            f"{entry.name} was trained on {entry.trained_on}: a score on val says nothing; "
+            "choose another --split"
+        )
+    source = data.open_source(experiment.data.dataset, root or experiment.data.root, split)
+    parallel.enable_compilation_cache()
+    return run.score(
+        experiment,
+        loaded.variables,
+        source,
+        run=entry.name,
+        training=_training(loaded.variables),
+        weights=record.PublishedWeights(entry.name, entry.trained_on, entry.leak),
+        command=command,
+        progress=progress,
+    )
+
+
+def _training(variables: dict[str, Any]) -> record.Training:
+    """Nothing was trained here."""
+    return record.Training(
+        data=None,
+        pretraining=PRETRAINING,
+        steps=0,
+        batch_size=0,
+        crop=(),
+        seed=0,
+        seconds=None,
+        parameters=sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"])),
+    )

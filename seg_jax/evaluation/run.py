@@ -1,0 +1,182 @@
+"""Score a run and put the result, and a few pictures of it, into its folder."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from seg_jax import checks, config, data
+from seg_jax.data import visualize
+from seg_jax.data.source import Source
+from seg_jax.evaluation import evaluate
+from seg_jax.experiment import Experiment
+from seg_jax.inference import protocols
+from seg_jax.papers import Protocol
+from seg_jax.results import files, provenance, record
+from seg_jax.runs import checkpoint, log
+
+_PICTURE_COUNT = 8
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    experiment: Experiment | None = None,
+    command: str = "",
+    progress: bool = True,
+) -> record.Record:
+    """Score a run's last checkpoint and write its record and a few predictions.
+
+    RUN/result.json is the record of the experiment's own validation split under its own protocol.
+    Another split's or protocol's is RUN/result_<split>_<protocol>.json, with what differs.
+
+    Args:
+      run: the run folder.
+      split: evaluate this list instead of the experiment's `data.val_split`.
+      root: the data set's folder, if it is not where the experiment says.
+      experiment: the run's with another evaluation protocol, or with another output stride.
+      command: that asked for this, for the record.
+      progress: draw a progress bar.
+
+    Raises:
+      UserError: the run holds no checkpoint, the data are not there, or a label is wrong.
+    """
+    run = Path(run)
+    trained, variables, step = checkpoint.restore_variables(run)
+    experiment = experiment or trained
+    root, own_split = root or experiment.data.root, experiment.data.val_split
+    suffix = "" if split in (None, own_split) else f"_{split}"
+    if experiment != trained:
+        name = protocols.name_of(experiment.evaluation) or "protocol"
+        suffix += f"_{name}_{config.digest(experiment)[:6]}"
+    own = not suffix
+    source = data.open_source(experiment.data.dataset, root, split or own_split)
+    keep = _keep_pictures(run / files.PICTURES, source) if own else None
+    result = score(
+        experiment,
+        variables,
+        source,
+        run=run.resolve().name,
+        training=_training(run, experiment, root, variables, step),
+        command=command,
+        on_image=keep,
+        progress=progress,
+    )
+    if jax.process_index() == 0:
+        files.save(result, (run / files.FILE).with_stem(f"result{suffix}"))
+    return result
+
+
+def score(
+    experiment: Experiment,
+    variables: Any,
+    source: Source,
+    *,
+    run: str,
+    training: record.Training,
+    weights: record.PublishedWeights | None = None,
+    command: str = "",
+    on_image: Callable[[int, np.ndarray], None] | None = None,
+    progress: bool = True,
+) -> record.Record:
+    """Score a network on a split; return the record.
+
+    Args:
+      experiment: its model, preprocessing and evaluation are used.
+      variables: of the model.
+      source: the split.
+      run: name of the run's folder, or of the weights.
+      training: how the weights came about.
+      weights: published ones; None: those of a run.
+      command: that asked for this, for the record.
+      on_image: see `evaluate.evaluate`.
+      progress: draw a progress bar.
+    """
+    started = time.monotonic()
+    scores = evaluate.evaluate(experiment, variables, source, on_image=on_image, progress=progress)
+    evaluation = experiment.evaluation
+    return record.Record(
+        schema=record.SCHEMA,
+        experiment=experiment.name,
+        family=experiment.family,
+        run=run,
+        config=config.to_dict(experiment),
+        digest=config.digest(experiment),
+        data=describe(source),
+        classes=tuple(source.classes),
+        protocol=Protocol(
+            output_stride=getattr(experiment.model, "output_stride", None),
+            scales=evaluation.scales,
+            flip=evaluation.flip,
+            crf=evaluation.crf is not None,
+        ),
+        cutting=protocols.words(evaluation),
+        training=training,
+        counts=record.counts_of(scores),
+        evaluation_seconds=round(time.monotonic() - started, 3),
+        command=command,
+        weights=weights,
+        **provenance.of_this_process(),
+    )
+
+
+def describe(source: Source) -> record.Split:
+    """Return what a record keeps of a split."""
+    return record.Split(
+        name=source.name,
+        split=source.split,
+        images=len(source),
+        description=source.description,
+        checksum=source.checksum,
+    )
+
+
+def _training(
+    run: Path, experiment: Experiment, root: Path | None, variables: Any, step: int
+) -> record.Training:
+    try:
+        split = describe(
+            data.open_source(experiment.data.dataset, root, experiment.data.train_split)
+        )
+    except checks.UserError:
+        split = None  # an evaluation needs no training images
+    return record.Training(
+        data=split,
+        pretraining=experiment.train.init or "none",
+        steps=int(step),
+        batch_size=experiment.train.batch_size,
+        crop=tuple(experiment.data.augmentation.crop),
+        seed=experiment.train.seed,
+        seconds=log.training_seconds(run),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    )
+
+
+def _keep_pictures(folder: Path, source: Source) -> Callable[[int, np.ndarray], None]:
+    """Return what writes the predictions of a few images, spread evenly over the split."""
+    shown = set(np.linspace(0, len(source) - 1, min(len(source), _PICTURE_COUNT)).astype(int))
+    if jax.process_index() == 0:
+        for old in folder.glob("*"):  # of an earlier evaluation, perhaps on other images
+            old.unlink()
+
+    def keep(index: int, prediction: np.ndarray) -> None:
+        if index in shown:
+            write_pictures(folder, source, index, prediction)
+
+    return keep
+
+
+def write_pictures(folder: Path, source: Source, index: int, prediction: np.ndarray) -> None:
+    """Write one image, its truth and its prediction, uint8 [h w], for a report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = source[index]
+    name = example["id"].replace("/", "_").replace("\\", "_")
+    Image.fromarray(example["image"]).save(folder / f"{name}.input.jpg", quality=90, subsampling=0)
+    for kind, label in (("truth", example["label"]), ("prediction", prediction)):
+        visualize.label_image(label, source.palette).save(folder / f"{name}.{kind}.png")

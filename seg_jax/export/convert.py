@@ -1,0 +1,122 @@
+"""Networks with weights as files that other programs run: StableHLO, ONNX, LiteRT."""
+
+import importlib
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from seg_jax import checks, config, files, pretrained
+from seg_jax.experiment import Experiment
+from seg_jax.export import single_pass
+from seg_jax.inference import forward
+
+Format = Literal["stablehlo", "onnx", "tflite"]
+FORMATS: tuple[Format, ...] = ("stablehlo", "onnx", "tflite")
+_AGREE = 1e-3  # share of pixels whose labels may differ, or difference of a probability
+
+
+def export(
+    source: str | Path,
+    out: Path | None = None,
+    *,
+    format: Format,
+    size: single_pass.Size | None = None,
+    resize_to: single_pass.Size | None = None,
+    output: single_pass.Output = "labels",
+    batch: int | None = None,
+) -> tuple[Path, float]:
+    """Write a network as one file from pictures to labels, and OUT.json, which says what it takes.
+
+    The file is run by its own runtime before it is kept, and compared with the network.
+
+    Args:
+      source: what `pretrained.load` takes: a run, a release, published weights.
+      out: the file; None: NAME.stablehlo, NAME.onnx or NAME.tflite in the working folder.
+      format: of the file.
+      size: (height, width) of the pictures; None: what the network sees by its own protocol.
+      resize_to: (height, width) that pictures are resized to inside, and scores back from.
+      output: "labels", uint8 [n h w], or "probabilities" or "logits", float32 [n h w k].
+      batch: pictures in a call; None: any number (StableHLO), or one (ONNX, LiteRT).
+
+    Returns:
+      The file, and how far it is from the network on a drawn picture: the share of pixels whose
+      labels differ, or the largest difference of a probability.
+
+    Raises:
+      UserError: the format's libraries are missing, the network does not take the size, or the
+        file does not do what the network does.
+    """
+    checks.one_of(FORMATS, format=format)
+    if batch is not None:
+        checks.positive(batch=batch)
+    loaded = pretrained.load(source)
+    planned, size = single_pass.plan(loaded.experiment, size, resize_to)
+    converter = importlib.import_module(f"seg_jax.export.{format}")
+    name = loaded.name or loaded.experiment.name or "network"
+    out = Path(out or f"{name}{converter.SUFFIX}")
+    run = single_pass.function(planned, size, output)
+    artefact = converter.convert(run, loaded.variables, size, batch)
+    difference = _difference(
+        converter.load(artefact), planned, loaded.variables, (batch or 1, *size, 3), output
+    )
+    if not difference <= _AGREE:
+        raise checks.UserError(
+            f"{format}: the converted network is not this one: its {output} differ by "
+            f"{difference:.3g} on a drawn picture; nothing was written"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(artefact)
+    about = _about(loaded, planned, format=format, size=size, output=output, batch=batch)
+    files.write_json(out.with_name(f"{out.name}.json"), about)
+    return out, difference
+
+
+def _difference(
+    runtime: Any, planned: Experiment, variables: Any, shape: tuple[int, ...], output: str
+) -> float:
+    """Compare the artefact with what predictions do, on drawn pictures."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (shape[0], -(-shape[1] // 16), -(-shape[2] // 16), 3))
+    pictures = np.kron(blocks, np.ones((1, 16, 16, 1)))[:, : shape[1], : shape[2]].astype(np.uint8)
+    found = runtime(pictures)
+    expected = np.stack(
+        [forward.predict_probabilities(planned, variables, picture) for picture in pictures]
+    )
+    if output == "labels":
+        return float(np.mean(found != expected.argmax(-1)))
+    if output == "logits":  # known but for a number a pixel
+        found = np.asarray(jax.nn.softmax(found, axis=-1))
+    return float(np.max(np.abs(found - expected)))
+
+
+def _about(
+    loaded: pretrained.Pretrained,
+    planned: Experiment,
+    *,
+    format: str,
+    size: single_pass.Size,
+    output: str,
+    batch: int | None,
+) -> dict[str, Any]:
+    """Return what a program has to know to use the file."""
+    names, colours = loaded.labels
+    pictures = batch or ("any" if format == "stablehlo" else 1)
+    scores = [] if output == "labels" else [len(names)]
+    return {
+        "format": format,
+        "input": {"name": "image", "dtype": "uint8", "shape": [pictures, *size, 3], "order": "RGB"},
+        "output": {
+            "name": "output",
+            "is": output,
+            "dtype": "uint8" if output == "labels" else "float32",
+            "shape": [pictures, *size, *scores],
+        },
+        "inside": f"{planned.evaluation.mode} to {list(planned.evaluation.canvas)}",
+        "classes": names,
+        "colours": colours,
+        "experiment": loaded.experiment.name,
+        "digest": config.digest(loaded.experiment),
+        "weights": loaded.name,
+    }

@@ -1,0 +1,36 @@
+"""ONNX by jax2onnx, which converts JAX's own operations; run by onnxruntime."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from seg_jax.export.libraries import needed
+
+SUFFIX = ".onnx"
+_OPSET = 21  # of onnxruntime 1.20 (2024-11) and later
+
+
+def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture.
+
+    The batch is a number: jax2onnx 0.17.1 fails at `lax.pad`, which pools need, with any batch.
+    """
+    model = needed("jax2onnx", "onnx").to_onnx(
+        functools.partial(run, variables),
+        [jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)],
+        model_name="seg_jax",
+        opset=_OPSET,
+        input_names=["image"],
+        output_names=["output"],
+    )
+    return model.SerializeToString()
+
+
+def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the artefact's function, run by onnxruntime on the CPU."""
+    runtime = needed("onnxruntime", "onnx")
+    session = runtime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    return lambda pictures: session.run(["output"], {"image": pictures})[0]

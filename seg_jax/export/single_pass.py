@@ -1,0 +1,175 @@
+"""One plain pass over pictures of one size, as a function of the pictures alone.
+
+What predictions do on the host is inside: the picture is padded, mirrored or resized to what the
+network sees, normalised, and the scores are cut or resized back to the picture.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from seg_jax import checks
+from seg_jax.experiment import EvalConfig, Experiment
+from seg_jax.inference import windows
+from seg_jax.nn import lowering
+from seg_jax.nn.resize import resize_half_pixel
+
+Output = Literal["labels", "probabilities", "logits"]
+Size = tuple[int, int]
+
+
+def plan(
+    experiment: Experiment, size: Size | None = None, resize_to: Size | None = None
+) -> tuple[Experiment, Size]:
+    """Return the experiment with the protocol of one plain pass, and the size of its pictures.
+
+    Several scales, mirror images and overlapping windows become one view of the whole picture,
+    tiles become one tile, and there is no dense CRF. What an artefact computes is
+    `inference.predict_probabilities` of the result.
+
+    Args:
+      experiment: of the network.
+      size: (height, width) of the pictures; None: what the network sees by its own protocol.
+      resize_to: (height, width) that pictures are resized to, and the scores back from; None: as
+        the protocol says.
+
+    Raises:
+      UserError: there is no size, or the network does not take it.
+    """
+    evaluation = experiment.evaluation
+    margin = windows.model_margin(experiment.model)
+    if size is None and evaluation.canvas is None:
+        raise checks.UserError(
+            "the experiment's evaluation has no canvas: give the size of the pictures, "
+            "--size HEIGHT WIDTH"
+        )
+    if size is None:
+        size = tuple(side - 2 * margin for side in evaluation.canvas)
+    checks.positive(height=size[0], width=size[1])
+    one = dataclasses.replace(
+        evaluation, scales=(1.0,), flip=False, fusion="probabilities", crf=None
+    )
+    if resize_to is not None or evaluation.mode == "resize":
+        found = dataclasses.replace(one, mode="resize", canvas=resize_to or evaluation.canvas)
+    elif evaluation.mode == "tile":
+        sides = (_legal(experiment.model, side + 2 * margin) for side in size)
+        found = dataclasses.replace(one, canvas=tuple(sides))
+    else:
+        found = _whole(experiment, one, size)
+    _check_legal(experiment.model, found.canvas)
+    planned = dataclasses.replace(experiment, evaluation=found)
+    windows.check_evaluation(planned)
+    return planned, size
+
+
+def _whole(experiment: Experiment, one: EvalConfig, size: Size) -> EvalConfig:
+    canvas = one.canvas or windows.input_size(size, one)
+    whole = dataclasses.replace(one, mode="whole", canvas=canvas)
+    large = windows.covering(dataclasses.replace(experiment, evaluation=whole), size)
+    return large.evaluation
+
+
+def _legal(model: Any, side: int) -> int:
+    """Return the smallest side from `side` on that the model takes."""
+    return max(getattr(model, "legal_sizes", lambda side: (side,))(side))
+
+
+def _check_legal(model: Any, canvas: Size) -> None:
+    for side in canvas:
+        legal = getattr(model, "legal_sizes", lambda side: (side,))(side)
+        if side not in legal:
+            raise checks.UserError(
+                f"the network does not take sides of {side} px; the nearest that it takes: "
+                f"{', '.join(map(str, legal))}"
+            )
+
+
+def function(experiment: Experiment, size: Size, output: Output) -> Callable:
+    """Return the function from variables and pictures, uint8 [n *size 3] RGB, to `output`.
+
+    "labels" are uint8 [n *size], "probabilities" and "logits" float32 [n *size k]. Convolutions are
+    traced as XLA's own, which every runtime knows, unless the function is called with another
+    choice of `nn.lowering.use`.
+
+    Args:
+      experiment: as `plan` returns it.
+      size: (height, width) of the pictures.
+      output: what is returned.
+    """
+    checks.one_of(("labels", "probabilities", "logits"), output=output)
+    model, normalise = experiment.model, experiment.data.preprocessing
+    evaluation, margin = experiment.evaluation, windows.model_margin(experiment.model)
+
+    def run(variables: Any, image: jax.Array, convolutions: str = "xla") -> jax.Array:
+        with lowering.use(convolutions):
+            seen = _fitted(image.astype(jnp.float32), evaluation, margin, normalise.pad_value)
+            scores = model.apply(variables, normalise(seen), train=False)["out"]
+            if evaluation.mode == "resize":
+                scores = resize_half_pixel(scores, size)
+            else:
+                scores = scores[:, : size[0], : size[1]]
+        if output == "labels":
+            return jnp.argmax(scores, axis=-1).astype(jnp.uint8)
+        return jax.nn.softmax(scores, axis=-1) if output == "probabilities" else scores
+
+    return run
+
+
+def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: Any) -> jax.Array:
+    """Return pictures [n h w 3], 0..255, as the network sees them: [n *canvas 3]."""
+    canvas, size = evaluation.canvas, image.shape[1:3]
+    after = [(margin, seen - margin - side) for seen, side in zip(canvas, size, strict=True)]
+    if evaluation.mode == "resize":
+        return _resized_as_pillow(image, canvas)
+    if evaluation.mode == "tile":
+        return jnp.pad(image, ((0, 0), *after, (0, 0)), mode="reflect")
+    colour = np.asarray(pad_value, np.float32).reshape(1, 1, 1, 3)
+    # Differences of whole numbers below 256 are exact: the padding is the colour itself.
+    return jnp.pad(image - colour, ((0, 0), *after, (0, 0))) + colour
+
+
+def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
+    """Resize whole numbers [n h w 3] as the Pillow that is installed does by BILINEAR, bit by bit.
+
+    Pillow multiplies by weights of 22 bits behind the point and rounds to 8 bits after each pass.
+    The weights' upper and lower halves are multiplied apart: all sums are whole numbers that a
+    float32 holds, so that every runtime gets the same.
+    """
+    passes = [
+        ("nhwc,ow->nhoc", image.shape[2], size[1]),
+        ("nhwc,oh->nowc", image.shape[1], size[0]),
+    ]
+    for spec, old, new in passes if _along_rows_first(image.shape[1:3], size) else passes[::-1]:
+        if old == new:
+            continue
+        weights = np.floor(_triangles(old, new) * 2**22 + 0.5)
+        upper = np.rint(weights / 2**11)
+        total, rest = (
+            jnp.einsum(spec, image, half.astype(np.float32), precision=jax.lax.Precision.HIGHEST)
+            for half in (upper, weights - upper * 2**11)
+        )
+        total = total + jnp.floor(rest / np.float32(2**11)) + np.float32(2**10)
+        image = jnp.floor(total / np.float32(2**11))
+    return image
+
+
+def _along_rows_first(old: Size, new: Size) -> bool:
+    """Ask Pillow for the order of its passes: from version 13 on it depends on the sizes."""
+    noise = np.random.default_rng(0).integers(0, 256, old, np.uint8)
+    bilinear = Image.Resampling.BILINEAR
+    rows_first = Image.fromarray(noise).resize((new[1], old[0]), bilinear)
+    rows_first = rows_first.resize(new[::-1], bilinear)
+    return bool(np.all(np.equal(Image.fromarray(noise).resize(new[::-1], bilinear), rows_first)))
+
+
+def _triangles(size: int, new_size: int) -> np.ndarray:
+    """Return the matrix [new_size size] of triangles, as wide as a new pixel at least."""
+    scale = max(size / new_size, 1.0)
+    centre = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
+    matrix = np.maximum(0.0, 1.0 - np.abs(centre[:, None] - np.arange(size)) / scale)
+    return matrix / matrix.sum(1, keepdims=True)

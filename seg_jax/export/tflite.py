@@ -1,0 +1,46 @@
+"""LiteRT (TensorFlow Lite) by litert-converter, which takes StableHLO; run by ai-edge-litert."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from seg_jax.export.libraries import needed
+
+SUFFIX = ".tflite"
+
+
+def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture."""
+    compiler = needed("litert_converter.converter_api_ext", "tflite")
+    ir = needed("litert_converter.mlir.ir", "tflite")
+    passes = needed("litert_converter.mlir.passmanager", "tflite")
+    dialect = needed("litert_converter.mlir.dialects.stablehlo", "tflite")
+    pictures = jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)
+    exported = export.export(jax.jit(functools.partial(run, variables)), platforms=("cpu",))(
+        pictures
+    )
+    context = ir.Context()
+    compiler.prepare_mlir_context(context)
+    with context:
+        module = dialect.deserialize_portable_artifact(context, exported.mlir_module_serialized)
+        compiler.set_signature(
+            module.operation,
+            signature_name="serving_default",
+            input_names=["image"],
+            output_names=["output"],
+        )
+        compiler.run_convert_to_tfl_passes(
+            module, passes.PassManager(), compiler.ConvertToTFLConfig()
+        )
+        return compiler.export_flatbuffer_to_bytes(module.operation)
+
+
+def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the artefact's function, run by LiteRT on the CPU."""
+    litert = needed("ai_edge_litert.interpreter", "tflite")
+    run = litert.Interpreter(model_content=artefact).get_signature_runner("serving_default")
+    return lambda pictures: run(image=pictures)["output"]

@@ -1,0 +1,163 @@
+"""From an image of any size to class probabilities at that size, by the protocol of the evaluation.
+
+`cutting` cuts the image, the network sees each window at every scale and mirrored, as the protocol
+asks, and `stitching` puts the probabilities together.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seg_jax.experiment import EvalConfig, Experiment
+from seg_jax.inference import stitching, windows
+from seg_jax.inference import windows as cutting
+from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
+
+
+def needs_probabilities(evaluation: EvalConfig) -> bool:
+    """Whether the host must see probabilities, not only the most probable class of each window."""
+    return evaluation.mode in ("sliding", "resize")
+
+
+def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Array:
+    """Return the class probabilities of a batch of windows, all views fused.
+
+    Compiles once for each window shape and scale.
+
+    Args:
+      experiment: its model, preprocessing and evaluation protocol are used.
+      variables: of the model.
+      image: uint8 [n h w 3].
+
+    Returns:
+      float32 [n h-2m w-2m k] at scale 1, m the model's margin.
+    """
+    evaluation = experiment.evaluation
+    # The scales of sliding windows were made when the image was cut.
+    scales = (1.0,) if evaluation.mode == "sliding" else evaluation.scales
+    fused = None
+    for scale in scales:
+        view = _view(
+            variables,
+            image,
+            model=experiment.model,
+            preprocessing=experiment.data.preprocessing,
+            size=scaled_size(image.shape[1:3], scale, evaluation),
+            scaling=evaluation.scaling,
+            fusion=evaluation.fusion,
+            flip=evaluation.flip,
+        )
+        fused = view if fused is None else _fuse(fused, view, fusion=evaluation.fusion)
+    if evaluation.fusion == "max_logits":
+        return _softmax(fused)
+    return fused if len(scales) == 1 else fused / np.float32(len(scales))
+
+
+def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> tuple[int, int]:
+    """Return (height, width) of a window of `size` at a scale."""
+    rest = 1 if evaluation.scaling == "align_corners" else 0
+    height, width = (max(1, round((side - rest) * scale) + rest) for side in size)
+    return height, width
+
+
+@functools.partial(
+    jax.jit, static_argnames=("model", "preprocessing", "size", "scaling", "fusion", "flip")
+)
+def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip):
+    """Return the probabilities, or for "max_logits" the logits, of one scale and its mirror image.
+
+    Scaled with aligned corners to sides k * stride + 1, the network's own bilinear upsampling has
+    its knots on pixels, so that resizing its logits again is the one interpolation from the
+    network's grid to the canvas that DeepLab's release does.
+    """
+    resize = {"half_pixel": resize_half_pixel, "align_corners": resize_align_corners}[scaling]
+    normal = preprocessing(image)
+    scaled = resize(normal, size)
+    if not flip:
+        scores = [model.apply(variables, scaled, train=False)["out"]]
+    else:
+        # Beside each other on the batch axis, so that a sharded batch stays where it is.
+        both = jnp.stack([scaled, scaled[:, :, ::-1]], axis=1)
+        found = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=False)["out"]
+        found = found.reshape(-1, 2, *found.shape[1:])
+        scores = [found[:, 0], found[:, 1, :, ::-1]]
+    if size != image.shape[1:3]:
+        scores = [resize(part, image.shape[1:3]) for part in scores]
+    if fusion == "max_logits":
+        return functools.reduce(jnp.maximum, scores)
+    if fusion == "mirror_logits":
+        return jax.nn.softmax(sum(scores), axis=-1)
+    return sum(jax.nn.softmax(part, axis=-1) for part in scores) / np.float32(len(scores))
+
+
+@functools.partial(jax.jit, static_argnames="fusion")
+def _fuse(fused, view, *, fusion):
+    return jnp.maximum(fused, view) if fusion == "max_logits" else fused + view
+
+
+@jax.jit
+def _softmax(scores):
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def predict_probabilities(experiment: Experiment, variables: Any, image: np.ndarray) -> np.ndarray:
+    """Return the class probabilities of one image.
+
+    Args:
+      experiment: its model, preprocessing and evaluation protocol are used.
+      variables: of the model.
+      image: uint8 [h w 3], RGB, any size.
+
+    Returns:
+      float32 [h w k]; they sum to 1 over k.
+    """
+    return _stitched(experiment, variables, image, lambda found: found)
+
+
+def predict_labels(experiment: Experiment, variables: Any, image: np.ndarray) -> np.ndarray:
+    """Return the most probable class of each pixel, uint8 [h w], for uint8 [h w 3]."""
+    if needs_probabilities(experiment.evaluation):
+        return labels(predict_probabilities(experiment, variables, image))
+    return _stitched(experiment, variables, image, most_probable)
+
+
+def labels(found: np.ndarray) -> np.ndarray:
+    """Return the most probable class of each pixel, uint8 [h w], for probabilities [h w k]."""
+    return found.argmax(-1).astype(np.uint8)
+
+
+@jax.jit
+def most_probable(found: jax.Array) -> jax.Array:
+    """Return the most probable class of each pixel, uint8 [...], for probabilities [... k]."""
+    return jnp.argmax(found, axis=-1).astype(jnp.uint8)
+
+
+def _stitched(
+    experiment: Experiment,
+    variables: Any,
+    image: np.ndarray,
+    finish: Callable[[jax.Array], jax.Array],
+) -> np.ndarray:
+    """Put together what `finish` makes of the windows' probabilities, [h w ...]."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image must be uint8 [h w 3], got {image.dtype} {image.shape}")
+    windows.check_evaluation(experiment)
+    cut = windows.cut(
+        image,
+        experiment.evaluation,
+        margin=windows.model_margin(experiment.model),
+        pad_value=experiment.data.preprocessing.pad_value,
+    )
+    whole = stitching.stitch(image.shape[:2], cut, experiment.evaluation)
+    size = min(experiment.evaluation.batch_size, len(cut))
+    for start in range(0, len(cut), size):
+        part = cut[start : start + size]
+        batch = cutting.stack([window.image for window in part], size)
+        answers = np.asarray(finish(probabilities(experiment, variables, batch)))
+        for window, answer in zip(part, answers, strict=False):
+            whole.add(window, answer)
+    return whole.result()

@@ -1,0 +1,240 @@
+"""The windows that a protocol cuts an image into, and their answers put together again.
+
+Windows have few distinct shapes, so that images of hundreds of sizes mean a handful of
+compilations. "whole": one window, the image padded at the bottom and the right with the mean
+colour. "tile": U-Net's overlap-tile (Ronneberger et al., MICCAI 2015, sec. 2): windows that overlap
+by what valid convolutions cut off, over the image continued by mirroring. "sliding": PSPNet's
+(release, evaluation/eval_sub.m and scale_process.m): windows that overlap, over the scaled image.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from seg_jax import checks
+from seg_jax.data.sampling import sample_bilinear
+from seg_jax.experiment import EvalConfig, Experiment
+from seg_jax.types import IGNORE
+
+
+class Window(NamedTuple):
+    """One forward pass' share of an image.
+
+    Attributes:
+      image: uint8 [h w 3], what the network sees.
+      region: rows and columns that the window answers for, of the original image or ("sliding") of
+        the image at the scale; the first pixel of its scores is the first of the region, and
+        scores beyond the region are dropped.
+      scale: index into the protocol's scales ("sliding").
+    """
+
+    image: np.ndarray
+    region: tuple[slice, slice]
+    scale: int = 0
+
+
+def model_margin(model: Any) -> int:
+    """Return how many pixels the model's scores lose on each side; 0 unless it says `margin`."""
+    return int(getattr(model, "margin", 0))
+
+
+def check_evaluation(experiment: Experiment) -> None:
+    """Raise UserError unless the experiment's protocol fits its model."""
+    evaluation, margin = experiment.evaluation, model_margin(experiment.model)
+    if margin and evaluation.mode != "tile":
+        raise checks.UserError(
+            f"evaluation.mode is {evaluation.mode!r}, but the model's scores lose {margin} "
+            "px on each side of its input: use 'tile'"
+        )
+    if evaluation.mode == "whole":
+        return
+    if evaluation.canvas is None:
+        raise checks.UserError(
+            f"evaluation.mode is {evaluation.mode!r} without evaluation.canvas: give the "
+            "(height, width) of what the network sees"
+        )
+    if min(evaluation.canvas) <= 2 * margin:
+        raise checks.UserError(
+            f"evaluation.canvas {evaluation.canvas} leaves nothing of a tile: the model's scores "
+            f"lose {margin} px on each side"
+        )
+    if evaluation.mode == "tile" and evaluation.scales != (1.0,):
+        raise checks.UserError(
+            f"evaluation.scales {evaluation.scales}: overlap-tile has one scale; use 'whole' or "
+            "'sliding' for several"
+        )
+    if evaluation.mode == "sliding" and evaluation.fusion == "max_logits":
+        raise checks.UserError(
+            "evaluation.fusion is 'max_logits', but overlapping windows are averaged as "
+            "probabilities: use 'probabilities' or 'mirror_logits'"
+        )
+
+
+def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]:
+    """Return (height, width), at scale 1, of what the network sees for an image of `size`.
+
+    Raises:
+      UserError: the canvas does not cover the image.
+    """
+    if evaluation.canvas is None:
+        bucket, rest = evaluation.bucket, evaluation.bucket_rest
+        height, width = (max(-((side - rest) // -bucket), 0) * bucket + rest for side in size)
+        return height, width
+    height, width = evaluation.canvas
+    if evaluation.mode == "whole" and (size[0] > height or size[1] > width):
+        raise checks.UserError(
+            f"evaluation.canvas {height}x{width} does not cover an image of {size[0]}x{size[1]} "
+            "(height x width): give a larger canvas, or None to pad to evaluation.bucket"
+        )
+    return height, width
+
+
+def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
+    """Return the experiment, with a larger canvas if its own does not cover `size` (height, width).
+
+    The sides are those that the model takes at the next multiples of `evaluation.bucket`, so that
+    pictures of many sizes mean a handful of compilations.
+    """
+    evaluation = experiment.evaluation
+    canvas = evaluation.canvas
+    if evaluation.mode != "whole" or canvas is None:
+        return experiment
+    if size[0] <= canvas[0] and size[1] <= canvas[1]:
+        return experiment
+    legal = getattr(experiment.model, "legal_sizes", lambda side: (side,))
+    sides = (max(legal(-(-side // evaluation.bucket) * evaluation.bucket)) for side in size)
+    return experiment.with_evaluation(canvas=tuple(sides))
+
+
+def by_input_size(sizes: Sequence[tuple[int, int]], evaluation: EvalConfig) -> Iterator[list[int]]:
+    """Group the indices of images by what the network sees: one compilation a group."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(input_size(size, evaluation), []).append(index)
+    yield from groups.values()
+
+
+def cut(
+    image: np.ndarray, evaluation: EvalConfig, *, margin: int, pad_value: Sequence[int]
+) -> list[Window]:
+    """Cut an image into the windows of the protocol.
+
+    Args:
+      image: uint8 [h w 3], RGB.
+      evaluation: the protocol.
+      margin: pixels that the model's scores lose on each side of its input ("tile").
+      pad_value: uint8 RGB that the image is padded with ("whole", "sliding").
+
+    Returns:
+      Windows of one shape. Their regions cover the image, without overlap but for "sliding".
+    """
+    size = input_size(image.shape[:2], evaluation)
+    if evaluation.mode == "whole":
+        region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        return [Window(_padded(image, size, pad_value), region)]
+    if evaluation.mode == "resize":
+        region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        # Pillow antialiases where it shrinks, as most programs that prepare pictures do.
+        squashed = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+        return [Window(np.asarray(squashed), region)]
+    if evaluation.mode == "tile":
+        return _tiles(image, size, margin)
+    return _sliding(image, evaluation, size, pad_value)
+
+
+def _padded(image: np.ndarray, size: tuple[int, int], pad_value: Sequence[int]) -> np.ndarray:
+    """Pad at the bottom and the right to at least `size`."""
+    height, width = image.shape[:2]
+    padded = np.empty((max(size[0], height), max(size[1], width), 3), np.uint8)
+    padded[:] = np.asarray(pad_value, np.uint8)
+    padded[:height, :width] = image
+    return padded
+
+
+def _tiles(image: np.ndarray, size: tuple[int, int], margin: int) -> list[Window]:
+    height, width = image.shape[:2]
+    rows, columns = (side - 2 * margin for side in size)
+    mirrored = np.pad(
+        image,
+        ((margin, margin + -height % rows), (margin, margin + -width % columns), (0, 0)),
+        mode="reflect",
+    )
+    return [
+        Window(
+            mirrored[top : top + size[0], left : left + size[1]],
+            (slice(top, min(top + rows, height)), slice(left, min(left + columns, width))),
+        )
+        for top in range(0, height, rows)
+        for left in range(0, width, columns)
+    ]
+
+
+def _sliding(
+    image: np.ndarray, evaluation: EvalConfig, size: tuple[int, int], pad_value: Sequence[int]
+) -> list[Window]:
+    found = []
+    for index, scaled_size in enumerate(scaled_sizes(image.shape[:2], evaluation)):
+        scaled = _padded(resized(image, scaled_size), size, pad_value)
+        starts = [
+            window_starts(side, window, evaluation.stride)
+            for side, window in zip(scaled.shape[:2], size, strict=True)
+        ]
+        for top in starts[0]:
+            for left in starts[1]:
+                region = (slice(top, top + size[0]), slice(left, left + size[1]))
+                found.append(Window(scaled[region], region, index))
+    return found
+
+
+def scaled_sizes(size: tuple[int, int], evaluation: EvalConfig) -> list[tuple[int, int]]:
+    """Return (height, width) of an image at each scale ("sliding").
+
+    The long side is (long_side - 1) * scale + 1, PSPNet's 512 * scale + 1; the other follows.
+    """
+    longest = max(size)
+    found = []
+    for scale in evaluation.scales:
+        long_side = round(((evaluation.long_side or longest) - 1) * scale) + 1
+        height, width = (max(1, round(side * long_side / longest)) for side in size)
+        found.append((height, width))
+    return found
+
+
+def window_starts(side: int, window: int, stride: float) -> list[int]:
+    """Return the first pixels of the windows along a side of at least `window` px: one every
+    `stride` * window px, rounded up, the last moved back to end with the side.
+    """
+    step = math.ceil(stride * window)
+    count = math.ceil((side - window) / step) + 1
+    return [min(index * step, side - window) for index in range(count)]
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 [h w 3] bilinearly to [*size 3], half-pixel centres, without antialiasing: as
+    training scales its images. (PSPNet's release antialiases when it shrinks: Matlab's default.)
+    """
+    if image.shape[:2] == size:
+        return image
+    rows, columns = (
+        (np.arange(new) + 0.5) * (old / new) for old, new in zip(image.shape[:2], size, strict=True)
+    )
+    return sample_bilinear(image, rows, columns)
+
+
+def stack(arrays: Sequence[np.ndarray], count: int, *, fill: int = 0) -> np.ndarray:
+    """Stack up to `count` arrays of one shape to [count ...]; the places left over hold `fill`."""
+    batch = np.full((count, *arrays[0].shape), fill, arrays[0].dtype)
+    for slot, array in zip(batch, arrays, strict=False):
+        slot[...] = array
+    return batch
+
+
+def cut_label(label: np.ndarray, region: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
+    """Return the region of a label [h w], filled up with IGNORE to `size`, uint8."""
+    out = np.full(size, IGNORE, np.uint8)
+    part = label[region]
+    out[: part.shape[0], : part.shape[1]] = part
+    return out

@@ -1,0 +1,39 @@
+"""The small classifier that most dilated networks end with, and that trains their middle."""
+
+from typing import Any
+
+from flax import linen as nn
+
+from seg_jax.nn.blocks import ConvNorm
+from seg_jax.nn.conv import Conv
+from seg_jax.nn.norm import Norm
+from seg_jax.nn.width_multiplier import scaled
+
+# Our layers in the Sequential that torchvision and semseg write: conv, norm, ReLU, dropout, conv.
+TORCH_LAYERS = {"conv/conv": "0", "conv/bn": "1", "score": "4"}
+
+
+class FCNHead(nn.Module):
+    """3x3 convolution, norm and ReLU ("conv"); dropout; 1x1 convolution to the scores ("score").
+
+    Attributes:
+      num_classes: channels of the scores.
+      channels: between the two convolutions.
+      dropout: rate, of single elements.
+      norm: of the 3x3 convolution.
+      width: factor of `channels`.
+    """
+
+    num_classes: int
+    channels: int
+    dropout: float = 0.1
+    norm: Norm = Norm()
+    width: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Any, *, train: bool) -> Any:
+        """Return scores [n h w k] for x [n h w c]; `train` needs an rng "dropout"."""
+        channels = scaled(self.channels, self.width)
+        x = ConvNorm(channels, 3, norm=self.norm, name="conv")(x, train=train)
+        x = nn.Dropout(self.dropout, name="dropout")(x, deterministic=not train)
+        return Conv(self.num_classes, 1, name="score")(x)

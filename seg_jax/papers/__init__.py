@@ -1,0 +1,135 @@
+"""Every figure that the papers of the line and their authors report on VOC, CamVid and ISBI.
+
+One file a family, each a table of `Figure`s; nothing else in the project writes such a number down.
+Where sources contradict each other both figures are here, and the `note` says so.
+"""
+
+from functools import partial
+
+from seg_jax.papers import (
+    deeplab_v1,
+    deeplab_v2,
+    deeplab_v3,
+    deeplab_v3plus,
+    fcn,
+    gcn,
+    pspnet,
+    segnet,
+    unet,
+)
+from seg_jax.papers.figure import Figure, Protocol
+
+__all__ = [
+    "FAMILIES", "FIGURES", "TALK", "Figure", "Protocol", "experiments", "family_of", "figures",
+    "headline", "order", "test_figure",
+]  # fmt: skip
+
+# Family -> architectures as experiment names begin with them, in the order of the table's rows.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "FCN": ("fcn", "fcn32s", "fcn16s", "fcn8s"),
+    "SegNet": ("segnet",),
+    "U-Net": ("unet",),
+    "DeepLab v1": ("deeplab_v1",),
+    "DeepLab v2": ("deeplab_v2",),
+    "PSPNet": ("pspnet",),
+    "GCN": ("gcn",),
+    "DeepLab v3": ("deeplab_v3",),
+    "DeepLab v3+": ("deeplab_v3plus",),
+}
+
+FIGURES: tuple[Figure, ...] = (
+    *fcn.FIGURES,
+    *segnet.FIGURES,
+    *unet.FIGURES,
+    *deeplab_v1.FIGURES,
+    *deeplab_v2.FIGURES,
+    *pspnet.FIGURES,
+    *gcn.FIGURES,
+    *deeplab_v3.FIGURES,
+    *deeplab_v3plus.FIGURES,
+)
+
+TALK: tuple[Figure, ...] = tuple(figure for figure in FIGURES if figure.talk)
+
+
+def figures(experiment: str) -> tuple[Figure, ...]:
+    """Return the figures published for an experiment's network, in the order of `FIGURES`."""
+    return tuple(
+        figure
+        for figure in FIGURES
+        if experiment and experiment in (figure.experiment, figure.variant_experiment)
+    )
+
+
+def headline(experiment: str) -> Figure | None:
+    """Return the figure to put beside a reproduction, or None where none was published.
+
+    The rule, each step deciding among what the one before left: the experiment's own recipe before
+    others (whoever prints one says so: `Figure.same_recipe`); the authors before others; a split
+    that can be scored offline before the test server's; then the plainest protocol: no CRF, one
+    scale, no flip, the coarsest output stride (that of training); then the order of `FIGURES`.
+    """
+    return min(figures(experiment), key=partial(_distance, experiment), default=None)
+
+
+def _distance(experiment: str, figure: Figure) -> tuple:
+    protocol = figure.protocol
+    return (
+        not figure.same_recipe(experiment),
+        figure.origin == "reimplementation",
+        figure.split == "test",
+        protocol.crf,
+        len(protocol.scales) != 1,
+        len(protocol.scales),
+        protocol.flip,
+        -(protocol.output_stride or 0),
+    )
+
+
+def test_figure(experiment: str) -> Figure | None:
+    """Return the figure of VOC 2012 test to quote for an experiment, or None.
+
+    The rule: the talk's where there is one, else that of the experiment's own recipe, else the
+    network's highest, of those that used no data in private hands (JFT-300M) if there is any.
+    Nobody can measure it offline: it places the paper.
+    """
+    test = [
+        figure
+        for figure in figures(experiment)
+        if (figure.dataset, figure.split) == ("VOC 2012", "test") and figure.miou is not None
+    ]
+
+    def rank(figure):
+        public = "JFT" not in figure.pretraining
+        return figure.talk, figure.same_recipe(experiment), public, figure.miou
+
+    return max(test, key=rank, default=None)
+
+
+test_figure.__test__ = False  # pytest: not a test
+
+
+def experiments() -> tuple[str, ...]:
+    """Return the experiments that figures were published for, in the order of the table's rows."""
+    names = [name for f in FIGURES for name in (f.experiment, f.variant_experiment) if name]
+    return tuple(dict.fromkeys(names))
+
+
+def family_of(experiment: str) -> str:
+    """Return an experiment's family by the beginning of its name; empty: none of the line's."""
+    prefixes = {prefix: name for name, known in FAMILIES.items() for prefix in known}
+    matching = [prefix for prefix in prefixes if f"{experiment}_".startswith(f"{prefix}_")]
+    return prefixes[max(matching, key=len)] if matching else ""
+
+
+def order(experiment: str) -> tuple[int, int, str]:
+    """Return the sorting key of the table's rows: the line's families, then as `experiments` has
+    them; what has no published figure comes last in its family, other families after the line's.
+    """
+    families, known = list(FAMILIES), experiments()
+    family = family_of(experiment)
+    return (
+        families.index(family) if family else len(families),
+        known.index(experiment) if experiment in known else len(known),
+        experiment,
+    )

@@ -1,0 +1,66 @@
+"""Where imported files of published weights lie: <folder>/<catalogue name>/<file as released>.
+
+The folder is $SEG_JAX_WEIGHTS, else data/weights. Files are kept as they came; converting takes
+seconds, and a copy could go out of date.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from seg_jax import checks
+from seg_jax.pretrained import catalogue
+from seg_jax.pretrained.formats.tensorflow import data_files
+
+
+def folder() -> Path:
+    """Return the folder of all imported weights."""
+    return Path(os.environ.get("SEG_JAX_WEIGHTS") or Path("data") / "weights")
+
+
+def find(name: str) -> Path:
+    """Return the imported file of a catalogue name.
+
+    Raises:
+      UserError: there is no such name, or it was not imported; where its publishers offer it.
+    """
+    entry = catalogue.get(name)
+    place = folder() / name
+    found = sorted(path for path in place.glob("*") if ".data-" not in path.name)
+    if not found:
+        raise checks.UserError(
+            f"{name} is not imported: get {entry.file} ({entry.host}), then `python -m seg_jax "
+            f"weights import FILE --as {name}`; it goes to {place}"
+        )
+    return found[0]
+
+
+def add(path: Path, name: str) -> Path:
+    """Copy a file of published weights under its catalogue name; return where it lies now.
+
+    Raises:
+      UserError: it is not the file that the catalogue knows by its checksum.
+    """
+    entry = catalogue.get(name)
+    check(path, entry)
+    place = folder() / name
+    unfinished = folder() / f"{name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    # The numbers of a TensorFlow checkpoint lie in files beside its index.
+    for file in (path, *(data_files(path) if path.suffix == ".index" else ())):
+        shutil.copyfile(file, unfinished / file.name)
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(unfinished, place)
+    return place / path.name
+
+
+def check(path: Path, entry: catalogue.Entry) -> str:
+    """Return a file's SHA-256; UserError if the catalogue knows another one."""
+    digest = catalogue.sha256_of(path)
+    if entry.sha256 != "unknown" and not digest.startswith(entry.sha256):
+        raise checks.UserError(
+            f"{path}: SHA-256 is {digest}, that of {entry.name} ({entry.file}) begins with "
+            f"{entry.sha256}: download it again, or import it under the name that it has"
+        )
+    return digest

@@ -1,0 +1,1 @@
+"""From a publisher's tensor names to ours."""

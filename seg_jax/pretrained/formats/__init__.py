@@ -1,0 +1,1 @@
+"""Readers of weight files, without their frameworks: arrays by name."""

@@ -1,0 +1,217 @@
+"""Start a training from published weights or from a release: every layer accounted for.
+
+What an ImageNet classifier has becomes what a segmentation network needs: fully connected layers
+become convolutions (FCN, section 3.1), decimated where the network's are smaller (DeepLab v1,
+section 3.2), and the first convolution is rescaled to the inputs of this experiment.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from seg_jax import checks
+from seg_jax.data.preprocessing import Preprocessing
+from seg_jax.pretrained import loading
+from seg_jax.pretrained.layers import layers_of, split_path
+
+Layers = dict[str, dict[str, Any]]  # arrays by layer, and within it by name
+_LISTED = 20  # layers in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights to start from.
+
+    Attributes:
+      label: whose they are, for the report.
+      variables: {"params": ..., "batch_stats": ...}; of a classifier its backbone and fc6, fc7.
+      preprocessing: of the images they were trained on.
+      classifier: names of the classifier's own tensors, which have no place here; empty: these are
+        weights of a segmentation network, all of whose layers are to be used.
+    """
+
+    label: str
+    variables: Mapping[str, Any]
+    preprocessing: Preprocessing
+    classifier: str = ""
+
+
+def find(path: str | Path) -> Source:
+    """Return the weights of a file, of a release, or of a name in the catalogue.
+
+    Raises:
+      UserError: there are none, or they cannot be read.
+    """
+    place = loading.resolve(path)
+    entry = None if place.is_dir() else loading.entry_of(place)
+    if entry is None or entry.experiment is not None:
+        loaded = loading.load(place)
+        label = loaded.name or str(path)
+        return Source(label, loaded.variables, loaded.experiment.data.preprocessing)
+    variables = loading.convert(place, entry, None)
+    return Source(entry.name, variables, entry.preprocessing, entry.ignored)
+
+
+def initialise(
+    variables: Any, source: Source, *, preprocessing: Preprocessing, allow: str = ""
+) -> tuple[Any, list[str]]:
+    """Replace freshly initialised variables by a source's.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...} of the network that starts.
+      source: weights.
+      preprocessing: of the images that the network will see.
+      allow: regular expression; layers whose names it matches in full may keep their own
+        initialisation, and those of the source may be left over.
+
+    Returns:
+      The variables, and a report, one line a layer.
+
+    Raises:
+      UserError: a layer of the network has no counterpart and is not allowed to have none, or a
+        layer of the source is not used; all such layers are named, with the reason.
+    """
+    ours, theirs = layers_of(variables), layers_of(source.variables)
+    changed = _rescale_inputs(theirs, source.preprocessing, preprocessing)
+    taken: Layers = {}
+    lines, problems, used = [], [], set()
+    for name, arrays in ours.items():
+        origin = _counterpart(name, theirs)
+        found, how = _fit(arrays, theirs[origin], name) if origin else (None, "not there")
+        if found is not None:
+            taken[name] = found
+            used.add(origin)
+            lines.append((name, how + f", {changed[origin]}" if origin in changed else how))
+        elif re.fullmatch(allow, name) or (source.classifier and origin is None and _is_head(name)):
+            lines.append((name, f"new ({how})"))
+        else:
+            problems.append(f"{name} ({how})")
+    skipped = [] if not source.classifier else [f"{source.classifier} (classifier)"]
+    for name in theirs.keys() - used:
+        if re.fullmatch(allow, name) or (source.classifier and _is_head(name)):
+            skipped.append(name)
+        else:
+            problems.append(f"{name} of the weights (not used)")
+    _complain(source, problems)
+
+    def choose(path, leaf):
+        layer, name = split_path(path)
+        return np.asarray(taken[layer][name], leaf.dtype) if layer in taken else leaf
+
+    return jax.tree.map_with_path(choose, variables), _report(source, lines, sorted(skipped))
+
+
+def _complain(source: Source, problems: list[str]) -> None:
+    if problems:
+        raise checks.UserError(
+            f"{source.label} does not fit this network; {len(problems)} layers: "
+            f"{'; '.join(problems[:_LISTED])}{'; ...' * (len(problems) > _LISTED)}. Layers that "
+            "may differ are allowed with --train.init-allow, a regular expression for their names"
+        )
+
+
+def _report(source: Source, lines: list[tuple[str, str]], skipped: list[str]) -> list[str]:
+    def count(kind):
+        return sum(how.startswith(kind) for _, how in lines)
+
+    width = max(len(name) for name, _ in lines)
+    return [
+        f"init from {source.label}: {count('loaded')} layers loaded, {count('adapted')} adapted, "
+        f"{count('new')} new; skipped of the weights: {', '.join(skipped) or 'nothing'}",
+        *(f"  {name:<{width}}  {how}" for name, how in lines),
+    ]
+
+
+def _is_head(layer: str) -> bool:
+    return not layer.startswith("backbone/")
+
+
+def _counterpart(layer: str, theirs: Layers) -> str | None:
+    """The source's layer for one of ours: its namesake; for fc6_2 of ASPP's branches fc6; for
+    SegNet's encoder, which has no backbone of its own, VGG's.
+    """
+    names = (layer, re.sub(r"^(fc[67])_\d$", r"\1", layer), f"backbone/{layer}")
+    return next((name for name in names if name in theirs), None)
+
+
+def _fit(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], layer: str
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the source's arrays in our shapes, and what was done; or None, and why not."""
+    fitted, steps = {}, []
+    for name, array in ours.items():
+        wanted = np.shape(array)
+        if name not in theirs:
+            return None, f"{name} is not there"
+        found = np.asarray(theirs[name])
+        if found.shape != wanted:
+            thinner = decimate(found, wanted) if re.fullmatch(r"fc[67](_\d)?", layer) else None
+            if thinner is None:
+                return None, f"{name} is {found.shape} there, {wanted} here"
+            steps.append(f"{name} {_times(found.shape)} -> {_times(wanted)}")
+            found = thinner
+        fitted[name] = found
+    if steps:
+        return fitted, f"adapted: {', '.join(steps)}"
+    return fitted, "loaded"
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def decimate(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return a smaller array by taking elements at equal steps; None where no step gives `shape`.
+
+    The taps of a kernel [h w cin cout] are taken from the first to the last: of 7 every third
+    leaves 3. Channels are taken from the first on: of 4096 every fourth leaves 1024.
+    """
+    if array.ndim != len(shape):
+        return None
+    steps = []
+    for axis, (old, new) in enumerate(zip(array.shape, shape, strict=True)):
+        taps = array.ndim == 4 and axis < 2
+        whole, parts = (old - 1, new - 1) if taps else (old, new)
+        step = 1 if whole == parts else whole // max(parts, 1)
+        if step < 1 or step * parts != whole:
+            return None
+        steps.append(slice(None, None, step))
+    return array[tuple(steps)]
+
+
+def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing) -> dict[str, str]:
+    """Let the first convolution take other inputs; return {layer: what was done}.
+
+    It saw x = (p - m) / s of a pixel p, and will see y = (p - m') / s', perhaps with red and blue
+    swapped: x = y s'/s + (m' - m) / s. The factor goes into its kernel, the rest into its bias or
+    its norm's mean. That is exact but along the border, where zeros are padded to x and to y alike.
+    """
+    if trained == seen or "grey" in (trained.order, seen.order):
+        return {}
+    first = [
+        n for n, a in theirs.items() if np.ndim(a.get("kernel")) == 4 and a["kernel"].shape[2] == 3
+    ]
+    if len(first) != 1:
+        return {}
+    (name,) = first
+    mean, std, new_mean, new_std = (
+        np.array(values, np.float64) for values in (trained.mean, trained.std, seen.mean, seen.std)
+    )
+    kernel = np.asarray(theirs[name]["kernel"], np.float64)
+    kernel = kernel[:, :, ::-1] if trained.order == "bgr" else kernel  # in RGB
+    shift = np.einsum("hwio,i->o", kernel, (new_mean - mean) / std)
+    kernel = kernel * (new_std / std)[:, None]
+    kernel = kernel[:, :, ::-1] if seen.order == "bgr" else kernel
+    theirs[name] = {**theirs[name], "kernel": kernel}
+    if "bias" in theirs[name]:
+        theirs[name]["bias"] = np.asarray(theirs[name]["bias"]) + shift
+        return {name: "for these inputs"}
+    norm = f"{name.rpartition('/')[0]}/bn"
+    mean = np.asarray(theirs[norm]["batch_stats/mean"]) - shift
+    theirs[norm] = {**theirs[norm], "batch_stats/mean": mean}
+    return {name: "for these inputs", norm: "for these inputs"}

@@ -1,0 +1,190 @@
+"""Search spaces: which fields of an experiment are varied, and over which values.
+
+Space({"optim.base_lr": LogUniform(1e-4, 1e-1), "train.batch_size": Choice((8, 16))})
+"""
+
+import dataclasses
+import itertools
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from seg_jax import config, overrides
+from seg_jax.checks import UserError
+
+
+def _range(kind: str, low: float, high: float, points: int) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"{kind}({low}, {high}): low must be smaller than high, both finite")
+    if points < 2:
+        raise UserError(f"{kind}({low}, {high}): points must be at least 2, got {points}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """A real number between low and high; a grid takes `points` of them at equal distances."""
+
+    low: float
+    high: float
+    points: int = 3
+
+    def __post_init__(self):
+        _range("Uniform", self.low, self.high, self.points)
+
+    def grid(self) -> tuple[float, ...]:
+        """Return the values that a grid takes."""
+        step = (self.high - self.low) / (self.points - 1)
+        inner = (_short(self.low + step * index) for index in range(1, self.points - 1))
+        return (self.low, *inner, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform:
+    """A real number between low > 0 and high, its logarithm uniform; a grid takes `points`."""
+
+    low: float
+    high: float
+    points: int = 3
+
+    def __post_init__(self):
+        _range("LogUniform", self.low, self.high, self.points)
+        if self.low <= 0:
+            raise UserError(f"LogUniform({self.low}, {self.high}): low must be positive")
+
+    def grid(self) -> tuple[float, ...]:
+        """Return the values that a grid takes, at equal ratios."""
+        ratio = math.log(self.high / self.low) / (self.points - 1)
+        inner = (_short(self.low * math.exp(ratio * index)) for index in range(1, self.points - 1))
+        return (self.low, *inner, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """A whole number low, low + step, ... up to high; a grid takes them all."""
+
+    low: int
+    high: int
+    step: int = 1
+
+    def __post_init__(self):
+        if not all(type(value) is int for value in (self.low, self.high, self.step)):
+            raise UserError(f"{self}: low, high and step must be whole numbers")
+        _range("Integer", self.low, self.high, 2)
+        if self.step < 1:
+            raise UserError(f"{self}: step must be at least 1")
+
+    def grid(self) -> tuple[int, ...]:
+        """Return the values that a grid takes."""
+        return tuple(range(self.low, self.high + 1, self.step))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of the options, which have no order; a grid takes them all."""
+
+    options: tuple[Any, ...]
+
+    def __post_init__(self):
+        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
+            raise UserError(f"Choice({self.options!r}): give a tuple of options")
+        object.__setattr__(self, "options", tuple(self.options))
+        if not self.options or len(set(map(repr, self.options))) < len(self.options):
+            raise UserError(f"{self}: give at least one option, and none twice")
+
+    def grid(self) -> tuple[Any, ...]:
+        """Return the values that a grid takes."""
+        return self.options
+
+
+Distribution = Uniform | LogUniform | Integer | Choice
+
+
+def _short(value: float) -> float:
+    """Drop the digits that are rounding: a grid's 0.01 is 0.01."""
+    return float(f"{value:.12g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What a sweep varies: dotted fields of an experiment, each with its distribution."""
+
+    fields: Mapping[str, Distribution]
+
+    def __post_init__(self):
+        if not isinstance(self.fields, Mapping) or not self.fields:
+            raise UserError("a space is Space({'dotted.field': distribution, ...}) with a field")
+        for path, distribution in self.fields.items():
+            if not isinstance(distribution, Distribution):
+                raise UserError(
+                    f"space: {path} has {distribution!r}; "
+                    "give a Uniform, LogUniform, Integer or Choice"
+                )
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Return every point of the grid, the last field changing fastest."""
+        values = (distribution.grid() for distribution in self.fields.values())
+        return [dict(zip(self.fields, point, strict=True)) for point in itertools.product(*values)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {path: config.to_dict(distribution) for path, distribution in self.fields.items()}
+
+
+def check(space: Space, experiment: Any) -> None:
+    """Raise UserError unless every field exists and takes every value of its distribution.
+
+    The message names the field and, for one that does not exist, the closest that do. The ends of
+    every range and every option are tried, one at a time.
+    """
+    for path, distribution in space.fields.items():
+        owner, name = overrides.owner(experiment, path)
+        current = getattr(owner, name)
+        if dataclasses.is_dataclass(current):
+            inner = ", ".join(f"{path}.{field}" for field in config.fields(current))
+            raise UserError(f"space: {path} is a group; vary one of its fields: {inner}")
+        hint = typing.get_type_hints(type(owner)).get(name, Any)
+        for value in _extremes(distribution):
+            if not _fits(value, hint):
+                raise UserError(
+                    f"space: {path} is of type {_name(hint)} (now {current!r}), "
+                    f"which {value!r} of {distribution} is not"
+                )
+            overrides.apply(experiment, {path: value})
+
+
+def _extremes(distribution: Distribution) -> tuple[Any, ...]:
+    if isinstance(distribution, Choice):
+        return distribution.options
+    if isinstance(distribution, Integer):
+        return distribution.grid()[0], distribution.grid()[-1]
+    return float(distribution.low), float(distribution.high)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value may stand in a field of this annotation; an int may stand for a float."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar) or origin is Callable:
+        return True
+    if origin is typing.Literal:
+        return value in arguments and type(value) in map(type, arguments)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1:] == (...,):
+            return all(_fits(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if hint in (None, type(None)):
+        return value is None
+    if hint is float:
+        return type(value) in (int, float)
+    if hint is int or hint is bool:
+        return type(value) is hint
+    return isinstance(value, origin or hint)
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

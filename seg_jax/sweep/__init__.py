@@ -1,0 +1,1 @@
+"""Hyperparameter search: the search, its Optuna study, and one trial."""

@@ -1,0 +1,178 @@
+"""What the host does with finished steps, while the device works on the next."""
+
+import collections
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from seg_jax import progress
+from seg_jax.experiment import Experiment
+from seg_jax.runs import log as logs
+
+
+class _Sent(NamedTuple):
+    """A step that was sent to the device."""
+
+    number: int
+    fetched: tuple[float, float]  # when its batch was asked for, and when it was there
+    result: futures.Future  # of `_read`
+    position: Any  # state of the iterator after its batch
+
+
+def _read(metrics: Any) -> tuple[dict[str, float], float]:
+    """Wait for a step; return its metrics, and when it was done."""
+    values = jax.device_get(metrics)
+    return {name: value.item() for name, value in values.items()}, time.monotonic()
+
+
+class Report:
+    """Reports finished steps, in order: log, progress bar, and the last good position.
+
+    Attributes:
+      log: of the run.
+      position: state of the data iterator after the last step whose loss was finite.
+      last: the last line of the log that describes a step, or the step that was not finite.
+    """
+
+    def __init__(self, experiment: Experiment, log: logs.RunLog, bar: tqdm, position: Any):
+        self.log, self.position, self.last = log, position, {}
+        self._settings, self._bar = experiment.train, bar
+        self._meter = Meter(experiment.train.batch_size)
+        self._began = time.monotonic()
+        self._reader = futures.ThreadPoolExecutor(1)
+        self._pending: collections.deque[_Sent] = collections.deque()
+        self._fetched = (0.0, 0.0)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._reader.shutdown()
+
+    @contextlib.contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Measure how long the next batch takes to arrive."""
+        asked = time.monotonic()
+        yield
+        self._fetched = (asked, time.monotonic())
+
+    def add(self, number: int, metrics: Any, *, position: Any) -> None:
+        """Take the metrics of a step that was sent to the device, without waiting for them."""
+        result = self._reader.submit(_read, metrics)
+        self._pending.append(_Sent(number, self._fetched, result, position))
+
+    def catch_up(self, *, leave: int) -> bool:
+        """Report the steps sent so far but for the last `leave`, waiting until they are finished.
+
+        Returns:
+          Whether their losses and gradients were all finite; the first that was not ends it.
+        """
+        while len(self._pending) > leave:
+            if not self._finish(self._pending.popleft()):
+                return False
+        return True
+
+    def seconds(self) -> float:
+        """Wall time of this session."""
+        return time.monotonic() - self._began
+
+    def _finish(self, sent: _Sent) -> bool:
+        """Report a step; return whether its loss and gradient were finite."""
+        metrics, done = sent.result.result()
+        self._bar.update()
+        if not metrics.pop("finite"):
+            self.last = {"step": sent.number, **metrics}
+            return False
+        self.position = sent.position
+        rate = metrics.pop("learning_rate")
+        self._meter.add(metrics, fetched=sent.fetched, done=done)
+        if sent.number % self._settings.log_every == 0 or sent.number == self._settings.steps:
+            self._write(sent.number, rate)
+        return True
+
+    def _write(self, number: int, rate: float) -> None:
+        values = {**self._meter.take(), "learning_rate": rate}
+        memory = device_memory_gib()
+        if memory is not None:
+            values["memory_gib"] = memory
+        values["seconds"] = self.log.seconds_before + self.seconds()
+        self.log.write("train", number, values)
+        self.last = values
+        shown = {"loss": f"{values['loss']:.4g}"}
+        if "images_per_second" in values:
+            shown["img/s"] = f"{values['images_per_second']:.1f}"
+        self._bar.set_postfix(shown, refresh=False)
+
+
+def progress_bar(experiment: Experiment, start: int, *, shown: bool) -> tqdm:
+    """Return the bar over all steps of a run that goes on after `start`."""
+    return progress.bar(
+        total=experiment.train.steps,
+        initial=start,
+        desc=experiment.name or "training",
+        unit="step",
+        shown=shown,
+        leave=True,
+        dynamic_ncols=True,
+    )
+
+
+class Meter:
+    """Means of the metrics, throughput and waiting time since the last `take`."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._done: float | None = None  # when the device finished the last step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = self._timed = 0
+        self._elapsed = self._waited = 0.0
+
+    def add(
+        self, metrics: Mapping[str, float], *, fetched: tuple[float, float], done: float
+    ) -> None:
+        """Count a step.
+
+        Its time begins when the device is done with the step before, but not before the host asks
+        for its batch: saving and scoring between two steps is nobody's time. From there to the
+        batch's arrival the device waits for data. The first step's time is its compilation's.
+
+        Args:
+          metrics: of the step.
+          fetched: when its batch was asked for, and when it was there.
+          done: when the device finished it.
+        """
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if self._done is not None:
+            asked, there = fetched
+            begin = max(self._done, asked)
+            self._timed += 1
+            self._elapsed += done - begin
+            self._waited += max(0.0, there - begin)
+        self._done = done
+
+    def take(self) -> dict[str, float]:
+        """Return means and rates, and start anew; no rates before a second step."""
+        values = {name: total / self._count for name, total in self._sums.items()}
+        if self._elapsed > 0:
+            values["images_per_second"] = self._timed * self._batch_size / self._elapsed
+            values["step_seconds"] = self._elapsed / self._timed
+            values["data_wait"] = self._waited / self._elapsed
+        self._reset()
+        return values
+
+
+def device_memory_gib() -> float | None:
+    """Return the peak memory in use of the local device with the highest, None if unreported."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [entry["peak_bytes_in_use"] for entry in stats if "peak_bytes_in_use" in entry]
+    return max(peaks) / 2**30 if peaks else None

@@ -1,0 +1,150 @@
+"""Everything the training loop begins with: data, model, optimiser, compiled step, first state."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from seg_jax import data, optim, train_state
+from seg_jax import parallel as parallelism
+from seg_jax.checks import UserError
+from seg_jax.data import pipeline
+from seg_jax.data.source import Source
+from seg_jax.experiment import Experiment
+from seg_jax.pretrained import warm_start
+from seg_jax.runs import checkpoint
+from seg_jax.train import step
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the loop begins with.
+
+    Attributes:
+      mesh: of all devices.
+      train_step: (state, batch, key) -> (state, metrics), compiled over the mesh.
+      state: after step `start`, on every device.
+      batches: of this process, from step `start` on.
+      start: updates done before.
+      metadata: of every checkpoint.
+    """
+
+    mesh: Mesh
+    train_step: Callable
+    state: train_state.TrainState
+    batches: pipeline.TrainIterator
+    start: int
+    metadata: dict[str, Any]
+
+
+def prepare(
+    experiment: Experiment,
+    run: Path,
+    start: int | None,
+    implementation: parallelism.Implementation,
+    say: Callable,
+) -> Setup:
+    """Open the data, and restore the state after step `start` or (None) initialise one."""
+    settings = experiment.train
+    mesh = parallelism.make_mesh()
+    parallelism.check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
+    source = _open_data(experiment)
+    epochs = settings.steps * settings.batch_size / len(source)
+    say(f"{experiment.name or experiment.family} -> {run}")
+    say(f"  data   {source.description}")
+    say(
+        f"  steps  {settings.steps} of {settings.batch_size} images ({epochs:.1f} epochs) "
+        f"on {mesh.size} {mesh.devices.flat[0].device_kind} device(s), {settings.precision}"
+    )
+    metadata = {"images": len(source), "list": source.checksum}
+    state, optimizer, position = _first_state(experiment, run, start, source, metadata, say)
+    per_device = functools.partial(
+        step.train_step,
+        model=experiment.model,
+        optimizer=optimizer,
+        loss=experiment.loss,
+        preprocessing=experiment.data.preprocessing,
+        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
+        precision=settings.precision,
+        accumulate=settings.accumulate,
+    )
+    compiled = parallelism.compile_step(per_device, mesh, implementation=implementation)
+    state = parallelism.replicate(state, mesh)
+    batches = pipeline.train_dataset(
+        source,
+        experiment.data,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if position is not None:
+        batches.set_state(position)
+    return Setup(mesh, compiled, state, batches, start or 0, metadata)
+
+
+def _open_data(experiment: Experiment) -> Source:
+    """Return the training split; a validation split that will be scored is looked at as well."""
+    splits = [experiment.data.train_split]
+    if experiment.train.evaluate_every:
+        splits.append(experiment.data.val_split)
+    sources = [
+        data.open_source(experiment.data.dataset, experiment.data.root, split) for split in splits
+    ]
+    return sources[0]
+
+
+def _first_state(
+    experiment: Experiment,
+    run: Path,
+    start: int | None,
+    source: Source,
+    metadata: Mapping[str, Any],
+    say: Callable,
+) -> tuple[train_state.TrainState, Any, Any]:
+    """Return the state to go on from, the optimiser, and the iterator's state (None: the start)."""
+    settings = experiment.train
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    input_shape = (1, *crop, channels)
+    try:
+        shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
+        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+    except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
+        raise UserError(f"{experiment.name or experiment.family}: {error}") from error
+    _check_classes(experiment, shapes, input_shape, source)
+    if start is None:
+        variables = train_state.init_variables(
+            experiment.model, input_shape=input_shape, seed=settings.seed
+        )
+        if settings.init:
+            variables, report = warm_start.start(variables, experiment, run)
+            say("  " + "\n  ".join(report))
+        return train_state.init_state(variables, optimizer), optimizer, None
+    like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
+    found = checkpoint.restore(run, start, like)
+    if found.metadata["list"] != metadata["list"]:
+        raise UserError(
+            f"{run} was begun with another list of training images ({found.metadata['images']} "
+            f"then, {metadata['images']} now): give it that list, or train into another --workdir"
+        )
+    say(f"  resume after step {start}")
+    return found.state, optimizer, found.iterator
+
+
+def _check_classes(
+    experiment: Experiment, shapes: Any, input_shape: tuple[int, ...], source: Source
+) -> None:
+    """Raise UserError unless the model scores the data set's classes."""
+    image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    apply = functools.partial(experiment.model.apply, train=False)
+    scored = jax.eval_shape(apply, shapes, image)["out"].shape[-1]
+    if scored != len(source.classes):
+        raise UserError(
+            f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
+            f"--model.num-classes {len(source.classes)}"
+        )

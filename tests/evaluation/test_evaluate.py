@@ -1,0 +1,244 @@
+"""The evaluation of a split against a slow loop over images at their own size."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small_task import TRACES, MemorySource, SmallNet, small_experiment, small_variables
+
+from seg_jax import metrics
+from seg_jax.checks import UserError
+from seg_jax.evaluation import evaluate
+from seg_jax.inference import forward
+from seg_jax.types import IGNORE
+
+SIZES = ((20, 31), (16, 16), (9, 40), (33, 16), (31, 17), (16, 15), (20, 32))
+IMAGE_BY_IMAGE = ("trimap", "boundary", "image_iou", "objects", "membranes")
+VALID = SmallNet(padding="VALID", kernel=5)
+
+
+def slow_scores(experiment, variables, source):
+    """One image at a time, at its own size, counted pixel by pixel."""
+    k, bands = len(source.classes), experiment.evaluation.trimap_px
+    sums = metrics.Scores.zero(k, bands)
+    margin = experiment.model.margin
+    for index in range(len(source)):
+        example = source[index]
+        image = np.pad(example["image"], ((margin,) * 2, (margin,) * 2, (0, 0)), mode="reflect")
+        x = experiment.data.preprocessing(image)[None]
+        logits = experiment.model.apply(variables, x, train=False)["out"]
+        label, prediction = example["label"], np.asarray(logits)[0].argmax(-1)
+        for pixel in np.argwhere(label != IGNORE):
+            sums.confusion[label[tuple(pixel)], prediction[tuple(pixel)]] += 1
+        image = metrics.of_image(label, prediction, source.classes, bands)
+        for name in IMAGE_BY_IMAGE:
+            getattr(sums, name)[...] += getattr(image, name)
+    return dataclasses.replace(sums, images=len(source))
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    for name in IMAGE_BY_IMAGE:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    assert found.images == expected.images
+    assert len({*np.diag(found.confusion), 0}) > 2  # several classes are found: a real comparison
+
+
+@pytest.fixture(params=["whole", "tile"])
+def task(request):
+    if request.param == "whole":
+        experiment = small_experiment(batch_size=3)
+    else:
+        experiment = small_experiment(VALID, mode="tile", canvas=(14, 20), batch_size=3)
+    return experiment, small_variables(experiment.model, seed=1), MemorySource(SIZES)
+
+
+def test_equals_the_slow_loop_on_four_devices_and_on_one(task, monkeypatch):
+    expected = slow_scores(*task)
+    assert len(jax.local_devices()) == 4
+    assert_same(evaluate.evaluate(*task, progress=False), expected)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    assert_same(evaluate.evaluate(*task, progress=False), expected)
+
+
+def test_any_batch_size_gives_the_same_sums(task):
+    experiment, variables, source = task
+    larger = dataclasses.replace(
+        experiment, evaluation=dataclasses.replace(experiment.evaluation, batch_size=8)
+    )
+    assert_same(
+        evaluate.evaluate(larger, variables, source, progress=False),
+        evaluate.evaluate(experiment, variables, source, progress=False),
+    )
+
+
+def test_the_order_of_images_does_not_matter(task):
+    experiment, variables, source = task
+
+    class Backwards(MemorySource):
+        def __getitem__(self, index):
+            return source[len(source) - 1 - index]
+
+    assert_same(
+        evaluate.evaluate(experiment, variables, Backwards(SIZES[::-1]), progress=False),
+        evaluate.evaluate(experiment, variables, source, progress=False),
+    )
+
+
+def test_hundreds_of_sizes_compile_once_a_bucket(rng):
+    sizes = tuple(map(tuple, rng.integers(1, 65, (60, 2)).tolist()))
+    assert len(set(sizes)) > 50
+    # A network of its own: what another test has compiled would not be traced here.
+    experiment = small_experiment(SmallNet(kernel=1), bucket=32, batch_size=4)
+    variables = small_variables(experiment.model)
+    TRACES.clear()
+    scores = evaluate.evaluate(
+        experiment, variables, MemorySource(sizes), boundaries=False, progress=False
+    )
+    assert scores.images == 60
+    assert sorted(TRACES) == [(4, h, w, 3) for h in (32, 64) for w in (32, 64)]
+
+
+def test_without_boundaries_only_regions_are_counted(task):
+    experiment, variables, source = task
+    full = evaluate.evaluate(*task, progress=False)
+    scores = evaluate.evaluate(experiment, variables, source, boundaries=False, progress=False)
+    np.testing.assert_array_equal(scores.confusion, full.confusion)
+    assert np.isnan(scores.boundary_f1)
+    assert np.isnan(scores.trimap_iou).all()
+    assert scores.images == len(source)
+
+
+@pytest.mark.parametrize("boundaries", [True, False])
+def test_every_prediction_is_handed_out_once(task, boundaries):
+    experiment, variables, source = task
+    seen = {}
+    evaluate.evaluate(
+        experiment,
+        variables,
+        source,
+        boundaries=boundaries,
+        on_image=lambda index, prediction: seen.update({index: prediction}),
+        progress=False,
+    )
+    assert sorted(seen) == list(range(len(source)))
+    for index, prediction in seen.items():
+        image = source[index]["image"]
+        expected = forward.predict_labels(experiment, variables, image)
+        np.testing.assert_array_equal(prediction, expected)
+
+
+def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
+    experiment = small_experiment()
+    variables, source = small_variables(experiment.model), MemorySource(SIZES)
+    opened = []
+    monkeypatch.setattr(evaluate.data, "open_source", lambda *which: opened.append(which) or source)
+    found = evaluate.intermediate(experiment, variables, 7)
+    scores = evaluate.evaluate(experiment, variables, source, progress=False)
+    assert opened == [("memory", None, "val")]
+    assert found == {
+        "mean_iou": scores.mean_iou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "mean_accuracy": scores.mean_accuracy,
+        "frequency_weighted_iou": scores.frequency_weighted_iou,
+    }
+
+
+class Spoiled(MemorySource):
+    """The second image is made wrong."""
+
+    def __init__(self, spoil):
+        super().__init__(SIZES)
+        self.spoil = spoil
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        return self.spoil(example) if index == 1 else example
+
+
+def test_a_label_value_out_of_range_names_the_image():
+    source = Spoiled(lambda e: {**e, "label": np.where(e["label"] == 2, 150, e["label"])})
+    experiment = small_experiment()
+    with pytest.raises(UserError, match=r"image1: .*\[150\].*0\.\.2 or 255"):
+        evaluate.evaluate(experiment, small_variables(experiment.model), source, progress=False)
+
+
+def test_a_label_of_another_size_names_the_image():
+    source = Spoiled(lambda e: {**e, "label": e["label"][:-1]})
+    experiment = small_experiment()
+    with pytest.raises(UserError, match=r"image1: image \(16, 16\), label \(15, 16\)"):
+        evaluate.evaluate(experiment, small_variables(experiment.model), source, progress=False)
+
+
+def test_a_model_of_other_classes_is_refused():
+    experiment = small_experiment(SmallNet(num_classes=2))
+    with pytest.raises(UserError, match="scores 2 classes, the data set has 3"):
+        evaluate.evaluate(
+            experiment, small_variables(experiment.model), MemorySource(SIZES), progress=False
+        )
+
+
+def test_an_empty_split_is_refused():
+    experiment = small_experiment()
+    with pytest.raises(UserError, match="no images"):
+        evaluate.evaluate(experiment, small_variables(experiment.model), MemorySource(()))
+
+
+PROCESS = """
+import json, sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from small_task import MemorySource, small_experiment, small_variables
+from seg_jax.evaluation import evaluate
+experiment = small_experiment(batch_size=2)
+source = MemorySource({sizes})
+variables = small_variables(experiment.model, seed=1)
+scores = evaluate.evaluate(experiment, variables, source, progress=False)
+print(json.dumps([scores.confusion.tolist(), scores.trimap.tolist(), scores.boundary.tolist(),
+                  scores.objects.tolist(), scores.images]))
+"""
+
+
+def test_two_processes_sum_to_one(unused_tcp_address):
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": f"{tests}:{tests.parent}",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS.format(sizes=SIZES), unused_tcp_address, str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    answers = [json.loads(output.splitlines()[-1]) for output in outputs]  # after gloo's lines
+    experiment = small_experiment(batch_size=2)
+    scores = slow_scores(experiment, small_variables(experiment.model, seed=1), MemorySource(SIZES))
+    expected = [
+        scores.confusion.tolist(),
+        scores.trimap.tolist(),
+        scores.boundary.tolist(),
+        scores.objects.tolist(),
+        scores.images,
+    ]
+    assert answers == [expected, expected]
+
+
+@pytest.fixture
+def unused_tcp_address():
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{server.getsockname()[1]}"

@@ -1,0 +1,140 @@
+"""A run is scored from its checkpoint; record and pictures land in its folder."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_task import CLASSES, MemorySource, small_experiment, small_variables
+
+from seg_jax import config, data, results
+from seg_jax.checks import UserError
+from seg_jax.cli.predict import predict_with
+from seg_jax.evaluation import evaluate, run
+from seg_jax.inference import forward, protocols
+from seg_jax.papers import Protocol
+from seg_jax.runs import folder as run_folder
+
+EXPERIMENT = dataclasses.replace(small_experiment(canvas=(32, 48)), name="small_memory")
+VARIABLES = small_variables(EXPERIMENT.model)
+SPLITS = {
+    "val": MemorySource(((20, 31), (16, 16), (31, 40)) * 4),
+    "train": MemorySource(((20, 31),) * 5, split="train", seed=1),
+}
+
+
+@pytest.fixture
+def opened():
+    """(data set, root, split) of every source that was opened."""
+    return []
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, opened):
+    """A run folder whose checkpoint and data set are in memory."""
+
+    def open_source(dataset, root, split):
+        opened.append((dataset, root, split))
+        if split not in SPLITS:
+            raise UserError(f"split {split!r}: none")
+        return SPLITS[split]
+
+    monkeypatch.setattr(data, "open_source", open_source)
+    monkeypatch.setattr(
+        run.checkpoint, "restore_variables", lambda path: (EXPERIMENT, VARIABLES, 600)
+    )
+    path = tmp_path / "runs" / "mine"
+    path.mkdir(parents=True)
+    log = {"kind": "train", "step": 600, "loss": 0.5, "seconds": 83.0}
+    (path / "metrics.jsonl").write_text(json.dumps(log) + "\n")
+    return path
+
+
+def test_the_record_says_what_was_measured_on_what_and_how(folder):
+    found = run.evaluate_run(folder, command="python -m seg_jax evaluate x", progress=False)
+    assert results.load(folder) == found
+    scores = evaluate.evaluate(EXPERIMENT, VARIABLES, SPLITS["val"], progress=False)
+    np.testing.assert_array_equal(found.scores.confusion, scores.confusion)
+    assert found.metrics["boundary_f1"] == scores.boundary_f1
+    assert (found.experiment, found.run, found.classes) == ("small_memory", "mine", CLASSES)
+    assert found.digest == config.digest(EXPERIMENT)
+    assert config.digest(config.from_dict(found.config)) == found.digest
+    assert (found.data.name, found.data.split, found.data.images) == ("memory", "val", 12)
+    assert found.cutting == "single: whole image, padded to 32x48 px"
+    assert found.training == results.Training(
+        data=results.Split("memory", "train", 5, "memory train: 5 images", "0" * 64),
+        pretraining="none",
+        steps=600,
+        batch_size=4,
+        crop=(16, 16),
+        seed=0,
+        seconds=83.0,
+        parameters=3 * 3 * 3 * 4 + 4 + 4 * 3 + 3,
+    )
+    assert found.command == "python -m seg_jax evaluate x"
+    assert found.evaluation_seconds > 0
+
+
+def test_pictures_are_the_model_s_predictions_spread_over_the_split(folder):
+    run.evaluate_run(folder, progress=False)
+    files = sorted(path.name for path in (folder / "predictions").iterdir())
+    names = [f"image{index}" for index in (0, 1, 3, 4, 6, 7, 9, 11)]
+    kinds = ("input.jpg", "prediction.png", "truth.png")
+    assert files == sorted(f"{name}.{kind}" for name in names for kind in kinds)
+    for index in (0, 11):
+        example = SPLITS["val"][index]
+        expected = forward.predict_labels(EXPERIMENT, VARIABLES, example["image"])
+        with Image.open(folder / "predictions" / f"image{index}.prediction.png") as file:
+            np.testing.assert_array_equal(np.array(file), expected)
+        with Image.open(folder / "predictions" / f"image{index}.truth.png") as file:
+            np.testing.assert_array_equal(np.array(file), example["label"])
+
+
+def test_pictures_of_an_earlier_evaluation_go(folder):
+    run.write_pictures(folder / "predictions", SPLITS["val"], 2, SPLITS["val"][2]["label"])
+    run.evaluate_run(folder, progress=False)
+    assert not list((folder / "predictions").glob("image2.*"))
+
+
+def test_another_split_never_stands_in_for_the_validation_split(folder):
+    run.evaluate_run(folder, split="train", progress=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "result_train.json"]
+    assert results.load(folder / "result_train.json").data.split == "train"
+    with pytest.raises(UserError, match=r"no result\.json"):
+        results.load(folder)
+
+
+def test_another_protocol_has_a_record_of_its_own(folder):
+    evaluation = protocols.apply("scales_flip", EXPERIMENT.evaluation)
+    changed = dataclasses.replace(EXPERIMENT, evaluation=evaluation)
+    found = run.evaluate_run(folder, experiment=changed, progress=False)
+    [path] = folder.glob("result*.json")
+    assert path.name == f"result_scales_flip_{config.digest(changed)[:6]}.json"
+    assert results.load(path) == found
+    assert found.protocol == Protocol(scales=protocols.SIX_SCALES, flip=True)
+    assert found.cutting == (
+        "scales_flip: whole image, padded to 32x48 px, scales 0.5 0.75 1 1.25 1.5 1.75, "
+        "mirror images, mean of the probabilities"
+    )
+
+
+def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
+    folder, opened, monkeypatch, tmp_path
+):
+    monkeypatch.delitem(SPLITS, "train")
+    found = run.evaluate_run(folder, root=tmp_path, progress=False)
+    assert found.training.data is None
+    assert opened[0] == ("memory", tmp_path, "val")
+    assert results.load(folder).training.data is None
+
+
+def test_a_run_predicts_with_its_data_set_s_names_or_without(folder, tmp_path, monkeypatch, rng):
+    picture = tmp_path / "photo.png"
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(picture)
+    run_folder.write_config(folder, EXPERIMENT)
+    assert not predict_with(folder, [picture], tmp_path / "out", progress=False).failures
+    monkeypatch.delitem(SPLITS, "val")  # the data set is not on this machine
+    assert not predict_with(folder, [picture], tmp_path / "bare", progress=False).failures
+    first, second = ((tmp_path / name / "photo.png").read_bytes() for name in ("out", "bare"))
+    assert first == second

@@ -1,0 +1,136 @@
+"""A StableHLO file runs where there is nothing but JAX, for any number of pictures."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import export
+from PIL import Image
+from small_task import CLASSES, small_experiment, small_variables
+
+from seg_jax import checks, pretrained
+from seg_jax.data.label_map import LabelMap
+from seg_jax.export import convert as deploy
+from seg_jax.export import single_pass, stablehlo
+from seg_jax.inference import forward
+from seg_jax.nn.conv import Conv, DepthwiseConv
+from seg_jax.pretrained import release
+
+COLOURS = ((0, 0, 0), (1, 2, 3), (255, 128, 7))
+ELSEWHERE = """
+import sys
+import numpy as np
+from jax import export
+call = export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call
+pictures = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([np.asarray(call(pictures[:n])) for n in (1, 3)]))
+assert not {"seg_jax", "flax", "PIL"} & set(sys.modules)
+"""
+
+
+@pytest.fixture
+def released(tmp_path):
+    found = small_experiment(canvas=(20, 30))
+    variables = {"batch_stats": {}, **small_variables(found.model)}
+    loaded = pretrained.Pretrained(found, variables, "", LabelMap(CLASSES, COLOURS))
+    release.save(loaded, tmp_path / "release", license="mit", card="")
+    return tmp_path / "release"
+
+
+def test_any_number_of_pictures_in_a_process_without_seg_jax(released, tmp_path, rng):
+    path, difference = deploy.export(released, tmp_path / "a" / "net.shlo", format="stablehlo")
+    assert difference == 0
+    pictures = rng.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    np.save(tmp_path / "pictures.npy", pictures)
+    places = (path, tmp_path / "pictures.npy", tmp_path / "labels.npy")
+    subprocess.run([sys.executable, "-c", ELSEWHERE, *map(str, places)], check=True, cwd=tmp_path)
+    loaded = pretrained.load(released)
+    expected = [
+        forward.predict_labels(loaded.experiment, loaded.variables, image) for image in pictures
+    ]
+    expected = np.stack([expected[0], *expected])
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), expected)
+
+
+def test_the_file_says_what_it_takes(released, tmp_path):
+    path, _ = deploy.export(
+        released, tmp_path / "net.stablehlo", format="stablehlo", size=(17, 25), output="logits"
+    )
+    about = json.loads((tmp_path / "net.stablehlo.json").read_text())
+    assert about["input"]["shape"] == ["any", 17, 25, 3]
+    assert about["output"]["shape"] == ["any", 17, 25, 3]
+    assert about["classes"] == list(CLASSES)
+    assert about["colours"] == [list(colour) for colour in COLOURS]
+    exported = export.deserialize(bytearray(path.read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "rocm", "tpu")
+    assert str(exported.in_avals) == "(ShapedArray(uint8[n,17,25,3]),)"
+    assert str(exported.out_avals) == "(ShapedArray(float32[n,17,25,3]),)"
+
+
+def test_a_conversion_that_is_not_the_network_is_not_written(released, tmp_path, monkeypatch):
+    def other(run, variables, size, batch):
+        return convert(
+            lambda variables, image, **how: run(variables, 255 - image, **how),
+            variables, size, batch,
+        )  # fmt: skip
+
+    convert = stablehlo.convert
+    monkeypatch.setattr(stablehlo, "convert", other)
+    with pytest.raises(checks.UserError, match="labels differ by 0.* nothing was written"):
+        deploy.export(released, tmp_path / "net", format="stablehlo")
+    assert not (tmp_path / "net").exists()
+
+
+def test_a_missing_library_is_named_with_the_remedy(released, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(checks.UserError, match=r"onnx needs jax2onnx .*scripts/test_export\.sh"):
+        deploy.export(released, tmp_path / "net", format="onnx")
+
+
+class Depthwise(nn.Module):
+    """One depthwise convolution between two that are dense."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = Conv(256, 3, name="first")(image)
+        x = DepthwiseConv(3, name="depthwise")(x)
+        return {"out": Conv(256, 1, name="score")(x)}
+
+
+def test_each_platform_has_its_form_of_convolution_and_all_share_the_weights(rng):
+    found = small_experiment(Depthwise(), canvas=(8, 8))
+    shapes = jax.eval_shape(found.model.init, jax.random.key(0), np.zeros((1, 8, 8, 3)), train=True)
+    draw = lambda leaf: rng.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
+    variables = jax.tree.map(draw, shapes)
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    run = single_pass.function(found, (8, 8), "labels")
+    artefact = stablehlo.convert(run, variables, (8, 8), 1)
+    assert weights < len(artefact) < 1.3 * weights
+
+    exported = export.deserialize(bytearray(artefact))
+    image = jax.ShapeDtypeStruct((1, 8, 8, 3), np.uint8)
+    plain = export.export(jax.jit(run), platforms=exported.platforms)(variables, image)
+    # Depthwise ones have 256 groups. They are on one side of the choice, as if there were no other.
+    groups = "feature_group_count = 256"
+    assert exported.mlir_module().count(groups) == plain.mlir_module().count(groups) > 0
+
+
+@pytest.mark.slow
+def test_a_published_network_on_real_pictures(test_data, tmp_path):
+    """Google's DeepLab v3, squashed inside the file to the 257 px it takes, on two photographs."""
+    folder = test_data / "weights" / "deeplabv3_mnv2_dm05_voc"
+    path, _ = deploy.export(
+        folder / "deeplabv3.tflite", tmp_path / "net", format="stablehlo", size=(320, 240)
+    )
+    photos = [Image.open(folder / f"segmentation_input_rotation{r}.jpg") for r in ("0", "90_flop")]
+    pictures = np.stack([np.asarray(photo.convert("RGB").resize((240, 320))) for photo in photos])
+    found = stablehlo.load(path.read_bytes())(pictures)
+    loaded = pretrained.load(folder / "deeplabv3.tflite")
+    for picture, labels in zip(pictures, found, strict=True):
+        expected = forward.predict_labels(loaded.experiment, loaded.variables, picture)
+        assert len(np.unique(expected)) > 1
+        assert np.mean(labels != expected) < 1e-5
