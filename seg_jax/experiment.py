@@ -129,7 +129,7 @@ class Experiment:
 
     family: str
     paper: str
-    model: Any
+    model: Any = dataclasses.field(metadata=config.MODULE)
     data: DataConfig
     optim: optim.OptimConfig
     train: TrainConfig
@@ -180,6 +180,8 @@ def discover() -> None:
     extra = os.environ.get("SEG_JAX_EXPERIMENTS", "")
     for package_name in ["experiments", *filter(None, extra.split(","))]:
         package = importlib.import_module(package_name)
+        if package_name != "experiments":
+            config.allow_package(package_name)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package_name}.{module.name}")
 

@@ -6,13 +6,14 @@ from seg_jax import config, experiment, losses, optim
 from seg_jax.checks import UserError
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH
+from seg_jax.models.unet import UNet
 
 
 def build():
     return experiment.Experiment(
         family="Toy",
         paper="Nobody, Nowhere 2026",
-        model=None,
+        model=UNet(),
         data=DataConfig("synthetic_voc", Augmentation(crop=(8, 8)), TORCH),
         optim=optim.OptimConfig(base_lr=0.1),
         train=experiment.TrainConfig(steps=1, batch_size=4),
