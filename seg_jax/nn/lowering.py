@@ -23,7 +23,9 @@ from seg_jax.nn.conv_geometry import Geometry, Pair
 Array = jax.Array
 
 _CHOICES = ("auto", "xla")
+_PLATFORMS = ("cpu", "gpu", "tpu")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 # XLA:CPU's convolution is up to 1.6 times faster than one matrix product a tap where every tap sees
 # the image; the products win once this share of their work is left, here or in the gradient.
@@ -54,9 +56,29 @@ def use(choice: str) -> Iterator[None]:
         _choice.reset(token)
 
 
+@contextlib.contextmanager
+def for_platform(name: str) -> Iterator[None]:
+    """Within the context, choose lowerings as on that platform: "cpu", "gpu" or "tpu".
+
+    For compiling a program for a device that this machine does not have. Read while tracing, as
+    `use` is.
+    """
+    checks.one_of(_PLATFORMS, platform=name)
+    token = _platform.set(name)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
+
+
+def platform() -> str:
+    """Return the platform that is compiled for: of `for_platform`, else of the default device."""
+    return _platform.get() or jax.default_backend()
+
+
 def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
-    """Return the lowering for a convolution of an image of this size on the present platform."""
-    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+    """Return the lowering for a convolution of an image of this size on `platform()`."""
+    if _choice.get() == "xla" or platform() != "cpu":
         return conv_xla
     if kernel_size == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return conv_matmul
@@ -84,22 +106,22 @@ def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
 
 
 def choose_depthwise() -> Lowering:
-    """Return the lowering for a depthwise convolution on the present platform."""
-    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+    """Return the lowering for a depthwise convolution on `platform()`."""
+    if _choice.get() == "xla" or platform() != "cpu":
         return depthwise_xla
     return depthwise_shifts
 
 
 def choose_transposed() -> TransposedLowering:
-    """Return the lowering for a transposed convolution on the present platform."""
-    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+    """Return the lowering for a transposed convolution on `platform()`."""
+    if _choice.get() == "xla" or platform() != "cpu":
         return transposed_xla
     return transposed_blocks
 
 
 def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
-    """Return the lowering for constant matrices along rows and columns on the present platform."""
-    if _choice.get() == "xla" or jax.default_backend() != "cpu":
+    """Return the lowering for constant matrices along rows and columns on `platform()`."""
+    if _choice.get() == "xla" or platform() != "cpu":
         return separable_einsum
     return separable_batched
 
