@@ -2,6 +2,13 @@
 
 import os
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m` puts the current folder first, where a stranger's tyro.py would be run.
+    _here = sys.path.pop(0)
+    if os.path.samefile(_here, os.path.dirname(os.path.dirname(__file__))):
+        sys.path.append(_here)  # a checkout that is not installed: worker processes need it
+
 from collections.abc import Sequence
 
 from seg_jax import __version__, checks
@@ -76,5 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _mention_other_experiments() -> None:
+    """Say which experiments are meant where the current folder has a folder of that name."""
+    from seg_jax.experiments import FOLDER
+
+    if os.path.isdir("experiments") and not os.path.samefile("experiments", FOLDER):
+        print(f"note: experiments are those of {FOLDER}, not ./experiments", file=sys.stderr)
+
+
 if __name__ == "__main__":
+    _mention_other_experiments()
     sys.exit(main())

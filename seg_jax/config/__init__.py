@@ -4,7 +4,7 @@ A configuration that is read from a file is built from an allow-list of types (`
 value is checked against the declared type of its field (`build`): reading one runs no code of it.
 """
 
-from seg_jax.config.allowed import allow_package, register_type
+from seg_jax.config.allowed import register_type, use_package
 from seg_jax.config.build import MODULE, from_dict
 from seg_jax.config.fits import fits, type_name
 from seg_jax.config.former import upgrade
@@ -18,6 +18,6 @@ from seg_jax.config.values import (
 )
 
 __all__ = [
-    "MODULE", "allow_package", "difference", "digest", "fields", "fits", "flatten", "from_dict",
-    "register_type", "replace_everywhere", "to_dict", "type_name", "upgrade",
+    "MODULE", "difference", "digest", "fields", "fits", "flatten", "from_dict",
+    "register_type", "replace_everywhere", "to_dict", "type_name", "upgrade", "use_package",
 ]  # fmt: skip

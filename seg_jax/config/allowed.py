@@ -2,14 +2,17 @@
 
 1. the configuration types of seg_jax: those of `_MODULES`, and of the folders in `_FOLDERS`;
 2. the types that the user's process has passed to `register_type`;
-3. the types in packages that the user has named (`allow_package`; `experiment.discover` does it for
+3. the types in packages that the user has named (`use_package`; `experiment.discover` calls it for
    $SEG_JAX_EXPERIMENTS), as far as these packages have been imported.
 """
 
 import dataclasses
 import functools
-import importlib
+import importlib.machinery
+import importlib.util
+import os
 import sys
+import types
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,13 +45,32 @@ def register_type(kind: Kind) -> Kind:
     return kind
 
 
-def allow_package(name: str) -> None:
-    """Allow configuration files to name the dataclasses of a package that the user has chosen.
+def use_package(name: str) -> types.ModuleType:
+    """Import a module or package that the user has chosen, and allow configuration files its types.
+
+    It may lie in the current folder, from which nothing else is imported. Submodules are allowed
+    once they are imported.
 
     Args:
-      name: of the package, e.g. "my_lab.networks"; its modules are allowed once they are imported.
+      name: dotted, e.g. "my_lab.networks".
+
+    Raises:
+      ImportError: it does not exist, or imports what does not.
     """
+    top = name.partition(".")[0]
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        spec = importlib.machinery.PathFinder.find_spec(top, [os.getcwd()])
+        if spec is not None:
+            sys.modules[top] = module = importlib.util.module_from_spec(spec)
+            try:
+                if spec.loader is not None:  # a folder without __init__.py has none
+                    spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[top]
+                raise
+    module = importlib.import_module(name)
     _PACKAGES.add(name)
+    return module
 
 
 def find(path: str) -> type:
