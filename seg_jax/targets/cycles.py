@@ -71,8 +71,9 @@ class Cycles:
 # Carry no work of their own, or are waited for elsewhere.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call",
-    "conditional", "async-start", "async-done", "copy-start", "copy-done", "partition-id", "replica-id",
-    "all-reduce-done", "slice-start", "slice-done", "after-all", "opt-barrier", "iota",
+    "conditional", "async-start", "async-done", "copy-start", "copy-done", "partition-id",
+    "replica-id", "all-reduce-done", "slice-start", "slice-done", "after-all", "opt-barrier",
+    "iota",
 }  # fmt: skip
 
 
