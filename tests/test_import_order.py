@@ -21,7 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "on disk, in use": ("runs", "inference", "analysis"),
     "weights": ("pretrained",),
     "doing": ("train", "evaluation", "report"),
-    "composing": ("sweep", "export", "reproduce"),
+    "composing": ("sweep", "export", "reproduce", "targets", "launch"),
     "command line": ("cli", "__main__"),
 }  # fmt: skip
 MOST_FLOORS, MOST_ROOMS = 10, 36
