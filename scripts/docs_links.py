@@ -1,7 +1,7 @@
 """A hook of mkdocs: links from pages to files outside docs/ lead to the forge, where they are read.
 
 On a forge, `../scripts/bench.py` is right as it stands. The site has no such page: there the link
-leads to $SEG_JAX_FORGE (a URL up to the branch, e.g. https://github.com/OWNER/seg_jax/blob/main), and
+leads to $SEG_JAX_FORGE, a URL up to the branch (https://github.com/OWNER/seg_jax/blob/main), and
 becomes plain text where that is not set.
 """
 
