@@ -4,9 +4,7 @@ The whole table is `report.table`; this one says in a dozen rows what has been m
 which images.
 """
 
-import importlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from seg_jax import experiment, papers
 from seg_jax.report import rows, table
@@ -19,9 +17,7 @@ QUICK_DATA = "synthetic_voc"  # what the suite `quick` is scored on
 
 def quick_records() -> list[Record]:
     """Read the committed records of the suite `quick`: experiments/results/quick/*.json."""
-    package = importlib.import_module("experiments")
-    folder = Path(package.__path__[0]) / "results" / "quick"
-    return load_records(sorted(folder.glob("*.json")))
+    return load_records(sorted((experiment.folder() / "results" / "quick").glob("*.json")))
 
 
 def front_grid(records: Sequence[Record], quick: Sequence[Record]) -> Grid:
