@@ -6,10 +6,14 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake of the user's: the command line prints it, `printable`, and exits with 2.
+    """A mistake of the user's: the command line prints it in one line and exits with 2.
 
-    The message names the file or argument, the value found, and the remedy.
+    The message names the file or argument, the value found, and the remedy. Names that come out of
+    files may hold control characters: they are shown escaped.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def positive(**arguments: float) -> None:

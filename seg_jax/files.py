@@ -11,22 +11,25 @@ from typing import IO, Any
 from seg_jax.checks import UserError
 
 MOST_JSON = 16 * 2**20  # bytes; parsed data takes up to 30 times as much memory
+_DEEPEST = 100  # levels of lists and objects in a JSON file
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file for reading; a pipe or device would block, or never end.
+    """Open a regular file for reading; a pipe, device, socket or folder of that name is refused.
+
+    Neither opening nor reading can then wait for another program or go on for ever.
 
     Raises:
-      UserError: it cannot be opened, or is no regular file.
+      UserError: it is not a regular file.
+      OSError: it does not exist or may not be read.
     """
-    try:
-        # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)})") from error
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{path}: is no regular file")
+        raise UserError(
+            f"{path}: not a regular file but a folder, pipe or device; replace it by the file"
+        )
     return os.fdopen(descriptor, "rb")
 
 
@@ -40,12 +43,19 @@ def read_bytes(path: Path, *, most: int) -> bytes:
     Raises:
       UserError: it cannot be read, is no regular file or larger.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-        if size > most or len(content) > most:
-            raise UserError(f"{path}: has {size} bytes, more than {most}")
-        return content
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(most + 1) if size <= most else b""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+    if size > most or len(content) > most:
+        raise UserError(
+            f"{path}: {size} bytes, more than the {most} that such a file may have; is it the "
+            "right file?"
+        )
+    return content
 
 
 def read_json(path: Path, *, most: int = MOST_JSON) -> Any:
@@ -72,15 +82,20 @@ def parse_json(content: bytes, name: Any) -> Any:
       UserError: it is not JSON.
     """
     try:
-        return json.loads(content.decode())
+        data = json.loads(content.decode())
     except RecursionError as error:
-        raise UserError(f"{name}: is nested too deeply for a file of ours") from error
+        raise UserError(f"{name}: lists and objects are nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{name}: is not JSON ({error})") from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    level, depth = [data], 0
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise UserError(f"{name}: lists and objects are nested more than {_DEEPEST} deep")
+        level = [
+            child for item in level for child in (item.values() if type(item) is dict else item)
+        ]
+    return data
 
 
 @contextlib.contextmanager

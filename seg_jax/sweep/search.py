@@ -169,7 +169,10 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     """Raise UserError if the folder holds a sweep with other settings, naming what differs."""
     if not history.exists():
         return
-    before = config.flatten(config.upgrade(json.loads(history.read_text())["settings"]))
+    stored = files.read_json(history)
+    if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
+        raise UserError(f'{history}: has no "settings": is it the history of a sweep?')
+    before = config.flatten(config.upgrade(stored["settings"]))
     now = config.flatten(json.loads(json.dumps(settings)))
     free = tuple(f"experiment.{name}" for name in run_folder.FREE)
     changed = [
