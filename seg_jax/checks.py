@@ -8,8 +8,19 @@ from typing import Any
 class UserError(Exception):
     """A mistake of the user's: the command line prints it in one line and exits with 2.
 
-    The message names the file or argument, the value found, and the remedy.
+    The message names the file or argument, the value found, and the remedy. Names that come out of
+    files may hold control characters: they are shown escaped.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: object) -> str:
+    r"""Return the text with what a terminal would obey or hide escaped, e.g. ESC as \x1b."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
+    )
 
 
 def positive(**arguments: float) -> None:

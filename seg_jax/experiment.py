@@ -1,13 +1,10 @@
 """What an experiment is, and the registry that maps a name to one."""
 
 import dataclasses
-import importlib
-import os
-import pkgutil
 from collections.abc import Callable
 from typing import Any, Literal
 
-from seg_jax import checks, config, losses, optim, papers
+from seg_jax import checks, config, losses, optim, papers, plugins
 from seg_jax.data.config import DataConfig
 from seg_jax.kernels.crf import CrfParams
 
@@ -174,14 +171,11 @@ def register(name: str, *, suites: tuple[str, ...] = ()) -> Callable[[Builder], 
 
 
 def discover() -> None:
-    """Import every module of `experiments`, and of the packages that the environment variable
-    SEG_JAX_EXPERIMENTS names (separated by commas), so that they register what they have.
+    """Import every module of `experiments` and of the users' packages (`seg_jax.plugins`), so that
+    they register what they have.
     """
-    extra = os.environ.get("SEG_JAX_EXPERIMENTS", "")
-    for package_name in ["experiments", *filter(None, extra.split(","))]:
-        package = importlib.import_module(package_name)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package_name}.{module.name}")
+    plugins.import_all("experiments", "seg_jax")
+    plugins.load()
 
 
 def names() -> tuple[str, ...]:

@@ -1,11 +1,50 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all; read nothing but regular files."""
 
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from seg_jax.checks import UserError
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; a pipe, device, socket or folder of that name is refused.
+
+    Neither opening nor reading can then wait for another program or go on for ever.
+
+    Raises:
+      UserError: it is not a regular file.
+      OSError: it does not exist or may not be read.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(
+            f"{path}: not a regular file but a folder, pipe or device; replace it by the file"
+        )
+    return os.fdopen(descriptor, "rb")
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return a regular file's content, which may have `limit` bytes.
+
+    Raises:
+      UserError: it is longer, or not a regular file.
+      OSError: it does not exist or may not be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(
+            f"{path}: {os.path.getsize(path)} bytes, more than the {limit} that such a file may "
+            "have; is it the right file?"
+        )
+    return content
 
 
 @contextlib.contextmanager

@@ -299,7 +299,7 @@ class TestSymbolicLinks:
         with pytest.raises(UserError, match="folder"):
             data.open_source("folder", tmp_path, "train")
 
-    @pytest.mark.parametrize("dataset", sorted(set(data.READERS) - {"synthetic_voc"}))
+    @pytest.mark.parametrize("dataset", sorted(set(data.names()) - {"synthetic_voc"}))
     def test_a_root_that_is_a_loop(self, tmp_path, dataset):
         (tmp_path / "loop").symlink_to("loop")
         with pytest.raises(UserError, match="no folder .*loop"):

@@ -20,9 +20,8 @@ from seg_jax.data.source import Source, list_problems, size_mismatch
 from seg_jax.data.validate.check_report import Report, SplitReport
 from seg_jax.types import IGNORE
 
-_LAYOUTS = (
-    "synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k", "tfds",
-)  # fmt: skip
+# Tried before the other layouts, which are less particular: camvid takes any folder with train.txt.
+_TRIED_FIRST = ("synthetic_voc", "voc2012", "folder")
 
 
 @dataclasses.dataclass
@@ -43,7 +42,7 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
     """Read every image and mask of the splits.
 
     Args:
-      dataset: a name in `seg_jax.data.READERS`.
+      dataset: one of `seg_jax.data.names()`.
       root: the data set's folder; None: the default one.
       splits: names of lists; None: all that the folder has.
 
@@ -70,7 +69,8 @@ def recognise(root: Path) -> str:
     """Return the name of the data set whose layout the folder has."""
     if not root.is_dir() or not any(root.iterdir()):
         raise UserError(f"{root.absolute()}: no such folder, or an empty one")
-    for dataset in _LAYOUTS:
+    others = [name for name in data.names() if name not in _TRIED_FIRST]
+    for dataset in (*_TRIED_FIRST, *others):
         try:
             data.reader(dataset).splits(root)
         except UserError:
