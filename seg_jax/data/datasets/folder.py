@@ -25,6 +25,7 @@ last) and the others are train. Frames of one video belong into one split: write
 Hidden files and folders are passed over.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int], np.ndarra
       Names by class id; the class id (or IGNORE) of every mask value; a palette, uint8 [256 3],
       VOC's where the file has no colours.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(f"{path}: no such file; write one class a line, the first is class 0")
     lines = [line for line in read_list(path, limit=_CLASSES_BYTES) if not line.startswith("#")]
     lines, colors = _split_colors(path, lines)
@@ -181,7 +182,7 @@ def _by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 def _lines(root: Path, split: str, images: tuple[str, ...]) -> list[str]:
     """Return the split's list or, without one, the ids that are dealt to it."""
     path = root / f"{split}.txt"
-    if path.is_file():
+    if os.path.lexists(path):  # what is no file is then an error
         return read_list(path)
     names = [_without_suffix(image) for image in images]
     if len(names) == 1 and split == "val":
