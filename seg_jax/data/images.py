@@ -31,7 +31,7 @@ LIMIT_VARIABLE = "SEG_JAX_MAX_PIXELS"
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
 _STRETCHED = {"L;2": (85, 3), "L;4": (17, 15)}  # factor, and the largest stored value
-_ORIENTATION = 0x0112
+_ORIENTATION, _SAMPLES, _EXTRA_SAMPLES = 274, 277, 338  # tags of TIFF 6.0; 0 of the last: unknown
 
 # What Pillow merely mutters (a broken EXIF block) changes no pixel, and would show source lines.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
@@ -264,18 +264,32 @@ def _decode(
     with open_image(path) as file:
         try:
             mode, raw_mode = file.mode, _raw_mode(file)
-            turned = file.format == "TIFF" and file.getexif().get(_ORIENTATION, 1) != 1
-            if mode in modes and ";16" not in raw_mode and (upright or not turned):
+            problem = _tiff_problem(file, upright=upright) if file.format == "TIFF" else ""
+            if not problem and mode in modes and ";16" not in raw_mode:
                 return np.array(convert(file)).astype(np.uint8, copy=False)
         except Exception as error:  # the decoders raise a dozen types; all mean a bad file
             raise unreadable(path, error) from error
-    if turned:
-        raise UserError(
-            f"{path}: a TIFF with an orientation tag, which would turn it but not its partner; "
-            "save image and mask upright, without the tag"
-        )
+    if problem:
+        raise UserError(f"{path}: {problem}")
     kind = "16 bits a channel" if mode in modes else _MODES.get(mode, "unusual")
     raise UserError(f"{path}: pixels of mode {mode} ({kind}); {remedy}")
+
+
+def _tiff_problem(file: Image.Image, *, upright: bool) -> str:
+    """Return why a TIFF's tags would change its pixels in silence, "" if none does."""
+    tags: Any = getattr(file, "tag_v2", {})
+    channels, extra = tags.get(_SAMPLES, 1), tags.get(_EXTRA_SAMPLES, ())
+    if channels > 4 or 0 in (extra if isinstance(extra, tuple) else (extra,)):
+        return (
+            f"a TIFF of {channels} channels, of which only the first three would be read; save "
+            "those that are wanted as an RGB or grey image"
+        )
+    if not upright and file.getexif().get(_ORIENTATION, 1) != 1:
+        return (
+            "a TIFF with an orientation tag, which would turn it but not its partner; save image "
+            "and mask upright, without the tag"
+        )
+    return ""
 
 
 _RAISE_LIMIT = (
