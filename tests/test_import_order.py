@@ -12,7 +12,7 @@ PACKAGE = ROOT / "seg_jax"
 # From the ground up. A room is a module or package directly in `seg_jax`; rooms that stand in one
 # tuple are on one floor, in the order in which they may import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "ground": ("types", "checks", "config", "files", "progress", "overrides"),
+    "ground": ("types", "checks", "config", "files", "progress", "overrides", "plugins"),
     "parts": (
         "nn", "kernels", "backbones", "models", "metrics", "losses", "optim", "parallel",
         "train_state", "search_space", "papers", "data",

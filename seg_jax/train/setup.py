@@ -102,7 +102,13 @@ def _open_data(experiment: Experiment) -> Source:
     if experiment.train.evaluate_every:
         splits.append(experiment.data.val_split)
     sources = [
-        data.open_source(experiment.data.dataset, experiment.data.root, split) for split in splits
+        data.open_source(
+            experiment.data.dataset,
+            experiment.data.root,
+            split,
+            allow_outside=experiment.data.allow_outside,
+        )
+        for split in splits
     ]
     return sources[0]
 
