@@ -1,14 +1,11 @@
 """What an experiment is, and the registry that maps a name to one."""
 
 import dataclasses
-import importlib
-import os
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from seg_jax import checks, config, experiments, losses, optim, papers
+from seg_jax import checks, config, experiments, losses, optim, papers, plugins
 from seg_jax.data.config import DataConfig
 from seg_jax.kernels.crf import CrfParams
 
@@ -222,22 +219,14 @@ def register(name: str, *, suites: tuple[str, ...] = ()) -> Callable[[Builder], 
 
 
 def discover() -> None:
-    """Import every module of `seg_jax.experiments`, and of the packages that the environment
-    variable SEG_JAX_EXPERIMENTS names (separated by commas), so that they register what they have.
+    """Import every module of `seg_jax.experiments` and of the users' packages, so that they
+    register what they have.
 
     Raises:
       UserError: a package cannot be imported.
     """
-    extra = os.environ.get("SEG_JAX_EXPERIMENTS", "")
-    for package_name in [experiments.__name__, *filter(None, extra.split(","))]:
-        try:
-            package = config.use_package(package_name)
-            for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-                importlib.import_module(f"{package_name}.{module.name}")
-        except ImportError as error:
-            raise checks.UserError(
-                f"SEG_JAX_EXPERIMENTS: package {package_name!r} cannot be imported ({error})"
-            ) from error
+    plugins.import_all(experiments.__name__, "seg_jax")
+    plugins.load()
 
 
 def folder() -> Path:

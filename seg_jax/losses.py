@@ -1,13 +1,13 @@
 """Losses as sums and counts: divided once, after the sums over all devices are known."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from seg_jax import checks
+from seg_jax import checks, plugins
 from seg_jax.types import IGNORE
 
 
@@ -27,14 +27,17 @@ class LossConfig:
       class_weights: weight of each class; empty: all 1. The mean divides by the number of valid
         pixels, not by the sum of weights (the rule of Caffe's softmax loss, which SegNet's
         weights are meant for; PyTorch divides by the sum of weights).
+      name: "cross_entropy", or a loss that a package of your own registers (`register`).
     """
 
     reduction: Literal["mean", "image_mean", "sum"] = "mean"
     heads: tuple[tuple[str, float], ...] = (("out", 1.0),)
     label_grids: tuple[tuple[int, int], ...] = ()
     class_weights: tuple[float, ...] = ()
+    name: str = "cross_entropy"
 
     def __post_init__(self):
+        _LOSSES.find(self.name)
         checks.one_of(("mean", "image_mean", "sum"), reduction=self.reduction)
         if not self.heads:
             raise ValueError('heads is empty: name at least one output, e.g. (("out", 1.0),)')
@@ -96,6 +99,21 @@ def cross_entropy_sums(
     return jnp.sum(jnp.where(valid, loss, 0.0)), jnp.sum(valid, dtype=jnp.int32)
 
 
+# A loss sums over the valid pixels and counts what the sum is to be divided by, like
+# `cross_entropy_sums`, whose arguments it takes.
+Loss = Callable[..., tuple[jax.Array, jax.Array]]
+_LOSSES: plugins.Registry[Loss] = plugins.Registry("loss", {"cross_entropy": cross_entropy_sums})
+
+
+def register(name: str) -> Callable[[Loss], Loss]:
+    """Register a loss under a name that `LossConfig.name` may have, as a decorator.
+
+    The loss has the arguments and results of `cross_entropy_sums`. Sums and counts are added over
+    devices before the division, so it must be a sum over pixels or images.
+    """
+    return _LOSSES.decorator(name)
+
+
 def crop_border(label: jax.Array, margin: int) -> jax.Array:
     """Cut `margin` pixels off every side of [n h w]: a valid network does not predict them."""
     height, width = label.shape[1:]
@@ -112,7 +130,7 @@ def loss_sums(
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted sum of the heads' cross-entropy, float32 [], and what to divide it by, int32 [].
+    """Weighted sum of the heads' losses, float32 [], and what to divide it by, int32 [].
 
     That is the number of valid pixels of a head; with "image_mean", the number of images.
 
@@ -145,16 +163,13 @@ def _reduce(
     logits: jax.Array, label: jax.Array, weights: jax.Array | None, config: LossConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Return one head's sum, and what it is to be divided by."""
+    loss = _LOSSES.find(config.name)
     if config.reduction != "image_mean":
-        return cross_entropy_sums(
-            logits, label, class_weights=config.class_weights, pixel_weights=weights
-        )
+        return loss(logits, label, class_weights=config.class_weights, pixel_weights=weights)
 
     def image_mean(logits, label, weights):
         one = jax.tree.map(lambda x: x[None], (logits, label, weights))
-        total, valid = cross_entropy_sums(
-            *one[:2], class_weights=config.class_weights, pixel_weights=one[2]
-        )
+        total, valid = loss(*one[:2], class_weights=config.class_weights, pixel_weights=one[2])
         return total / jnp.maximum(valid, 1).astype(jnp.float32), valid
 
     means, valid = jax.vmap(image_mean)(logits, label, weights)

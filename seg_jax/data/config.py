@@ -1,4 +1,4 @@
-"""What an experiment says about its data; the pipeline is built from it."""
+"""The configuration of an experiment's data, from which the pipeline is built."""
 
 import dataclasses
 from pathlib import Path
@@ -20,13 +20,15 @@ class Augmentation:
       scale_step: 0: uniform in the range; else the scales are lo, lo + step, ..., hi.
       flip: probability of a mirror image.
       elastic_px: standard deviation, in pixels, of U-Net's elastic deformation; 0: none.
-      rotate: probability of a rotation about the scaled picture's centre; the corners that it
-        uncovers get the mean colour and IGNORE.
-      rotation_deg: its largest angle, either way.
+      rotate: probability of a rotation about the scaled image's centre; the uncovered corners get
+        the mean colour and IGNORE.
+      rotation_deg: largest angle, in either direction.
       blur: probability of a Gaussian blur of 5x5 px.
       jitter: largest relative change of brightness, contrast and saturation.
-      mirror_px: pixels by which the picture is first continued on every side by mirroring, as
-        context for a network with valid convolutions; their label is IGNORE.
+      mirror_px: pixels of mirrored border that are first added on every side, as context for a
+        network with valid convolutions; their label is IGNORE.
+      extra: transforms that a package of your own registers (`transforms.register`), applied in
+        this order to the stored image, before everything above.
     """
 
     crop: tuple[int, int]
@@ -39,6 +41,7 @@ class Augmentation:
     blur: float = 0.0
     jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mirror_px: int = 0
+    extra: tuple[str, ...] = ()
 
     def __post_init__(self):
         checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
@@ -66,10 +69,10 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, and what happens to them before they reach the device.
+    """Which images, and what happens to them before they reach the device.
 
     Attributes:
-      dataset: reader, one of `seg_jax.data.READERS`.
+      dataset: reader, one of `seg_jax.data.names()`.
       augmentation: of the training images.
       preprocessing: channel normalisation; runs on the device.
       root: the data set's folder; None: $SEG_JAX_DATA/<dataset>, else data/<dataset>.
@@ -79,6 +82,7 @@ class DataConfig:
         (DeepLab v3's "bootstrapping on hard images").
       weight_map: per-pixel loss weight that is computed with each label.
       workers: processes that decode and augment; 0: in the training process.
+      allow_outside: a list may name files outside the data set's folder.
     """
 
     dataset: str
@@ -90,6 +94,7 @@ class DataConfig:
     repeat_classes: tuple[int, ...] = ()
     weight_map: Literal["none", "unet_border"] = "none"
     workers: int = 0
+    allow_outside: bool = False
 
     def __post_init__(self):
         checks.non_negative(workers=self.workers)

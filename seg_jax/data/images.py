@@ -1,23 +1,40 @@
-"""Pictures and masks from files. Whatever a decoder says, the error names the file.
+"""Images and masks from files. Whatever a decoder says, the error names the file.
 
-EXIF orientation is ignored, but in `read_upright`: VOC, CamVid and their masks were made on the
-stored pixels.
+Files come from strangers: only regular files of the formats in FORMATS are decoded, up to a number
+of pixels (`max_pixels`), and that is known before any pixel is. docs/data.md has the table of the
+tags that change values; EXIF orientation, for one, is ignored in a JPEG but in `read_upright`: VOC,
+CamVid and their masks were made on the stored pixels.
 """
 
 import dataclasses
 import io
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from seg_jax import files
 from seg_jax.checks import UserError
+
+# No others are tried, whatever a file's name: an EPS, for one, would start Ghostscript. Cameras'
+# MPO counts as JPEG. The first five are the frequent ones: Pillow imports the others only if asked.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")
+MAX_PIXELS = 100_000_000  # 10,000 x 10,000; as RGB, 300 MB
+LIMIT_VARIABLE = "SEG_JAX_MAX_PIXELS"
 
 # Modes that `convert("RGB")` maps without loss or guessing; alpha is dropped, not blended.
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
+_STRETCHED = {"L;2": (85, 3), "L;4": (17, 15)}  # factor, and the largest stored value
+_ORIENTATION, _SAMPLES, _EXTRA_SAMPLES = 274, 277, 338  # tags of TIFF 6.0; 0 of the last: unknown
+
+# What Pillow merely mutters (a broken EXIF block) changes no pixel, and would show source lines.
+warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +50,7 @@ class Page:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A picture file's bytes, and the name that errors give it."""
+    """An image file's bytes, and the name that errors give it."""
 
     name: str
     content: bytes
@@ -42,100 +59,160 @@ class Encoded:
         return self.name
 
 
-File = Path | Page | Encoded  # where a picture or a mask lies
+File = Path | Page | Encoded  # where an image or a mask lies
+
+
+def max_pixels() -> int:
+    """Return how many pixels an image may have: $SEG_JAX_MAX_PIXELS, or MAX_PIXELS."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"{LIMIT_VARIABLE} is {text!r}; set it to a number of pixels")
+    return int(text) if text else MAX_PIXELS
+
+
+@contextmanager
+def open_image(path: File) -> Iterator[Image.Image]:
+    """Open an image, of which no pixel is decoded yet, for use in `with`.
+
+    Every image of this package is opened here: a regular file, of a format in FORMATS, of no more
+    than `max_pixels` pixels.
+
+    Raises UserError for a file that is missing, broken, too large or of another format.
+    """
+    limit = max_pixels()
+    # Pillow's own limit is lower; beyond twice its limit it refuses before we know the size.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limit)
+    try:
+        stream = _stream(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    with stream:
+        try:
+            image = Image.open(stream, formats=FORMATS)
+            if isinstance(path, Page):
+                image.seek(path.number)
+        except Exception as error:  # the decoders raise a dozen types; all mean a bad file
+            raise unreadable(path, error) from error
+        if image.width * image.height > limit:
+            raise UserError(
+                f"{path}: too large to decode: {image.width} x {image.height} pixels are more than "
+                f"{limit}; {_RAISE_LIMIT}"
+            )
+        yield image
 
 
 def read_image(path: File) -> np.ndarray:
-    """Return the picture as uint8 [h w 3] RGB; grey, palette, alpha and CMYK are converted.
+    """Return the image as uint8 [h w 3] RGB; grey, palette, alpha and CMYK are converted.
 
-    Alpha is dropped. Of 16-bit RGB the upper 8 bits are taken; 16-bit grey is refused: nothing in
-    the file says which part of the range it fills (12 bits, of many a microscope).
+    Alpha is dropped. 16 bits a channel are refused: nothing in the file says which part of the
+    range it fills (12 bits, of many a camera and microscope), and taking the upper 8 bits would
+    give an almost black image.
 
-    Raises UserError for a file that is missing, broken, truncated, 16-bit grey or floating point.
+    Raises UserError for a file that is missing, broken, truncated, of another format, too large,
+    of 16 bits or floating point, or a TIFF whose orientation tag would turn it.
     """
     return _decode(path, _IMAGE_MODES, _SAVE_IMAGE, _to_rgb)
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Return the picture as `read_image` does, turned as its EXIF orientation asks."""
+    """Return the image as `read_image` does, turned as its EXIF orientation asks."""
     # Pillow turns, not we: it has turned a TIFF already when that is loaded.
     return _decode(
-        path, _IMAGE_MODES, _SAVE_IMAGE, lambda file: _to_rgb(ImageOps.exif_transpose(file))
+        path,
+        _IMAGE_MODES,
+        _SAVE_IMAGE,
+        lambda file: _to_rgb(ImageOps.exif_transpose(file)),
+        upright=True,
     )
 
 
 def read_label(path: File) -> np.ndarray:
     """Return the mask's values as uint8 [h w]: palette indices or grey levels, as stored.
 
-    Raises UserError for a file that is missing, broken, truncated, coloured or has 16 bits.
+    Raises UserError for a file that is missing, broken, truncated, of another format, too large,
+    coloured or of 16 bits, or a TIFF whose orientation tag would turn it.
     """
+    return read_label_and_palette(path)[0]
+
+
+def read_label_and_palette(path: File) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the mask's values as `read_label` does, and its palette, uint8 [n 3], n <= 256.
+
+    The palette is None for a grey mask and for a palette that only repeats the grey levels or has
+    one colour: such a palette says nothing about the classes.
+    """
+    palettes: list[np.ndarray | None] = []
+
+    def read(file: Image.Image) -> np.ndarray:
+        palettes.append(_palette(file))
+        return _stored_values(file)
+
     remedy = "save the mask as an 8-bit grey or palette PNG whose pixel values are the class ids"
-    return _decode(path, _LABEL_MODES, remedy, _stored_values)
+    return _decode(path, _LABEL_MODES, remedy, read), palettes[0]
 
 
 def image_size(path: File) -> tuple[int, int]:
     """Return (height, width) in pixels from the file's header, without decoding the pixels."""
-    try:
-        with _open(path) as file:
-            return file.height, file.width
-    except Exception as error:  # the decoders raise a dozen types; all mean a bad file
-        raise unreadable(path, error) from error
+    with open_image(path) as file:
+        return file.height, file.width
 
 
 def page_count(path: Path) -> int:
     """Return the number of pages of a TIFF stack."""
-    try:
-        with Image.open(path) as file:
+    with open_image(path) as file:
+        try:
             return getattr(file, "n_frames", 1)
-    except Exception as error:
-        raise unreadable(path, error) from error
+        except Exception as error:
+            raise unreadable(path, error) from error
 
 
 def exif_orientation(path: File) -> int:
     """Return the EXIF orientation of the file, 1 (upright) where it has none."""
-    try:
-        with _open(path) as file:
-            return file.getexif().get(0x0112, 1)
-    except Exception as error:
-        raise unreadable(path, error) from error
+    with open_image(path) as file:
+        try:
+            return file.getexif().get(_ORIENTATION, 1)
+        except Exception as error:
+            raise unreadable(path, error) from error
 
 
 def encoded(path: File) -> bytes:
-    """Return the bytes of a picture file; a page of a stack as a PNG."""
+    """Return the bytes of an image file; a page of a stack as a PNG."""
     if isinstance(path, Encoded):
         return path.content
     if isinstance(path, Page):
         content = io.BytesIO()
-        with _open(path) as page:
+        with open_image(path) as page:
             page.save(content, "PNG")
         return content.getvalue()
-    return path.read_bytes()
+    with files.open_regular(path) as file:
+        return file.read()
 
 
 def unreadable(path: File, error: Exception) -> UserError:
     """Return the error for a file that cannot be decoded."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such file")
-    if isinstance(error, Image.DecompressionBombError):
-        return UserError(f"{path}: too large to decode; shrink it, and its mask ({error})")
-    if isinstance(path, Path) and path.is_file() and path.stat().st_size == 0:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return UserError(f"{path}: too large to decode ({error}); {_RAISE_LIMIT}")
+    if isinstance(error, Image.UnidentifiedImageError) and not _is_empty(path):
+        return UserError(
+            f"{path}: cannot be decoded (not an image in one of the formats {', '.join(FORMATS)}); "
+            "save it in one of them, or copy or download it again"
+        )
+    if _is_empty(path):
         return UserError(f"{path}: the file is empty; copy or download it again")
     detail = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{path}: cannot be decoded ({detail}); copy or download it again")
 
 
-def _open(path: File) -> Image.Image:
+def _is_empty(path: File) -> bool:
+    return isinstance(path, Path) and path.is_file() and path.stat().st_size == 0
+
+
+def _stream(path: File) -> IO[bytes]:
     if isinstance(path, Encoded):
-        return Image.open(io.BytesIO(path.content))
-    if isinstance(path, Page):
-        stack = Image.open(path.file)
-        try:
-            stack.seek(path.number)
-        except Exception:
-            stack.close()
-            raise
-        return stack
-    return Image.open(path)
+        return io.BytesIO(path.content)
+    return files.open_regular(path.file if isinstance(path, Page) else path)
 
 
 def _to_rgb(file: Image.Image) -> Image.Image:
@@ -144,29 +221,80 @@ def _to_rgb(file: Image.Image) -> Image.Image:
     return file.convert("RGB")
 
 
-def _stored_values(file: Image.Image) -> np.ndarray:
-    """Pillow stretches grey levels of 2 and 4 bits, as image optimisers write them, to 0..255: a
-    mask's 1 would come out as 17. Undo it.
-    """
-    raw_mode = file.tile[0].args if file.tile else None
+def _raw_mode(file: Image.Image) -> str:
+    """Return how the file stores its pixels, in Pillow's words: "RGB;16B", "L;2I", ..."""
+    raw_mode: Any = file.tile[0].args if file.tile else None
     if isinstance(raw_mode, tuple):
-        raw_mode = raw_mode[0]
-    return np.array(file) // {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
+        raw_mode = raw_mode[0] if raw_mode else None
+    return raw_mode if isinstance(raw_mode, str) else file.mode
+
+
+def _stored_values(file: Image.Image) -> np.ndarray:
+    """Return the values as they are stored. Pillow stretches grey levels of 2 and 4 bits, as image
+    optimisers write them, to 0..255: a mask's 1 would come out as 17. It inverts a TIFF whose
+    zero is white (marked I). Undo both.
+    """
+    stored = _raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
+    values = np.array(file).astype(np.uint8)
+    if file.mode == "P":
+        return values
+    factor, top = (1, 1) if file.mode == "1" else _STRETCHED.get(stored.rstrip("I"), (1, 255))
+    values //= np.uint8(factor)
+    return np.uint8(top) - values if stored.endswith("I") else values
+
+
+def _palette(file: Image.Image) -> np.ndarray | None:
+    colors = file.getpalette("RGB") if file.mode == "P" else None
+    if not colors:
+        return None
+    palette = np.array(colors[: len(colors) // 3 * 3], np.uint8).reshape(-1, 3)
+    levels = np.arange(len(palette), dtype=np.uint8)[:, None]
+    says_nothing = (palette == levels).all() or (palette == palette[:1]).all()
+    return None if says_nothing else palette
 
 
 def _decode(
-    path: File, modes: set[str], remedy: str, convert: Callable[[Image.Image], Any]
+    path: File,
+    modes: set[str],
+    remedy: str,
+    convert: Callable[[Image.Image], Any],
+    *,
+    upright: bool = False,
 ) -> np.ndarray:
-    try:
-        with _open(path) as file:
-            mode = file.mode
-            if mode in modes:
+    with open_image(path) as file:
+        try:
+            mode, raw_mode = file.mode, _raw_mode(file)
+            problem = _tiff_problem(file, upright=upright) if file.format == "TIFF" else ""
+            if not problem and mode in modes and ";16" not in raw_mode:
                 return np.array(convert(file)).astype(np.uint8, copy=False)
-    except Exception as error:  # the decoders raise a dozen types; all mean a bad file
-        raise unreadable(path, error) from error
-    raise UserError(f"{path}: pixels of mode {mode} ({_MODES.get(mode, 'unusual')}); {remedy}")
+        except Exception as error:  # the decoders raise a dozen types; all mean a bad file
+            raise unreadable(path, error) from error
+    if problem:
+        raise UserError(f"{path}: {problem}")
+    kind = "16 bits a channel" if mode in modes else _MODES.get(mode, "unusual")
+    raise UserError(f"{path}: pixels of mode {mode} ({kind}); {remedy}")
 
 
+def _tiff_problem(file: Image.Image, *, upright: bool) -> str:
+    """Return why a TIFF's tags would change its pixels in silence, "" if none does."""
+    tags: Any = getattr(file, "tag_v2", {})
+    channels, extra = tags.get(_SAMPLES, 1), tags.get(_EXTRA_SAMPLES, ())
+    if channels > 4 or 0 in (extra if isinstance(extra, tuple) else (extra,)):
+        return (
+            f"a TIFF of {channels} channels, of which only the first three would be read; save "
+            "those that are wanted as an RGB or grey image"
+        )
+    if not upright and file.getexif().get(_ORIENTATION, 1) != 1:
+        return (
+            "a TIFF with an orientation tag, which would turn it but not its partner; save image "
+            "and mask upright, without the tag"
+        )
+    return ""
+
+
+_RAISE_LIMIT = (
+    f"shrink the image, and its mask, or raise the limit with {LIMIT_VARIABLE}=NUMBER_OF_PIXELS"
+)
 _SAVE_IMAGE = "save the image as 8-bit RGB or grey"
 _MODES = {
     "I": "16 or 32 bits",

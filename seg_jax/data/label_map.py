@@ -42,7 +42,9 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
         names = VOC_CLASSES
     palette = voc_palette()
     try:
-        source = data.open_source(config.dataset, config.root, config.val_split)
+        source = data.open_source(
+            config.dataset, config.root, config.val_split, allow_outside=config.allow_outside
+        )
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
         pass  # pictures are predicted, and weights released, where there are no data

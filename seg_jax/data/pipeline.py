@@ -54,6 +54,8 @@ def train_dataset(
         )
     if not len(source):
         raise checks.UserError(f"{source.description}: there is nothing to train on")
+    for name in config.augmentation.extra:
+        transforms.find(name)  # an unknown name ends the run here, not in a worker process
     source = repeat(source, config.repeat_classes, progress=process_index == 0)
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)

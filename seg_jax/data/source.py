@@ -1,7 +1,9 @@
 """The contract that every data set's reader fulfils, and the strict reading behind it."""
 
+import codecs
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 from collections import Counter
@@ -11,13 +13,18 @@ from typing import TypedDict
 
 import numpy as np
 
+from seg_jax import files
 from seg_jax.checks import UserError
-from seg_jax.data import images
+from seg_jax.data import images, palettes
 from seg_jax.types import IGNORE
+
+LIST_BYTES = 64 * 2**20  # of a list of ids: some millions of lines
+MOST_CLASSES = 254  # 255 is void
+_ID_LETTERS, _CLASS_LETTERS = 1024, 200
 
 
 class Record(TypedDict):
-    """One labelled picture, as stored."""
+    """One labelled image, as stored."""
 
     id: str
     image: np.ndarray  # uint8 [h w 3], RGB
@@ -41,8 +48,11 @@ class Source:
       palette: colour of every class id, uint8 [256 3].
       official: pictures in the official list of this name; 0: there is none.
       pages: page of each picture and mask, where the files are TIFF stacks.
-      records: (picture, mask) as the bytes of their files by index, where they are packed; the
+      records: (image, mask) as the bytes of their files by index, where they are packed; the
         paths are then only names.
+      mask_palette: the colours that the data set's own palette masks have, uint8 [256 3]; a mask
+        whose palette contradicts it is an error. None: any palette may stand there.
+      allow_outside: paths may lead out of `root`.
     """
 
     name: str
@@ -57,6 +67,8 @@ class Source:
     official: int = 0
     pages: tuple[int, ...] = ()
     records: Sequence[tuple[bytes, bytes]] | None = None
+    mask_palette: np.ndarray | None = None
+    allow_outside: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,19 +93,26 @@ class Source:
         return names
 
     def image_file(self, index: int) -> Path:
-        """Return the path of a picture."""
-        return self.root / self.image_paths[index]
+        """Return the path of an image."""
+        return self._path(self.image_paths[index])
 
     def label_file(self, index: int) -> Path:
         """Return the path of a mask."""
-        return self.root / self.label_paths[index]
+        return self._path(self.label_paths[index])
+
+    def _path(self, path: str) -> Path:
+        if not self.allow_outside and leaves(path):
+            raise UserError(f"{self.root}: {outside(path)}")
+        return self.root / path
 
     def label(self, index: int) -> np.ndarray:
         """Read one mask: uint8 [h w], class id or IGNORE."""
         return self._read_label(self.files(index)[1])
 
     def _read_label(self, file: images.File) -> np.ndarray:
-        raw = images.read_label(file)
+        raw, colors = images.read_label_and_palette(file)
+        if colors is not None and self.mask_palette is not None:
+            palettes.insist(file, raw, colors, self.mask_palette, self.classes)
         ids = self._table.take(raw)
         if (ids < 0).any():
             raise UserError(f"{file}: {self.explain(np.unique(raw[ids < 0]))}")
@@ -162,13 +181,74 @@ def list_problems(source: Source) -> list[str]:
         for name, count in Counter(source.ids).items()
         if count > 1
     ]
+    # Results are named after ids, whatever the paths are.
+    problems += [outside(name) for name in source.ids if leaves(name)]
+    problems += [
+        f"id {name[:_ID_LETTERS]!r}... has {len(name)} characters, more than {_ID_LETTERS}"
+        for name in source.ids
+        if len(name) > _ID_LETTERS
+    ]
     if source.records is not None:
         return problems
+    named: set[str] = set()  # kinds of which an example is given
     for kind, paths in (("image", source.image_paths), ("mask", source.label_paths)):
-        # os.path's, for Path's raises where a name is too long.
-        missing = [p for p in dict.fromkeys(paths) if not os.path.isfile(source.root / p)]
-        problems += [f"listed {kind} {source.root / path} does not exist" for path in missing]
-    return problems
+        for path in dict.fromkeys(paths):
+            if leaves(path) and not source.allow_outside:
+                problems.append(f"listed {kind}: {outside(path)}")
+            elif not is_file(source.root / path):
+                there = "" if kind in named else _what_lies_there(source.root / path)
+                named.add(kind)
+                problems.append(f"listed {kind} {source.root / path} does not exist{there}")
+    return list(dict.fromkeys(problems))
+
+
+def _what_lies_there(path: Path) -> str:
+    """Return names in the folder of a missing file, in words: it may be named otherwise."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = sorted(e.name for e in itertools.islice(entries, 1000) if e.name[0] != ".")
+    except (OSError, ValueError):
+        return ""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"; its folder has {shown}" if names else "; its folder is empty"
+
+
+def class_problem(name: str) -> str:
+    """Return what is wrong with a class's name, "" if nothing is."""
+    if not name.strip():
+        return "an empty class name"
+    if len(name) > _CLASS_LETTERS:
+        return f"a class name of {len(name)} characters, {name[:20]!r}...; at most {_CLASS_LETTERS}"
+    return ""
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of that name; a name that no file can have has none."""
+    try:
+        return os.path.isfile(path)  # os.path's, for Path's raises where a name is too long
+    except ValueError:  # a zero byte
+        return False
+
+
+def leaves(path: str) -> bool:
+    """Return whether a path out of a list leads out of the folder that it is relative to."""
+    return path.startswith("/") or ".." in path.split("/") or "\0" in path
+
+
+def outside(path: str) -> str:
+    """Return the message for a path or an id that leads out of the data set's folder."""
+    return (
+        f"{path!r} leads out of the data set's folder; copy or link the file into the folder, or "
+        "allow it with --data.allow-outside if you trust the list"
+    )
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a relative path is a hidden or system file, or in such a folder: never data.
+
+    Those are names that begin with a dot (.ipynb_checkpoints, .thumbnails, ._x) and __MACOSX.
+    """
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, ...]) -> str:
@@ -180,17 +260,24 @@ def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, .
     )
 
 
-def read_list(path: Path) -> list[str]:
-    """Return a list file's lines: stripped, blank ones left out, CRLF and BOM tolerated.
+def read_list(path: Path, *, limit: int = LIST_BYTES) -> list[str]:
+    """Return a list file's lines: stripped, blank ones left out; CRLF and a byte order mark are
+    tolerated, and UTF-16 is read where such a mark says so.
 
     Only line ends separate lines, and only ASCII's blanks are stripped: what else Unicode counts as
     either may stand in a file's name.
+
+    Args:
+      path: the file.
+      limit: bytes that it may have.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such list")
+    content = files.read_bytes(path, most=limit)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list") from error
-    except (OSError, UnicodeDecodeError) as error:
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from error
     lines = (line.strip(" \t") for line in re.split(r"[\r\n]+", text))
     return [line for line in lines if line]

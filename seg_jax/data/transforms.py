@@ -8,12 +8,32 @@ lies at its top left. All randomness comes from the generator that is given.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from seg_jax import plugins
 from seg_jax.data import color, sampling
 from seg_jax.data.config import Augmentation
 from seg_jax.types import IGNORE
+
+# (image uint8 [h w 3], label uint8 [h w], rng) -> both, changed; the sizes may differ.
+Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+_TRANSFORMS: plugins.Registry[Transform] = plugins.Registry("transform", {})
+
+
+def register(name: str) -> Callable[[Transform], Transform]:
+    """Register a transform under a name that `Augmentation.extra` may hold, as a decorator.
+
+    It takes image uint8 [h w 3], label uint8 [h w] and a generator that all its randomness must
+    come from, and returns image and label.
+    """
+    return _TRANSFORMS.decorator(name)
+
+
+def find(name: str) -> Transform:
+    """Return a registered transform; an unknown name is a UserError."""
+    return _TRANSFORMS.find(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +119,8 @@ def augment(
     Returns:
       Image, uint8 [*crop 3], and label, uint8 [*crop].
     """
+    for name in config.extra:
+        image, label = find(name)(image, label, rng)
     if config.mirror_px:
         image, label = _mirror(image, label, config.mirror_px)
     change = draw(rng, label.shape, config)

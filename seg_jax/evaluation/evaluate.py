@@ -108,7 +108,9 @@ def intermediate(
       "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", shares of 1.
     """
     where = experiment.data
-    source = data.open_source(where.dataset, where.root, where.val_split)
+    source = data.open_source(
+        where.dataset, where.root, where.val_split, allow_outside=where.allow_outside
+    )
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"

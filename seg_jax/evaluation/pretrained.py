@@ -102,7 +102,12 @@ def score_published(
             f"{entry.name} was trained on {entry.trained_on}: a score on val says nothing; "
             "choose another --split"
         )
-    source = data.open_source(experiment.data.dataset, root or experiment.data.root, split)
+    source = data.open_source(
+        experiment.data.dataset,
+        root or experiment.data.root,
+        split,
+        allow_outside=experiment.data.allow_outside,
+    )
     parallel.enable_compilation_cache()
     return run.score(
         experiment,

@@ -56,7 +56,10 @@ def evaluate_run(
         name = protocols.name_of(experiment.evaluation) or "protocol"
         suffix += f"_{name}_{config.digest(experiment)[:6]}"
     own = not suffix
-    source = data.open_source(experiment.data.dataset, root, split or own_split)
+    allow_outside = experiment.data.allow_outside
+    source = data.open_source(
+        experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
+    )
     keep = _keep_pictures(run / files.PICTURES, source) if own else None
     result = score(
         experiment,
@@ -142,13 +145,18 @@ def _training(
 ) -> record.Training:
     try:
         split = describe(
-            data.open_source(experiment.data.dataset, root, experiment.data.train_split)
+            data.open_source(
+                experiment.data.dataset,
+                root,
+                experiment.data.train_split,
+                allow_outside=experiment.data.allow_outside,
+            )
         )
     except checks.UserError:
         split = None  # an evaluation needs no training images
     return record.Training(
         data=split,
-        pretraining=experiment.train.init or "none",
+        pretraining=log.pretraining(run) or experiment.train.init or "none",
         steps=int(step),
         batch_size=experiment.train.batch_size,
         crop=tuple(experiment.data.augmentation.crop),

@@ -20,7 +20,7 @@ import numpy as np
 
 from seg_jax import checks, data, files, pretrained
 from seg_jax.data import images, visualize
-from seg_jax.data.datasets import voc
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.source import Source, size_mismatch
 from seg_jax.evaluation import evaluate
 from seg_jax.experiment import Experiment

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import checks, files
-from seg_jax.data.datasets import voc
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.source import Source
 from seg_jax.evaluation import submission
 from seg_jax.types import VOC_CLASSES, voc_palette

@@ -20,6 +20,7 @@ CONFIG = "config.json"
 # Fields that may change when a run is resumed, with the reason; all others decide what is trained.
 FREE = {
     "data.root": "the folder may move; the list of images is compared by its checksum",
+    "data.allow_outside": "says where files may lie; the list is compared by its checksum",
     "data.workers": "batches do not depend on who makes them",
     "train.log_every": "says when to report",
     "train.evaluate_every": "says when to score; scoring changes nothing",

@@ -18,6 +18,7 @@ from seg_jax import data
 from seg_jax.checks import UserError
 from seg_jax.data import pipeline
 from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.prepare import tfds as builders
 from seg_jax.data.preprocessing import TORCH
 from seg_jax.data.validate import check
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(folder, tmp_path_factory) -> Path:
-    return tfds.pack("folder", folder, tmp_path_factory.mktemp("tfds"), shards=3)
+    return builders.pack("folder", folder, tmp_path_factory.mktemp("tfds"), shards=3)
 
 
 def assert_equal(left, right):
@@ -114,7 +115,7 @@ def test_training_batches_are_the_same(folder, packed):
 def test_voc_in_its_three_forms(tmp_path, config, lists):
     case = make(tmp_path)
     case.run()
-    root = tfds.pack("voc2012", case.root, tmp_path / "tfds", config=config)
+    root = builders.pack("voc2012", case.root, tmp_path / "tfds", config=config)
     assert root.relative_to(tmp_path).parts == ("tfds", "voc2012_segmentation", config, "1.0.0")
     assert data.reader("tfds").splits(root) == lists
     for split in lists:  # the masks are palette PNGs there
@@ -137,7 +138,7 @@ assert "tensorflow" not in sys.modules
 
 
 def test_real_pictures(test_data, tmp_path):
-    root = tfds.pack("camvid", test_data / "data/camvid_as_released", tmp_path)
+    root = builders.pack("camvid", test_data / "data/camvid_as_released", tmp_path)
     for split in ("train", "val", "test"):
         released = data.open_source("camvid", test_data / "data/camvid_as_released", split)
         assert_equal(data.open_source("tfds", root, split), released)
@@ -146,26 +147,26 @@ def test_real_pictures(test_data, tmp_path):
 class TestRefusal:
     def test_names(self, folder, tmp_path):
         with pytest.raises(UserError, match=r"'ade20k': there are builders for voc2012, camvid"):
-            tfds.pack("ade20k", folder, tmp_path)
+            builders.pack("ade20k", folder, tmp_path)
         with pytest.raises(UserError, match=r"--config 'augg': voc2012 has voc, aug, fcn"):
-            tfds.pack("voc2012", folder, tmp_path, config="augg")
+            builders.pack("voc2012", folder, tmp_path, config="augg")
         with pytest.raises(UserError, match=r"no folder .*nowhere"):
-            tfds.pack("folder", tmp_path / "nowhere", tmp_path)
+            builders.pack("folder", tmp_path / "nowhere", tmp_path)
 
     def test_a_bad_mask_stops_it(self, folder, tmp_path):
         bad = shutil.copytree(folder, tmp_path / "bad")
         Image.fromarray(np.full((5, 7), 77, np.uint8)).save(bad / "masks/03.png")
         with pytest.raises(UserError, match=r"bad/masks/03\.png: label value 77"):
-            tfds.pack("folder", bad, tmp_path / "tfds")
+            builders.pack("folder", bad, tmp_path / "tfds")
         assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
 
     def test_what_was_packed_of_another_folder(self, folder, packed, tmp_path):
-        assert tfds.pack("folder", folder, packed.parents[1]) == packed  # the same: reused
+        assert builders.pack("folder", folder, packed.parents[1]) == packed  # the same: reused
         other = shutil.copytree(folder, tmp_path / "other")
         for part in ("images", "masks"):
             (other / part / "03.png").unlink()
         with pytest.raises(UserError, match=r"holds other pictures as train than .*; delete it"):
-            tfds.pack("folder", other, packed.parents[1])
+            builders.pack("folder", other, packed.parents[1])
 
     def test_folders_and_lists(self, folder, packed):
         with pytest.raises(UserError, match="holds no dataset_info.json; write the data set with"):

@@ -38,10 +38,10 @@ from voc_archives import (
 from seg_jax import __main__ as command_line
 from seg_jax import data, files
 from seg_jax.checks import UserError
-from seg_jax.data.datasets import voc
-from seg_jax.data.datasets.seg11valid import SEG11VALID
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.prepare import archives, sbd
 from seg_jax.data.prepare import voc as prepare_voc
+from seg_jax.data.prepare.seg11valid import SEG11VALID
 from seg_jax.types import IGNORE
 
 
@@ -187,7 +187,7 @@ class TestRefusal:
         [
             (b"no MATLAB file", "not a file of SBD's cls/"),
             (mat(np.full(SIZE, 21, np.uint8)), "values up to 21; SBD's masks hold 0 to 20"),
-            (mat(np.zeros((2, 3, 4), np.uint8)), "mask of type uint8 and shape"),
+            (mat(np.zeros((2, 3, 4), np.uint8)), "not a matrix of numbers"),
             (mat(np.zeros(SIZE[::-1], np.uint8)), "mask of 6x9 pixels for an image of 9x6; rotate"),
         ],
     )

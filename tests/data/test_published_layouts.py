@@ -192,7 +192,7 @@ def test_lint_recognises_and_measures(tmp_path, dataset, make, void):
     ],
 )
 def test_documented_class_lists_are_what_folder_reads(name, count, some):
-    classes, label_ids = folder.read_classes(CLASS_LISTS / f"{name}.txt")
+    classes, label_ids, _ = folder.read_classes(CLASS_LISTS / f"{name}.txt")
     assert len(classes) == len(set(classes)) == count
     for value, expected in some.items():
         found = label_ids[value]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
-from seg_jax.data.datasets import camvid, isbi2012, voc
+from seg_jax.data.datasets import camvid, isbi2012
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.types import IGNORE, VOC_CLASSES
 
 
@@ -50,7 +51,7 @@ class TestOpenSource:
         with pytest.raises(UserError, match=r"split 'vall': no .*vall\.txt.*did you mean val"):
             data.open_source("voc2012", small_voc, "vall")
 
-    @pytest.mark.parametrize("dataset", sorted(set(data.READERS) - {"synthetic_voc"}))
+    @pytest.mark.parametrize("dataset", sorted(set(data.names()) - {"synthetic_voc"}))
     def test_missing_data_says_where_it_was_looked_for_and_how_to_get_it(
         self, dataset, tmp_path, monkeypatch
     ):
@@ -78,7 +79,8 @@ class TestOpenSource:
             data.open_source("voc2012", small_voc, "twice")
         (lists / "more.txt").write_text("a\nz\n")
         with pytest.raises(
-            UserError, match=r"listed image .*JPEGImages/z\.jpg does not exist \(and 1 more"
+            UserError,
+            match=r"listed image .*JPEGImages/z\.jpg does not exist; its folder has a.*and 1 more",
         ):
             data.open_source("voc2012", small_voc, "more")
 
@@ -290,8 +292,8 @@ class TestFolder:
     def test_what_is_missing_is_named(self, tmp_path):
         root = self.make(tmp_path, ["a", "b"])
         (root / "masks/b.png").unlink()
-        with pytest.raises(UserError, match=r"listed mask .*masks/b\.png does not exist"):
-            data.open_source("folder", root, "train")
+        with pytest.raises(UserError, match=r"listed mask .*masks/b\.png does not exist; .* has a"):
+            data.open_source("folder", root, "val")
         (root / "classes.txt").unlink()
         with pytest.raises(UserError, match=r"classes\.txt: no such file; write one class a line"):
             data.open_source("folder", root, "train")

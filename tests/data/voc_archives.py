@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from seg_jax.data.datasets.seg11valid import SEG11VALID
 from seg_jax.data.prepare import voc
 from seg_jax.data.prepare.archives import Archive
+from seg_jax.data.prepare.seg11valid import SEG11VALID
 from seg_jax.types import IGNORE
 
 DEVKIT, BENCHMARK = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"

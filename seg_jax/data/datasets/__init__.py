@@ -1,1 +1,1 @@
-"""Readers of data sets, one file each; `seg_jax.data` finds them by name."""
+"""Readers of data sets, one file each, whose name is the data set's: `seg_jax.data` finds them."""

@@ -15,6 +15,7 @@ from seg_jax.checks import UserError, unknown
 from seg_jax.data.source import Source
 from seg_jax.types import IGNORE
 
+GET = "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)"
 COUNTS = {"train": 20210, "val": 2000}
 _FOLDERS = {"train": "training", "val": "validation"}
 

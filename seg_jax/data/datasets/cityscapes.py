@@ -14,9 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.checks import UserError, unknown
-from seg_jax.data.source import Source
+from seg_jax.data.source import Source, is_hidden
 from seg_jax.types import IGNORE
 
+GET = (
+    "unzip leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
+    "(https://www.cityscapes-dataset.com)"
+)
 COUNTS = {"train": 2975, "val": 500}
 _LABEL_IDS = 34  # 0..33
 # Label id, name and colour of the scored classes (labels.py of the data set's scripts).
@@ -54,6 +58,7 @@ def open_split(root: Path, split: str) -> Source:
     if split not in splits(root):
         raise UserError(f"split {split!r} of Cityscapes: {unknown(split, splits(root))}")
     found = sorted((home / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    found = [path for path in found if not is_hidden(f"{path.parent.name}/{path.name}")]
     ids = tuple(path.name.removesuffix("_leftImg8bit.png") for path in found)
     cities = [path.parent.name for path in found]
     palette = np.zeros((256, 3), np.uint8)

@@ -20,6 +20,7 @@ from seg_jax.data import images
 from seg_jax.data.source import Source
 from seg_jax.types import voc_palette
 
+GET = "put the challenge's train-volume.tif and train-labels.tif"
 SECTIONS = {"train": range(24), "val": range(24, 30), "trainval": range(30)}
 _VOLUME, _LABELS = "train-volume.tif", "train-labels.tif"
 

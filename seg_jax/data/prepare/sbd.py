@@ -3,19 +3,18 @@
     benchmark_RELEASE/dataset/cls/<id>.mat       struct GTcls, field Segmentation: 0..20, no void
     benchmark_RELEASE/dataset/train.txt val.txt  one id a line; they cut across VOC's lists
 
-Its pictures are VOC's own and are taken from there.
+Its images are VOC's own and are taken from there.
 """
 
 import io
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from seg_jax import files, progress
 from seg_jax.checks import UserError
 from seg_jax.data import images, visualize
-from seg_jax.data.prepare import archives
+from seg_jax.data.prepare import archives, mat5
 from seg_jax.data.source import size_mismatch
 from seg_jax.types import VOC_CLASSES, voc_palette
 
@@ -24,13 +23,13 @@ _MASK_BYTES = 8192  # on disk, of a mask; VOC's take 3.2 KB on average
 
 
 def convert(
-    path: Path, picture_folder: Path, mask_folder: Path, *, expected: int
+    path: Path, image_folder: Path, mask_folder: Path, *, expected: int
 ) -> dict[str, tuple[str, ...]]:
     """Write every mask of the archive that is not there yet as mask_folder/<id>.png.
 
     Args:
       path: the archive, benchmark.tgz.
-      picture_folder: holds <id>.jpg of the size of each mask.
+      image_folder: holds <id>.jpg of the size of each mask.
       mask_folder: is created.
       expected: masks in the archive, for the disk space and the progress bar.
 
@@ -54,7 +53,7 @@ def convert(
             if not target.is_file():
                 content = tar.extractfile(member).read()
                 mask = read_mat(content, f"{path}, {member.name}")
-                _insist_on_size(mask, picture_folder / f"{image_id}.jpg", member.name)
+                _insist_on_size(mask, image_folder / f"{image_id}.jpg", member.name)
                 files.write_bytes(target, _png(mask))
             bar.update()
     for split in {"train", "val"} - lists.keys():
@@ -70,18 +69,18 @@ def read_mat(content: bytes, name: str) -> np.ndarray:
       name: of the file, for errors.
     """
     try:
-        mask = loadmat(io.BytesIO(content))["GTcls"]["Segmentation"][0, 0]
-    except Exception as error:  # scipy raises a dozen types; all mean a bad file
+        mask = mat5.struct_field(content, "GTcls", "Segmentation")
+    except ValueError as error:
         raise UserError(f"{name}: not a file of SBD's cls/ ({error})") from error
-    if mask.ndim != 2 or mask.dtype.kind not in "uif" or not mask.size:
+    if not mask.size:
         raise UserError(f"{name}: a mask of type {mask.dtype} and shape {mask.shape}")
     if not np.isin(mask, range(len(VOC_CLASSES))).all():
         raise UserError(f"{name}: values up to {mask.max()}; SBD's masks hold 0 to 20")
     return mask.astype(np.uint8)
 
 
-def _insist_on_size(mask: np.ndarray, picture: Path, name: str) -> None:
-    size = images.image_size(picture)
+def _insist_on_size(mask: np.ndarray, image: Path, name: str) -> None:
+    size = images.image_size(image)
     if mask.shape != size:
         raise UserError(size_mismatch(Path(name), mask.shape, size))
 

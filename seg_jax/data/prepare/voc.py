@@ -12,10 +12,10 @@ from pathlib import Path
 from seg_jax import files, progress
 from seg_jax.checks import UserError
 from seg_jax.data import source
-from seg_jax.data.datasets import voc
-from seg_jax.data.datasets.seg11valid import SEG11VALID
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.prepare import archives, sbd
 from seg_jax.data.prepare.archives import Archive
+from seg_jax.data.prepare.seg11valid import SEG11VALID
 
 _HOME = "VOCdevkit/VOC2012"
 _VOC_FILES = (

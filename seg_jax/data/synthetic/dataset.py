@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from seg_jax import progress
 from seg_jax.checks import UserError
-from seg_jax.data.datasets import voc
+from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.source import Source
 from seg_jax.data.synthetic import sprites
 from seg_jax.data.synthetic.sprite_table import SPRITES

@@ -1,6 +1,7 @@
-"""Read all of a data set, report every problem, and measure it.
+"""Read a data set whole, report every problem, and measure it.
 
-What is wrong stands in `problems`, what is merely worth knowing in `notes`.
+Errors stand in `problems`; what is worth knowing, such as a score that would mean nothing, in
+`notes`.
 """
 
 import dataclasses
@@ -14,25 +15,26 @@ import numpy as np
 
 from seg_jax import data, progress
 from seg_jax.checks import UserError
-from seg_jax.data import class_weights, images
+from seg_jax.data import class_weights, images, palettes
 from seg_jax.data.images import File
-from seg_jax.data.source import Source, list_problems, size_mismatch
+from seg_jax.data.source import Source, is_file, leaves, list_problems, size_mismatch
 from seg_jax.data.validate.check_report import Report, SplitReport
+from seg_jax.data.validate.meaning import score_warnings
 from seg_jax.types import IGNORE
 
-_LAYOUTS = (
-    "synthetic_voc", "voc2012", "folder", "isbi2012", "camvid", "cityscapes", "ade20k", "tfds",
-)  # fmt: skip
+# Tried before the other layouts, which are less particular: camvid takes any folder with train.txt.
+_TRIED_FIRST = ("synthetic_voc", "voc2012", "folder")
 
 
 @dataclasses.dataclass
 class _Reading:
-    """What one image and its mask say."""
+    """What is found in one image and its mask."""
 
     problems: list[str] = dataclasses.field(default_factory=list)
     size: tuple[int, int] | None = None
     values: np.ndarray | None = None  # pixels by mask value, int64 [256]
     rotated: bool = False
+    colors: np.ndarray | None = None  # of the mask's values in its palette, int16 [256 3]; -1: none
 
     @property
     def complete(self) -> bool:
@@ -43,7 +45,7 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
     """Read every image and mask of the splits.
 
     Args:
-      dataset: a name in `seg_jax.data.READERS`.
+      dataset: one of `seg_jax.data.names()`.
       root: the data set's folder; None: the default one.
       splits: names of lists; None: all that the folder has.
 
@@ -70,7 +72,8 @@ def recognise(root: Path) -> str:
     """Return the name of the data set whose layout the folder has."""
     if not root.is_dir() or not any(root.iterdir()):
         raise UserError(f"{root.absolute()}: no such folder, or an empty one")
-    for dataset in _LAYOUTS:
+    others = [name for name in data.names() if name not in _TRIED_FIRST]
+    for dataset in (*_TRIED_FIRST, *others):
         try:
             data.reader(dataset).splits(root)
         except UserError:
@@ -95,8 +98,7 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
     there = [
         index
         for index in range(len(source))
-        if source.records is not None
-        or all(map(os.path.isfile, (source.image_file(index), source.label_file(index))))
+        if source.records is not None or _is_there(source, index)
     ]
     readings = _read_all(source, there, {} if known is None else known)
     for reading in readings:
@@ -104,6 +106,10 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
     good = [i for i, reading in zip(there, readings, strict=True) if reading.complete]
     values = np.array([r.values for r in readings if r.complete], np.int64).reshape(-1, 256)
     problems += _value_problems(source, [source.label_file(i) for i in good], values)
+    colors = [(source.label_file(i), r.colors) for i, r in zip(there, readings, strict=True)]
+    if source.mask_palette is None:
+        found = palettes.disagreement([(file, c) for file, c in colors if c is not None])
+        problems += [found] if found else []
     statistics = class_weights.statistics(source.classes, _by_class(source, values))
     sizes = np.array([reading.size for reading in readings if reading.size])
     return SplitReport(
@@ -125,6 +131,12 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
     )
 
 
+def _is_there(source: Source, index: int) -> bool:
+    paths = source.image_paths[index], source.label_paths[index]
+    inside = source.allow_outside or not any(map(leaves, paths))
+    return inside and all(is_file(source.root / path) for path in paths)
+
+
 def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]:
     def key(index: int) -> tuple:
         page = source.pages[index] if source.pages else None
@@ -132,14 +144,14 @@ def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]
 
     fresh = [index for index in indices if key(index) not in known]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        readings = pool.map(lambda index: _read(*source.files(index)), fresh)
+        readings = pool.map(lambda index: _read(source, *source.files(index)), fresh)
         name = f"reading {source.name} {source.split}"
         bar = progress.bar(readings, total=len(fresh), desc=name, unit="image", leave=True)
         known.update(zip(map(key, fresh), bar, strict=True))
     return [known[key(index)] for index in indices]
 
 
-def _read(image_file: File, label_file: File) -> _Reading:
+def _read(source: Source, image_file: File, label_file: File) -> _Reading:
     reading = _Reading()
     try:
         reading.size = images.read_image(image_file).shape[:2]
@@ -147,11 +159,20 @@ def _read(image_file: File, label_file: File) -> _Reading:
     except UserError as error:
         reading.problems.append(str(error))
     try:
-        label = images.read_label(label_file)
+        label, palette = images.read_label_and_palette(label_file)
     except UserError as error:
         reading.problems.append(str(error))
         return reading
     reading.values = np.bincount(label.ravel(), minlength=256)
+    if palette is not None:
+        used = np.flatnonzero(reading.values[: len(palette)])
+        reading.colors = np.full((256, 3), -1, np.int16)
+        reading.colors[used] = palette[used]
+        try:
+            if source.mask_palette is not None:
+                palettes.insist(label_file, label, palette, source.mask_palette, source.classes)
+        except UserError as error:
+            reading.problems.append(str(error))
     if reading.size and reading.size != label.shape:
         reading.problems.append(size_mismatch(label_file, label.shape, reading.size))
     return reading
@@ -205,19 +226,7 @@ def _notes(source: Source, values: np.ndarray, rotated: int) -> list[str]:
                 f"mask value {value} is void in this data set: {share:.2g} % of the pixels, read "
                 f"as {IGNORE}, in no loss and no metric"
             )
-    used = set(np.flatnonzero(total).tolist())
-    if used == {0, IGNORE} and source.label_ids.get(IGNORE) == IGNORE:
-        notes.append(
-            "the masks hold only 0 and 255, and 255 is read as void; if it is a class, number the "
-            "lines of classes.txt and add a line '255 NAME'"
-        )
-    absent = [
-        name
-        for class_id, name in enumerate(source.classes)
-        if not any(total[value] for value, to in source.label_ids.items() if to == class_id)
-    ]
-    if absent and len(values):
-        notes.append(f"classes that never occur: {', '.join(absent)}")
+    notes += score_warnings(source, total)
     if rotated:
         notes.append(
             f"{rotated} images carry an EXIF rotation, which is not applied: the masks must fit "

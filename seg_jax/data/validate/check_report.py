@@ -1,7 +1,9 @@
-"""What `lint` found: plain values, their JSON form and their text form."""
+"""The report of `data check`: plain values, their JSON form and their text form."""
 
 import dataclasses
 from typing import Any
+
+from seg_jax.checks import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class SplitReport:
       checksum: SHA-256 of the list of ids.
       images: in the list.
       readable: images that were read together with their masks.
-      sizes: smallest and largest (height, width), each side for itself, in pixels; None: nothing
+      sizes: (smallest, largest) height and width, each taken by itself, in pixels; None: nothing
         could be read.
       size_counts: (height, width) and how many images have it, the most frequent first.
       void: statistics of void, as of a class; its share is of all mask pixels.
@@ -87,7 +89,7 @@ class Report:
             lines += ["", *_split_text(split, limit)]
         count = len(self.problems)
         lines += ["", f"{count} problem{'' if count == 1 else 's'} found"]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def _split_text(split: SplitReport, limit: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from seg_jax.checks import printable
 from seg_jax.data import class_weights
 from seg_jax.data.validate.check_report import Report, SplitReport
 
@@ -13,7 +14,7 @@ def as_text(report: Report, published: Sequence[float] | None = None) -> str:
     """Return the statistics of every split for a terminal.
 
     Args:
-      report: of `lint.check`.
+      report: of `check.check`.
       published: class weights of a release, by class; compared on the split train.
     """
     lines = []
@@ -21,7 +22,7 @@ def as_text(report: Report, published: Sequence[float] | None = None) -> str:
         lines += [split.description, *_sizes(split), *_classes(split, published), ""]
     if report.problems:
         lines.append(f"{len(report.problems)} problems: python -m seg_jax data check {report.root}")
-    return "\n".join(lines).rstrip()
+    return "\n".join(map(printable, lines)).rstrip()
 
 
 def _sizes(split: SplitReport) -> list[str]:

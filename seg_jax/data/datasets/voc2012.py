@@ -14,9 +14,13 @@ Data: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 from pathlib import Path, PurePosixPath
 
 from seg_jax.checks import UserError, unknown
-from seg_jax.data.source import Source, digest, read_list
+from seg_jax.data.source import Source, digest, is_hidden, read_list
 from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
 
+GET = (
+    "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
+    "with `data prepare voc2012 --voc TAR --sbd TGZ`"
+)
 # Pictures in VOC 2012's lists; the two *aug lists add SBD's training pictures (Hariharan et al.,
 # ICCV 2011) that are not in val. FCN was trained on sbd_train and scored on seg11valid.
 COUNTS = {
@@ -48,7 +52,8 @@ def folder(root: Path) -> Path:
 
 def splits(root: Path) -> tuple[str, ...]:
     """Return the names of the lists in ImageSets/Segmentation, the usual ones first."""
-    names = {path.stem for path in _lists(folder(root)).glob("*.txt")}
+    lists = _lists(folder(root)).glob("*.txt")
+    names = {path.stem for path in lists if not is_hidden(path.name)}
     return (*(name for name in COUNTS if name in names), *sorted(names - COUNTS.keys()))
 
 
@@ -76,6 +81,7 @@ def open_split(root: Path, split: str, *, name: str = "voc2012") -> Source:
         label_ids={**{value: value for value in range(len(VOC_CLASSES))}, IGNORE: IGNORE},
         palette=voc_palette(),
         official=official,
+        mask_palette=voc_palette(),
     )
 
 
