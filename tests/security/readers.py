@@ -31,6 +31,7 @@ class Reader:
       files: patterns of the files in it that are damaged, one at a time.
       read: reads what is in the folder.
       text: whether the files are JSON, which is also damaged by its structure.
+      cost: fewer cases are tried by this factor.
     """
 
     modules: tuple[str, ...]
@@ -38,6 +39,7 @@ class Reader:
     files: tuple[str, ...]
     read: Callable[[Path], Any]
     text: bool = False
+    cost: int = 1
 
 
 def _copy(*names: str, source: Path = FORMER) -> Callable[[Path], None]:
@@ -266,7 +268,7 @@ READERS = {
         _config, text=True,
     ),
     "checkpoint": Reader(
-        ("runs.checkpoint",), _copy("run"), ("run/checkpoints/**/*",), _checkpoint
+        ("runs.checkpoint",), _copy("run"), ("run/checkpoints/**/*",), _checkpoint, cost=6,
     ),
     "log of a run": Reader(
         ("runs.log",), _copy("run/metrics.jsonl"), ("run/metrics.jsonl",), _log
@@ -281,15 +283,15 @@ READERS = {
     ),
     "weights of a release": Reader(
         ("pretrained.release",), _copy("run/release"), ("run/release/model.safetensors",),
-        _release_weights,
+        _release_weights, cost=6,
     ),
     "history of a sweep": Reader(
         ("sweep.search",), _copy("sweep/sweep.json", "sweep/journal.log"), ("sweep/sweep.json",),
-        _sweep, text=True,
+        _sweep, text=True, cost=4,
     ),
     "journal of a sweep": Reader(
         ("sweep.study",), _copy("sweep/sweep.json", "sweep/journal.log"), ("sweep/journal.log",),
-        _sweep,
+        _sweep, cost=4,
     ),
     "submission": Reader(
         ("evaluation.submission_check",), _make_submission, ("r.tgz", "r.tar"), _submission

@@ -1,8 +1,8 @@
 """Damages files and reads them, under limits: worker.py OUT SEED CASES READER...
 
 Every case may take 1 GiB of address space beyond what the process had before, and 5 s of processor
-time; it ends with a reading or a UserError in one line. Prints a JSON line before each case, so
-that the parent knows which one killed the process, and one for each failure.
+time; it ends with a reading or a UserError in one line. OUT/log gets a JSON line before each case,
+so that the parent knows which one ended the process, and one for each failure.
 """
 
 import gc
@@ -78,6 +78,12 @@ def address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
+def note(out: Path, **values: object) -> None:
+    """Add a line to OUT/log; the file is closed, so that nothing is lost with the process."""
+    with (out / "log").open("a") as log:
+        log.write(json.dumps(values) + "\n")
+
+
 def run(name: str, reader: Reader, seed: str, cases: int, out: Path) -> None:
     """Damage and read the files of one reader."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,12 +98,13 @@ def run(name: str, reader: Reader, seed: str, cases: int, out: Path) -> None:
                 if path.is_file()
             }
         )
-        for case in range(-1, cases):
+        for case in range(-1, cases // reader.cost):
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(valid, folder)
             if case < 0:
                 reader.read(folder)  # loads libraries; the valid file must be read
                 gc.collect()
+                note(out, reader=name, case=case)
                 limit = address_space() + GIB
                 resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
                 continue
@@ -105,8 +112,8 @@ def run(name: str, reader: Reader, seed: str, cases: int, out: Path) -> None:
             path = folder / rng.choice(targets)
             change = damaged_json if reader.text and rng.random() < 0.7 else damaged
             path.write_bytes(change(path.read_bytes(), rng))
-            shutil.copy(path, out / "last")
-            print(json.dumps({"reader": name, "case": case, "file": str(path.name)}), flush=True)
+            shutil.copy(path, out / "damaged")  # of the last case, to look at
+            note(out, reader=name, case=case, file=path.name)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             signal.alarm(BLOCKED_SECONDS)
             error = ""
@@ -120,7 +127,7 @@ def run(name: str, reader: Reader, seed: str, cases: int, out: Path) -> None:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             if error:
-                print(json.dumps({"reader": name, "case": case, "error": error}), flush=True)
+                note(out, reader=name, case=case, error=error)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
@@ -129,7 +136,7 @@ def main(out: str, seed: str, cases: str, *names: str) -> None:
     warnings.simplefilter("ignore")
     for name in names:
         run(name, READERS[name], seed, int(cases), Path(out))
-    print(json.dumps({"done": True}), flush=True)
+    note(Path(out), done=True)
 
 
 if __name__ == "__main__":
