@@ -268,7 +268,7 @@ READERS = {
         _config, text=True,
     ),
     "checkpoint": Reader(
-        ("runs.checkpoint",), _copy("run"), ("run/checkpoints/**/*",), _checkpoint, cost=6,
+        ("runs.checkpoint", "runs.integrity"), _copy("run"), ("run/checkpoints/**/*",), _checkpoint, cost=6,
     ),
     "log of a run": Reader(
         ("runs.log",), _copy("run/metrics.jsonl"), ("run/metrics.jsonl",), _log
@@ -361,5 +361,6 @@ HELPERS = {
     "analysis.summary": "reads experiments/parity.json, which is part of the project",
     "launch.preflight": "reads a survey that the user's own command wrote",
     "launch.start": "reads what the user's own command wrote",
+    "train.peers": "reads what processes of one training tell each other",
     "targets.survey": "reads what the user's own command wrote",
 }
