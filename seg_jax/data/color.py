@@ -1,4 +1,4 @@
-"""Changes of a picture's colours: the label does not see them."""
+"""Changes of an image's colours: the label does not see them."""
 
 import numpy as np
 from scipy import ndimage
@@ -26,7 +26,7 @@ def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: fl
     """Return the image, uint8 [h w 3], with its brightness, contrast and saturation multiplied.
 
     In this order, each clipped to 0..255 and rounded once at the end, as torchvision's: brightness
-    is a factor; contrast blends with the mean of the picture's grey, saturation with every pixel's
+    is a factor; contrast blends with the mean of the image's grey, saturation with every pixel's
     own (ITU-R BT.601).
     """
     changed = np.clip(image * np.float32(brightness), 0, 255)

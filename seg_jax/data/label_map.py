@@ -47,5 +47,5 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
         )
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
-        pass  # pictures are predicted, and weights released, where there are no data
+        pass  # images are predicted, and weights released, where there are no data
     return LabelMap(names, tuple(tuple(map(int, colour)) for colour in palette[: len(names)]))

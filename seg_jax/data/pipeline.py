@@ -1,8 +1,8 @@
 """Training batches: shuffled, repeated, decoded and augmented by Grain, and exactly resumable.
 
 The global order is a function of the seed alone. Batch number b holds the draws b * batch_size and
-following; draw d takes its picture from the permutation of epoch d // len(source), and its
-randomness from (seed, d). So neither the number of workers nor of hosts changes a pixel, a picture
+following; draw d takes its image from the permutation of epoch d // len(source), and its
+randomness from (seed, d). So neither the number of workers nor of hosts changes a pixel, an image
 is changed anew in every epoch, and the state of the iteration is one number.
 """
 
@@ -40,7 +40,7 @@ def train_dataset(
     """Return an endless iterator of this process's part of every global batch.
 
     Args:
-      source: the training pictures.
+      source: the training images.
       config: augmentation, padding, repeated images, weight maps, worker processes.
       batch_size: of the global batch; a multiple of process_count.
       seed: of shuffling and augmentation.
@@ -100,9 +100,9 @@ _ORDER, _AUGMENTATION = 1, 2
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Return the order in which an epoch draws the pictures, int64 [count].
+    """Return the order in which an epoch draws the images, int64 [count].
 
-    Not Grain's shuffle: for a few dozen pictures it takes milliseconds an index (0.2.18), and it
+    Not Grain's shuffle: for a few dozen images it takes milliseconds an index (0.2.18), and it
     gives epoch e of seed s and epoch e - 1 of seed s + 1 the same order.
     """
     return np.random.default_rng([_ORDER, seed, epoch]).permutation(count)

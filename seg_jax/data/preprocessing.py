@@ -16,7 +16,7 @@ class Preprocessing:
       mean: mean of each channel, in 0..255 units, in RGB order.
       std: divisor of each channel, in 0..255 units, in RGB order.
       order: channel order of the result; Caffe models take "bgr". "grey" is one channel, the
-        luma of ITU-R BT.601: of a grey picture, which readers deliver as RGB, its grey.
+        luma of ITU-R BT.601: of a grey image, which readers deliver as RGB, its grey.
     """
 
     mean: tuple[float, float, float]

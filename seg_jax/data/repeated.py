@@ -12,11 +12,11 @@ from seg_jax.data.source import Record, Source
 
 @dataclasses.dataclass(frozen=True)
 class Repeated:
-    """A split whose pictures come in another number than they are listed.
+    """A split whose images come in another number than they are listed.
 
     Attributes:
       source: the split.
-      indices: of its pictures, in the order in which they are now numbered.
+      indices: of its images, in the order in which they are now numbered.
     """
 
     source: Source
@@ -26,12 +26,12 @@ class Repeated:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
-        """Read one picture and its mask."""
+        """Read one image and its mask."""
         return self.source[self.indices[index]]
 
 
 def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> Source | Repeated:
-    """Return the split with every picture that holds one of the classes a second time, at the end.
+    """Return the split with every image that holds one of the classes a second time, at the end.
 
     Reads all masks once (VOC's 2,913 take some seconds).
 

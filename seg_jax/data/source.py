@@ -40,14 +40,14 @@ class Source:
       name: of the data set, as a record quotes it; "-part" marks an incomplete one.
       split: name of the list, e.g. "val".
       root: folder that the paths below are relative to.
-      ids: one name a picture, in the list's order.
-      image_paths: of the pictures.
+      ids: one name an image, in the list's order.
+      image_paths: of the images.
       label_paths: of the masks.
       classes: names, by class id.
       label_ids: class id (or IGNORE) of every value that a mask may hold; any other is an error.
       palette: colour of every class id, uint8 [256 3].
-      official: pictures in the official list of this name; 0: there is none.
-      pages: page of each picture and mask, where the files are TIFF stacks.
+      official: images in the official list of this name; 0: there is none.
+      pages: page of each image and mask, where the files are TIFF stacks.
       records: (image, mask) as the bytes of their files by index, where they are packed; the
         paths are then only names.
       mask_palette: the colours that the data set's own palette masks have, uint8 [256 3]; a mask
@@ -74,7 +74,7 @@ class Source:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Record:
-        """Read one picture and its mask; a bad one is a UserError that names the file."""
+        """Read one image and its mask; a bad one is a UserError that names the file."""
         image_file, label_file = self.files(index)
         label = self._read_label(label_file)
         image = images.read_image(image_file)
@@ -83,7 +83,7 @@ class Source:
         return {"id": self.ids[index], "image": image, "label": label}
 
     def files(self, index: int) -> tuple[images.File, images.File]:
-        """Return where a picture and its mask lie."""
+        """Return where an image and its mask lie."""
         names = self.image_file(index), self.label_file(index)
         if self.records is not None:
             pair = zip(names, self.records[index], strict=True)
@@ -119,7 +119,7 @@ class Source:
         return ids.astype(np.uint8)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return (height, width) of a picture, from the file's header only."""
+        """Return (height, width) of an image, from the file's header only."""
         return images.image_size(self.files(index)[0])
 
     @property
@@ -252,7 +252,7 @@ def is_hidden(path: str) -> bool:
 
 
 def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, ...]) -> str:
-    """Return the message for a mask whose size is not its picture's; both (height, width)."""
+    """Return the message for a mask whose size is not its image's; both (height, width)."""
     hint = "rotate" if tuple(label) == tuple(image)[::-1] else "resize (nearest neighbour)"
     return (
         f"{path}: mask of {label[1]}x{label[0]} pixels for an image of {image[1]}x{image[0]}; "

@@ -1,4 +1,4 @@
-"""Label maps as pictures: palette PNG, colours over the photograph, and the legend below it."""
+"""Label maps as images: palette PNG, colours over the photograph, and the legend below it."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Blend the classes' colours into a picture; outlines are solid.
+    """Blend the classes' colours into an image; outlines are solid.
 
-    A class whose colour is black (VOC's background) leaves the picture as it is.
+    A class whose colour is black (VOC's background) leaves the image as it is.
 
     Args:
       image: uint8 [h w 3], RGB.
@@ -46,7 +46,7 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.nda
 def with_legend(
     image: np.ndarray, label: np.ndarray, palette: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """Return the picture with the names and colours of the classes in `label` below it."""
+    """Return the image with the names and colours of the classes in `label` below it."""
     present = [value for value in np.unique(label).tolist() if value != IGNORE]
     entries = [(classes[value], tuple(np.asarray(palette)[value].tolist())) for value in present]
     font = ImageFont.load_default(size=12)

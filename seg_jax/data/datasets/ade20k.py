@@ -75,7 +75,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return a split's pictures in the order of their numbers."""
+    """Return a split's images in the order of their numbers."""
     home = folder(root)
     if split not in splits(root):
         raise UserError(f"split {split!r} of ADE20K: {unknown(split, splits(root))}")

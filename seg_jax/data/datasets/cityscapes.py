@@ -53,7 +53,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return a split's pictures, city by city."""
+    """Return a split's images, city by city."""
     home = folder(root)
     if split not in splits(root):
         raise UserError(f"split {split!r} of Cityscapes: {unknown(split, splits(root))}")

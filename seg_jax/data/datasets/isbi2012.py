@@ -2,7 +2,7 @@
 
     train-volume.tif train-labels.tif    stacks of 30 pages
 
-or as pictures in the order of the stack
+or as images in the order of the stack
 
     image/<n>.png label/<n>.png          n = 0..29
 

@@ -21,7 +21,7 @@ GET = (
     "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
     "with `data prepare voc2012 --voc TAR --sbd TGZ`"
 )
-# Pictures in VOC 2012's lists; the two *aug lists add SBD's training pictures (Hariharan et al.,
+# Images in VOC 2012's lists; the two *aug lists add SBD's training images (Hariharan et al.,
 # ICCV 2011) that are not in val. FCN was trained on sbd_train and scored on seg11valid.
 COUNTS = {
     "train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "trainval_aug": 12031,

@@ -3,7 +3,7 @@
     import seg_jax.data.prepare.tfds
     tfds.data_source("voc2012_segmentation/aug", split="trainaug", data_dir=...)
 
-Pictures stay the bytes of their files. Masks are stored as grey PNGs of class ids, void = 255,
+Images stay the bytes of their files. Masks are stored as grey PNGs of class ids, void = 255,
 whatever the data set's own values are: TFDS would turn a palette PNG's colours into grey. Records
 lie in the list's order, in sharded ArrayRecord files with random access.
 """
@@ -23,7 +23,7 @@ from seg_jax.data.source import Source
 
 
 class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pairs of a picture and its mask, from a folder that a reader of `seg_jax.data` takes.
+    """Pairs of an image and its mask, from a folder that a reader of `seg_jax.data` takes.
 
     The folder is TFDS's manual_dir. A subclass names its reader in DATASET.
     """
@@ -35,7 +35,7 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.DATASET}: pictures with a class id per pixel, 255 = void.",
+            description=f"{self.DATASET}: images with a class id per pixel, 255 = void.",
             features=tfds.features.FeaturesDict(
                 {
                     "id": tfds.features.Text(),
@@ -70,12 +70,12 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             record = source[index]  # decoded, so that nothing unreadable is packed
             mask = io.BytesIO()
             Image.fromarray(record["label"]).save(mask, "PNG")
-            picture = images.encoded(source.files(index)[0])
+            image = images.encoded(source.files(index)[0])
             yield (
                 index,
                 {
                     "id": record["id"],
-                    "image": io.BytesIO(picture),
+                    "image": io.BytesIO(image),
                     "label": io.BytesIO(mask.getvalue()),
                 },
             )
@@ -155,7 +155,7 @@ def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards
     for split, packed in builder.info.metadata["splits"].items():
         if packed["ids"] != list(data.reader(dataset)(folder, split).ids):
             raise UserError(
-                f"{builder.data_path} was written before and holds other pictures as {split} than "
+                f"{builder.data_path} was written before and holds other images as {split} than "
                 f"{folder}; delete it, or name another --out"
             )
     return Path(builder.data_path)

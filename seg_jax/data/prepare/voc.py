@@ -29,7 +29,7 @@ class Release:
     """What the archives must be and hold.
 
     Attributes:
-      voc: VOC 2012's pictures and masks.
+      voc: VOC 2012's images and masks.
       sbd: the Semantic Boundaries Dataset.
       counts: ids in every list.
       digests: SHA-256 of lists' sorted ids.
@@ -59,7 +59,7 @@ RELEASE = Release(
     digests=voc.OFFICIAL,
 )
 
-# FCN's two lists share no picture, but sbd_train and VOC 2012's val do.
+# FCN's two lists share no image, but sbd_train and VOC 2012's val do.
 DISJOINT = (
     ("train", "val"), ("trainaug", "val"), ("sbd_train", "sbd_val"), ("sbd_train", "seg11valid"),
 )  # fmt: skip
@@ -77,7 +77,7 @@ def prepare(
       release: the archives and counts to insist on.
 
     Returns:
-      A text: every list with its number of pictures, and the pairs proved disjoint.
+      A text: every list with its number of images, and the pairs proved disjoint.
 
     Raises:
       UserError: for an archive that is not the published one, a full disk, a mask that cannot be
@@ -225,16 +225,16 @@ def _insist_on_files(home: Path, lists: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _summary(home: Path, lists: Mapping[str, tuple[str, ...]]) -> str:
-    lines = [f"{home}", f"  {'list':<14}{'pictures':>8}   masks in"]
+    lines = [f"{home}", f"  {'list':<14}{'images':>8}   masks in"]
     lines += [f"  {name:<14}{len(lists[name]):>8}   {voc.mask_folder(name)}" for name in lists]
-    lines += [f"  {one} and {other} share no picture" for one, other in _disjoint_pairs(lists)]
+    lines += [f"  {one} and {other} share no image" for one, other in _disjoint_pairs(lists)]
     if "sbd_train" in lists:
         val = set(lists["val"])
         sbd, train = {*lists["sbd_train"], *lists["sbd_val"]}, set(lists["sbd_train"])
         lines += [
-            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of pictures in VOC's val and left "
+            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of images in VOC's val and left "
             "out of trainaug",
-            f"  sbd_train and val share {len(train & val)} pictures: score what was trained on "
+            f"  sbd_train and val share {len(train & val)} images: score what was trained on "
             "sbd_train on seg11valid, never on val",
         ]
     return "\n".join(lines)
