@@ -1,4 +1,4 @@
-"""Channel normalisation by backbone: what was done to the pixels the weights were trained on."""
+"""Channel normalisation: the one that the backbone's pre-trained weights were trained with."""
 
 import dataclasses
 from typing import Any, Literal
@@ -16,7 +16,7 @@ class Preprocessing:
       mean: mean of each channel, in 0..255 units, in RGB order.
       std: divisor of each channel, in 0..255 units, in RGB order.
       order: channel order of the result; Caffe models take "bgr". "grey" is one channel, the
-        luma of ITU-R BT.601: of a grey image, which readers deliver as RGB, its grey.
+        luma of ITU-R BT.601; readers deliver grey images as RGB, whose luma is the grey level.
     """
 
     mean: tuple[float, float, float]
@@ -25,7 +25,9 @@ class Preprocessing:
 
     def __call__(self, image: Any) -> Any:
         """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... channels]."""
-        per_channel = (1,) * (image.ndim - 1) + (3,)  # the image's rank: strict JAX asks for it
+        per_channel = (1,) * (image.ndim - 1) + (
+            3,
+        )  # of the image's rank, as strict rank promotion requires
         mean, std = (np.float32(value).reshape(per_channel) for value in (self.mean, self.std))
         normal = (image.astype(np.float32) - mean) / std
         if self.order == "grey":
@@ -34,7 +36,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Channels of the result: what the network is initialised for."""
+        """Number of channels of the result, and so of the network's input."""
         return 1 if self.order == "grey" else 3
 
     @property
@@ -43,7 +45,7 @@ class Preprocessing:
         return tuple(round(value) for value in self.mean)
 
 
-# Each release's constants, given here in RGB.
+# The constants of each release, in RGB order.
 FCN_CAFFE = Preprocessing(mean=(122.67892, 116.66877, 104.00699), order="bgr")
 DEEPLAB_CAFFE = Preprocessing(mean=(122.675, 116.669, 104.008), order="bgr")
 PSPNET_CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), order="bgr")

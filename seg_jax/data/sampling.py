@@ -1,13 +1,13 @@
-"""Images at points between their pixels: half-pixel centres, no antialiasing, borders repeated.
+"""Sample images between their pixels: half-pixel centres, no antialiasing, borders repeated.
 
 Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2. Images are sampled
-bilinearly, labels at the nearest pixel, for bilinear would invent classes.
+bilinearly; labels at the nearest pixel, because a mean of class ids is another class.
 """
 
 import numpy as np
 from scipy import ndimage
 
-_ROWS = 32  # a block of so many rows stays in the cache
+_ROWS = 32  # rows in a block: small enough for the processor's cache
 
 
 def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 
 
 def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixel before each point, and how far behind its centre the point lies, 0..1."""
+    """Return the pixel before each point, and the point's distance from its centre, 0..1."""
     places = np.clip(points - 0.5, 0, side - 1)
     before = places.astype(np.intp)
     return before, (places - before).astype(np.float32)

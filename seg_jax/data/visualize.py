@@ -1,4 +1,4 @@
-"""Label maps as images: palette PNG, colours over the photograph, and the legend below it."""
+"""Draw label maps: as palette images, as overlays on the image, and with a legend."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 from seg_jax.types import IGNORE
 
 OPACITY = 0.55
-_LINE, _SWATCH, _GAP = 20, 12, 14  # of the legend, in pixels
+_LINE, _SWATCH, _GAP = 20, 12, 14  # of the legend: row height, colour field, gap, in pixels
 
 
 def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
-    """Return a label map as VOC stores it: pixel value = class id, colours in the palette.
+    """Return a label map in VOC's format: pixel values are class ids, colours are in the palette.
 
     Args:
       label: uint8 [h w].
@@ -24,7 +24,7 @@ def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Blend the classes' colours into an image; outlines are solid.
+    """Blend the colours of the classes into an image, with solid outlines.
 
     A class whose colour is black (VOC's background) leaves the image as it is.
 
@@ -67,7 +67,9 @@ def with_legend(
 
 
 def _flow(sizes: Sequence[int], width: int) -> tuple[list[tuple[int, int, int]], int]:
-    """Lay entries of the given widths into rows; return (left, row, size) of each, and the rows."""
+    """Arrange entries of the given widths in rows; return (left, row, size) of each, and the number
+    of rows.
+    """
     places, left, row = [], 6, 0
     for size in sizes:
         if left > 6 and left + size > width:

@@ -332,3 +332,10 @@ def test_the_public_cases(test_data, case):
         assert not report.problems, text
         values = np.unique([source.label(index) for index in range(count)])
         assert set(values.tolist()) <= {*range(classes), IGNORE}
+
+
+def test_default_lists_are_in_the_order_of_ids(tmp_path):
+    """Not of file names, in which "p1-x.png" comes before "p1.png"."""
+    write(tmp_path, names=["p1", "p1-x", "p2", "p3", "p4", "p5"])
+    assert data.open_source("folder", tmp_path, "val").ids == ("p4",)
+    assert data.open_source("folder", tmp_path, "train").ids == ("p1", "p1-x", "p2", "p3", "p5")

@@ -165,7 +165,7 @@ class TestRefusal:
         other = shutil.copytree(folder, tmp_path / "other")
         for part in ("images", "masks"):
             (other / part / "03.png").unlink()
-        with pytest.raises(UserError, match=r"holds other images as train than .*; delete it"):
+        with pytest.raises(UserError, match=r"has other images in train than .*; delete it"):
             builders.pack("folder", other, packed.parents[1])
 
     def test_folders_and_lists(self, folder, packed):

@@ -1,4 +1,4 @@
-"""`data stats`: how often classes occur, which sizes there are, and class weights, as a text."""
+"""`data stats`: class frequencies, image sizes and class weights as a text."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from seg_jax.checks import printable
 from seg_jax.data import class_weights
 from seg_jax.data.validate.check_report import Report, SplitReport
 
-_SIZES = 6  # of the most frequent ones, shown
-_CLOSE = 0.07  # relative: recomputed weights within it count as agreeing with published ones
+_SIZES = 6  # number of the most frequent sizes that are shown
+_CLOSE = 0.07  # relative difference up to which weights agree with published ones
 
 
 def as_text(report: Report, published: Sequence[float] | None = None) -> str:
@@ -15,7 +15,7 @@ def as_text(report: Report, published: Sequence[float] | None = None) -> str:
 
     Args:
       report: of `check.check`.
-      published: class weights of a release, by class; compared on the split train.
+      published: class weights of a release, by class; compared with those of the split train.
     """
     lines = []
     for split in report.splits:
