@@ -13,7 +13,8 @@ network, and not all are known: `python -m seg_jax crf search RUN` does the same
 
 from dataclasses import replace
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE

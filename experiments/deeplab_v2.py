@@ -10,7 +10,8 @@ others); `python -m seg_jax crf search RUN` searches them as the authors did.
 
 from dataclasses import replace
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE

@@ -13,7 +13,8 @@ The paper trains at output stride 16 and evaluates at 8 with the same weights: 7
 
 from dataclasses import replace
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TF_MEAN, TF_SYMMETRIC

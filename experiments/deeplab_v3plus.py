@@ -10,8 +10,9 @@ Norms average with 0.9997, as in the paper; in MobileNetV2 with 0.997, in the re
 
 from dataclasses import replace
 
-from experiments.deeplab_v3 import HARD_CLASSES, RULES, deeplab_v3_resnet101_voc
-from experiments.quick import quick
+from seg_jax.experiments.deeplab_v3 import HARD_CLASSES, RULES, deeplab_v3_resnet101_voc
+from seg_jax.experiments.quick import quick
+
 from seg_jax import config
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.backbones.resnet import ResNet

@@ -11,7 +11,8 @@ too: it is what conv1_1 pads with.
 
 from typing import Any
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.vgg import VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import FCN_CAFFE

@@ -7,7 +7,8 @@ and 4's stacks `--model.context stacked`, without boundary refinement `--model.n
 its ResNet50-GCN `--model.backbone.unit gcn`.
 """
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH

@@ -11,7 +11,8 @@ this is the paper's and Caffe's:
     the rate multiplies before the momentum (Caffe)       after (--optim.optimizer sgd_torch)
 """
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import PSPNET_CAFFE

@@ -8,7 +8,8 @@ import functools
 from dataclasses import replace
 from typing import get_args
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.datasets.camvid import PUBLISHED_WEIGHTS
 from seg_jax.data.preprocessing import RAW_BGR

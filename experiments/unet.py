@@ -3,7 +3,8 @@
 Paper and release say nothing of the rate, the weight decay and the number of steps; those are ours.
 """
 
-from experiments.quick import quick
+from seg_jax.experiments.quick import quick
+
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TF_SYMMETRIC, Preprocessing
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register

@@ -1,12 +1,34 @@
-"""Write the README's generated tables anew, from what is committed and the published figures."""
+"""Write the pages' generated tables anew, from what is committed and the published figures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from seg_jax.report import crf_table, rows, table
+from seg_jax.report import crf_table, front_table, rows, table
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+
+
+def _front() -> str:
+    return front_table.front_grid(
+        rows.committed_records(), front_table.quick_records()
+    ).as_markdown()
+
+
+# Page -> the markers around its table, and what stands between them.
+TABLES: dict[str, tuple[tuple[str, str], Callable[[], str]]] = {
+    "README.md": (front_table.MARKERS, _front),
+    "docs/results.md": (
+        (table.BEGIN, table.END),
+        lambda: table.line_markdown(rows.committed_records()),
+    ),
+    "seg_jax/kernels/crf/README.md": (
+        crf_table.MARKERS,
+        lambda: crf_table.markdown(crf_table.committed()),
+    ),
+}
 
 if __name__ == "__main__":
-    text = table.render_readme(README.read_text(encoding="utf-8"), rows.committed_records())
-    worth = crf_table.markdown(crf_table.committed())
-    README.write_text(table.write_section(text, crf_table.MARKERS, worth), encoding="utf-8")
+    for page, (markers, render) in TABLES.items():
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        path.write_text(table.write_section(text, markers, render()), encoding="utf-8")

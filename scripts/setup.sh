@@ -1,5 +1,9 @@
-# Sourced by the scripts beside it: makes .venv with what requirements.txt names, once per change of it.
-# SEG_JAX_VENV: the environment's folder (default .venv). PYTHON: the interpreter that makes it.
+# Sourced by the scripts beside it: makes .venv with what the requirement files name, once per change
+# of them.
+#   SEG_JAX_VENV: the environment's folder (default .venv)
+#   SEG_JAX_REQUIREMENTS: the file to install; requirements.lock for the exact versions
+#     (default requirements.txt, and requirements-dev.txt for the tests)
+#   PYTHON: the interpreter that makes the environment
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 venv=${SEG_JAX_VENV:-$root/.venv}
@@ -15,7 +19,8 @@ find_python() {
   return 1
 }
 
-stamp=$(cat requirements.txt pyproject.toml | cksum)
+requirements=(-r "${SEG_JAX_REQUIREMENTS:-requirements.txt}" -r requirements-dev.txt)
+stamp=$(cat "${SEG_JAX_REQUIREMENTS:-requirements.txt}" requirements-dev.txt pyproject.toml | cksum)
 if [ "$(cat "$venv/.seg_jax" 2>/dev/null || true)" != "$stamp" ]; then
   python=$(find_python)
   echo "installing into $venv with $("$python" --version)"
@@ -23,7 +28,7 @@ if [ "$(cat "$venv/.seg_jax" 2>/dev/null || true)" != "$stamp" ]; then
     echo "could not make $venv (on Debian and Ubuntu: apt-get install python3-venv)" >&2
     exit 1
   }
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
   echo "$stamp" >"$venv/.seg_jax"
 fi

@@ -2,6 +2,13 @@
 
 import os
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m` puts the current folder first, where a stranger's tyro.py would be run.
+    _here = sys.path.pop(0)
+    if os.path.samefile(_here, os.path.dirname(os.path.dirname(__file__))):
+        sys.path.append(_here)  # a checkout that is not installed: worker processes need it
+
 from collections.abc import Sequence
 
 from seg_jax import __version__, checks
@@ -25,6 +32,8 @@ usage: python -m seg_jax VERB ...
   weights list | import | verify   published weights: what there is, taking a file, checking it
   weights release RUN         a folder for others: weights, configuration, record, card
   weights push | pull         to and from the Hugging Face hub
+  compile NAME --for TARGET   memory, fit and cost on a TPU or GPU that is not here, by its compiler
+  launch VERB ... --on ENGINE  start a verb under slurm, sky or gke; also: jobs, logs, cancel
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data VERB ...               also stats, view, pack and synthesize: see `data --help`
@@ -46,6 +55,11 @@ VERBS: dict[str, Verb] = {
     "crf": "seg_jax.cli.crf:main",
     "weights": "seg_jax.cli.weights:main",
     "export": "seg_jax.cli.export:export",
+    "compile": "seg_jax.cli.compile:compile_programs",
+    "launch": "seg_jax.cli.launch:launch",
+    "jobs": "seg_jax.cli.launch:jobs",
+    "logs": "seg_jax.cli.launch:logs",
+    "cancel": "seg_jax.cli.launch:cancel",
     "data": "seg_jax.cli.data:main",
 }
 
@@ -76,5 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _mention_other_experiments() -> None:
+    """Say which experiments are meant where the current folder has a folder of that name."""
+    from seg_jax.experiments import FOLDER
+
+    if os.path.isdir("experiments") and not os.path.samefile("experiments", FOLDER):
+        print(f"note: experiments are those of {FOLDER}, not ./experiments", file=sys.stderr)
+
+
 if __name__ == "__main__":
+    _mention_other_experiments()
     sys.exit(main())

@@ -16,13 +16,6 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
-def printable(text: object) -> str:
-    r"""Return the text with what a terminal would obey or hide escaped, e.g. ESC as \x1b."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
-    )
-
-
 def positive(**arguments: float) -> None:
     """Raise ValueError unless every argument is > 0."""
     for name, value in arguments.items():
@@ -42,6 +35,44 @@ def fraction(**arguments: float) -> None:
     for name, value in arguments.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def at_most(limit: float, **arguments: float) -> None:
+    """Raise ValueError unless every argument is <= `limit`."""
+    for name, value in arguments.items():
+        if not value <= limit:
+            raise ValueError(f"{name} must be at most {limit}, got {value}")
+
+
+def path_component(name: str, what: str = "name") -> str:
+    """Return `name` if it can be the name of a file inside a folder, whatever it came from.
+
+    Args:
+      name: from a file that may be a stranger's.
+      what: it is, for the error.
+
+    Raises:
+      UserError: it is empty, has a separator or a control character, is "." or "..", or is longer
+        than file systems allow.
+    """
+    long = len(name.encode(errors="replace")) > 200
+    if not name or name in (".", "..") or long or not name.isprintable() or {*name} & {*"/\\"}:
+        shown = printable(name if len(name) < 80 else f"{name[:77]}...")
+        raise UserError(f"{what} '{shown}' cannot be the name of a file: give another one")
+    return name
+
+
+def printable(text: Any, *, lines: bool = False) -> str:
+    """Return text for a terminal: control characters are escaped, so that none takes effect.
+
+    Args:
+      text: converted by `str`.
+      lines: keep line ends and tabs.
+    """
+    kept = "\n\t" if lines else ""
+    return "".join(
+        each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in str(text)
+    )
 
 
 def one_of(options: Iterable[Any], **arguments: Any) -> None:

@@ -2,11 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
-from seg_jax import checks, config, losses, optim, papers, plugins
+from seg_jax import checks, config, experiments, losses, optim, papers, plugins
 from seg_jax.data.config import DataConfig
 from seg_jax.kernels.crf import CrfParams
+
+# Upper limits of what a configuration asks for. They are far beyond the papers' recipes; but a
+# configuration may come from a stranger, and building its network must not take the machine.
+_LARGEST_SIDE = 2**14  # pixels of an image's side
+_MOST_PIXELS = 2**26  # of what the network sees at once: 8192 x 8192
+_SMALLEST_STRIDE = 1 / 64  # of sliding windows, as a share of the canvas
+_MOST_IN_A_NETWORK = 2**16  # any number in a network: channels, rates, sizes
+_MOST_ITEMS = 256  # of a tuple in a network
+_MOST_OF = {  # in seg_jax's own networks
+    "num_classes": 255,  # labels are uint8, and 255 is void
+    "width": 2**4,  # factor of the channels
+    "depth": 2**8, "depths": 2**8, "convs": 2**8, "head_convs": 2**8, "cascade": 2**8,
+    "middle_units": 2**8, "iterations": 2**10, "train_iterations": 2**10,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +61,8 @@ class TrainConfig:
             steps=self.steps, batch_size=self.batch_size, accumulate=self.accumulate,
             log_every=self.log_every, checkpoint_every=self.checkpoint_every, keep=self.keep,
         )  # fmt: skip
+        checks.at_most(2**16, batch_size=self.batch_size)
+        checks.at_most(2**40, steps=self.steps)
         checks.non_negative(evaluate_every=self.evaluate_every)
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -101,17 +118,29 @@ class EvalConfig:
     def __post_init__(self):
         checks.positive(bucket=self.bucket, batch_size=self.batch_size, stride=self.stride)
         checks.fraction(stride=self.stride)
+        if self.stride < _SMALLEST_STRIDE:
+            raise ValueError(f"stride must be at least {_SMALLEST_STRIDE}, got {self.stride}")
         checks.non_negative(bucket_rest=self.bucket_rest)
+        checks.at_most(_LARGEST_SIDE, bucket=self.bucket, bucket_rest=self.bucket_rest)
+        checks.at_most(4096, batch_size=self.batch_size)
         if not self.scales:
             raise ValueError("scales is empty: one plain forward pass is scales (1.0,)")
         checks.positive(smallest_of_scales=min(self.scales))
+        checks.at_most(16, largest_of_scales=max(self.scales))
+        checks.at_most(64, number_of_scales=len(self.scales), bands=len(self.trimap_px))
         if self.long_side is not None:
             checks.positive(long_side=self.long_side)
+            checks.at_most(_LARGEST_SIDE, long_side=self.long_side)
         if self.canvas:
-            checks.positive(canvas_height=self.canvas[0], canvas_width=self.canvas[1])
+            height, width = self.canvas
+            checks.positive(canvas_height=height, canvas_width=width)
+            checks.at_most(_LARGEST_SIDE, canvas_height=height, canvas_width=width)
+            pixels = int(height * width * max(self.scales) ** 2)
+            checks.at_most(_MOST_PIXELS, pixels_of_the_canvas_at_the_largest_scale=pixels)
         ascending = sorted({*self.trimap_px, 0})[1:]
         if list(self.trimap_px) != ascending:
             raise ValueError(f"trimap_px must be positive and ascend, got {self.trimap_px}")
+        checks.at_most(_LARGEST_SIDE, trimap_px=max(self.trimap_px, default=0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +155,18 @@ class Experiment:
 
     family: str
     paper: str
-    model: Any
+    model: Any = dataclasses.field(metadata=config.MODULE)
     data: DataConfig
     optim: optim.OptimConfig
     train: TrainConfig
     loss: losses.LossConfig = losses.LossConfig()
     evaluation: EvalConfig = EvalConfig()
     name: str = ""
+
+    def __post_init__(self):
+        if self.name:
+            checks.path_component(self.name, "name of an experiment")
+        _check_sizes(self.model)
 
     def with_evaluation(self, **fields: Any) -> "Experiment":
         """Return the experiment with fields of its EvalConfig replaced."""
@@ -142,6 +176,20 @@ class Experiment:
     def published(self) -> tuple[papers.Figure, ...]:
         """The figures the paper and its authors report for this experiment."""
         return papers.figures(self.name)
+
+
+def _check_sizes(value: Any, path: str = "model", most: float = _MOST_IN_A_NETWORK) -> None:
+    """Raise ValueError for a network beyond any that is trained: it may come from a file."""
+    if isinstance(value, tuple):
+        checks.at_most(_MOST_ITEMS, **{f"length of {path}": len(value)})
+        for item in value:
+            _check_sizes(item, path, most)
+    elif isinstance(value, int | float):
+        checks.at_most(most, **{path: abs(value)})
+    elif dataclasses.is_dataclass(value):
+        limits = _MOST_OF if type(value).__module__.startswith("seg_jax.") else {}
+        for name, item in config.fields(value).items():
+            _check_sizes(item, f"{path}.{name}", limits.get(name, _MOST_IN_A_NETWORK))
 
 
 Builder = Callable[[], Experiment]
@@ -171,11 +219,19 @@ def register(name: str, *, suites: tuple[str, ...] = ()) -> Callable[[Builder], 
 
 
 def discover() -> None:
-    """Import every module of `experiments` and of the users' packages (`seg_jax.plugins`), so that
-    they register what they have.
+    """Import every module of `seg_jax.experiments` and of the users' packages, so that they
+    register what they have.
+
+    Raises:
+      UserError: a package cannot be imported.
     """
-    plugins.import_all("experiments", "seg_jax")
+    plugins.import_all(experiments.__name__, "seg_jax")
     plugins.load()
+
+
+def folder() -> Path:
+    """Return the folder of the registered experiments, with their records and measurements."""
+    return experiments.FOLDER
 
 
 def names() -> tuple[str, ...]:

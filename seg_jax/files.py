@@ -1,4 +1,4 @@
-"""Write files whole or not at all; read nothing but regular files."""
+"""Read files that may come from a stranger, and write files whole or not at all."""
 
 import contextlib
 import json
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from seg_jax.checks import UserError
+
+MOST_JSON = 16 * 2**20  # bytes; parsed data takes up to 30 times as much memory
+_DEEPEST = 100  # levels of lists and objects in a JSON file
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -30,21 +33,69 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """Return a regular file's content, which may have `limit` bytes.
+def read_bytes(path: Path, *, most: int) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+      path: the file.
+      most: bytes that it may have.
 
     Raises:
-      UserError: it is longer, or not a regular file.
-      OSError: it does not exist or may not be read.
+      UserError: it cannot be read, is no regular file or larger.
     """
-    with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(most + 1) if size <= most else b""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+    if size > most or len(content) > most:
         raise UserError(
-            f"{path}: {os.path.getsize(path)} bytes, more than the {limit} that such a file may "
-            "have; is it the right file?"
+            f"{path}: {size} bytes, more than the {most} that such a file may have; is it the "
+            "right file?"
         )
     return content
+
+
+def read_json(path: Path, *, most: int = MOST_JSON) -> Any:
+    """Return the content of a JSON file in UTF-8.
+
+    Args:
+      path: the file.
+      most: bytes that it may have.
+
+    Raises:
+      UserError: it cannot be read, is no regular file, larger, or not JSON.
+    """
+    return parse_json(read_bytes(path, most=most), path)
+
+
+def parse_json(content: bytes, name: Any) -> Any:
+    """Return JSON data; NaN and Infinity, which are not JSON, are taken as Python writes them.
+
+    Args:
+      content: text in UTF-8.
+      name: of the file, for errors.
+
+    Raises:
+      UserError: it is not JSON.
+    """
+    try:
+        data = json.loads(content.decode())
+    except RecursionError as error:
+        raise UserError(f"{name}: lists and objects are nested too deeply") from error
+    except ValueError as error:
+        raise UserError(f"{name}: is not JSON ({error})") from error
+    level, depth = [data], 0
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise UserError(f"{name}: lists and objects are nested more than {_DEEPEST} deep")
+        level = [
+            child for item in level for child in (item.values() if type(item) is dict else item)
+        ]
+    return data
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from seg_jax import checks
+from seg_jax import checks, config
 
 VARIABLE = "SEG_JAX_EXPERIMENTS"
 GROUP = "seg_jax.experiments"
@@ -105,7 +105,7 @@ def import_all(package: str, origin: str) -> None:
             "several by commas"
         )
     try:
-        root = importlib.import_module(package)
+        root = config.use_package(package)
         for module in pkgutil.iter_modules(getattr(root, "__path__", ())):
             importlib.import_module(f"{package}.{module.name}")
     except ImportError as error:

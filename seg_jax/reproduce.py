@@ -44,4 +44,4 @@ def _is_scored(run: Path, chosen: experiment.Experiment) -> bool:
     """Whether the run has a record of this configuration."""
     if not (run / "result.json").exists():
         return False
-    return config.upgrade(results.load(run).config) == config.to_dict(chosen)
+    return config.from_dict(results.load(run).config) == chosen

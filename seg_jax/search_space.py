@@ -6,9 +6,8 @@ Space({"optim.base_lr": LogUniform(1e-4, 1e-1), "train.batch_size": Choice((8, 1
 import dataclasses
 import itertools
 import math
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seg_jax import config, overrides
@@ -146,9 +145,9 @@ def check(space: Space, experiment: Any) -> None:
             raise UserError(f"space: {path} is a group; vary one of its fields: {inner}")
         hint = typing.get_type_hints(type(owner)).get(name, Any)
         for value in _extremes(distribution):
-            if not _fits(value, hint):
+            if not config.fits(value, hint):
                 raise UserError(
-                    f"space: {path} is of type {_name(hint)} (now {current!r}), "
+                    f"space: {path} is of type {config.type_name(hint)} (now {current!r}), "
                     f"which {value!r} of {distribution} is not"
                 )
             overrides.apply(experiment, {path: value})
@@ -160,31 +159,3 @@ def _extremes(distribution: Distribution) -> tuple[Any, ...]:
     if isinstance(distribution, Integer):
         return distribution.grid()[0], distribution.grid()[-1]
     return float(distribution.low), float(distribution.high)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may stand in a field of this annotation; an int may stand for a float."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or isinstance(hint, typing.TypeVar) or origin is Callable:
-        return True
-    if origin is typing.Literal:
-        return value in arguments and type(value) in map(type, arguments)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1:] == (...,):
-            return all(_fits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if hint in (None, type(None)):
-        return value is None
-    if hint is float:
-        return type(value) in (int, float)
-    if hint is int or hint is bool:
-        return type(value) is hint
-    return isinstance(value, origin or hint)
-
-
-def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from flax import linen as nn
 
-from seg_jax import experiment, optim
+from seg_jax import config, experiment, optim
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.types import IGNORE, voc_palette
@@ -14,6 +14,7 @@ CLASSES = ("background", "disc", "bar")
 TRACES = []  # one entry for every time a network is traced
 
 
+@config.register_type
 class SmallNet(nn.Module):
     """A 3x3 or 5x5 convolution, and a pixelwise one; valid padding cuts `margin` off."""
 

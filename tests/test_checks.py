@@ -11,6 +11,8 @@ from seg_jax import checks
         (lambda: checks.non_negative(decay=-1.0), "decay must not be negative, got -1.0"),
         (lambda: checks.fraction(flip=1.5), r"flip must lie in \[0, 1\], got 1.5"),
         (lambda: checks.fraction(flip=float("nan")), "got nan"),
+        (lambda: checks.at_most(3, side=4), "side must be at most 3, got 4"),
+        (lambda: checks.at_most(3, side=float("nan")), "side must be at most 3, got nan"),
         (lambda: checks.one_of(("poly", "step"), kind="polly"), "did you mean poly"),
     ],
 )
@@ -24,6 +26,24 @@ def test_valid_values_pass():
     checks.non_negative(a=0)
     checks.fraction(a=0, b=1)
     checks.one_of(("poly", "step"), kind="step")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0b", "a\nb", "\udcff"])
+def test_names_out_of_files_are_one_component_of_a_path(name):
+    with pytest.raises(checks.UserError, match="^run '.*' cannot be the name of a file: ") as found:
+        checks.path_component(name, "run")
+    assert str(found.value).isprintable()
+
+
+def test_ordinary_names_are_path_components():
+    for name in ("trial-0001", "fcn8s_vgg16_voc", "..a", "Zürich 2026"):
+        assert checks.path_component(name) == name
+
+
+def test_control_characters_are_shown_escaped():
+    assert checks.printable("a\x1b[2Jb\nready\u202e\udcff") == r"a\x1b[2Jb\nready\u202e\udcff"
+    assert checks.printable("Zürich\n\tb\r", lines=True) == "Zürich\n\tb\\r"
+    assert checks.printable(checks.UserError("a\x07")) == r"a\x07"
 
 
 def test_unknown_without_a_close_name_lists_all():

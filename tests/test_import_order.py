@@ -17,16 +17,16 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "nn", "kernels", "backbones", "models", "metrics", "losses", "optim", "parallel",
         "train_state", "search_space", "papers", "data",
     ),
-    "recipe": ("experiment", "results"),
+    "recipe": ("experiments", "experiment", "results"),
     "on disk, in use": ("runs", "inference", "analysis"),
     "weights": ("pretrained",),
     "doing": ("train", "evaluation", "report"),
-    "composing": ("sweep", "export", "reproduce"),
+    "composing": ("sweep", "export", "reproduce", "targets", "launch"),
     "command line": ("cli", "__main__"),
 }  # fmt: skip
 MOST_FLOORS, MOST_ROOMS = 10, 36
 # What a recipe is made of: parts and what an experiment is.
-EXPERIMENTS_MAY_IMPORT = {*FLOORS["ground"], *FLOORS["parts"], "experiment"}
+EXPERIMENTS_MAY_IMPORT = {*FLOORS["ground"], *FLOORS["parts"], "experiment", "experiments"}
 
 # Parts that run on a bare GPU image, with no other libraries than these.
 BARE = {
@@ -82,7 +82,7 @@ def test_imports_go_down(path):
         target = rest.split(".")[0]
         if top == "seg_jax" and target in _HEIGHT and room != "__init__" and target != room:
             assert _HEIGHT[target] < _HEIGHT[room], f"{inside} may not import {name}: it is above"
-        assert top != "experiments", f"{inside} imports {name}: experiments are found by name"
+        assert top != "experiments", f"{inside} imports {name}: experiments are found by path"
         if top == "flax":
             assert room in FLAX, f"{inside} imports flax"
         if bare and top not in sys.stdlib_module_names:

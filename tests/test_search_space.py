@@ -141,7 +141,7 @@ def test_flags_cannot_swap_a_model(unet):
 
 
 def test_ready_spaces_fit_a_registered_experiment(unet):
-    from experiments import sweeps
+    from seg_jax.experiments import sweeps
 
     ready = {name: item for name, item in vars(sweeps).items() if isinstance(item, Space)}
     assert {"poly_lr", "sgd", "batch_size", "learning_rate"} <= ready.keys()

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import optim, parallel, train_state
+from seg_jax.config import register_type
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment, TrainConfig
@@ -29,6 +30,7 @@ OPTIM = OptimConfig(
 )
 
 
+@register_type
 class Tiny(nn.Module):
     """conv, norm (optional), dropout, conv; float32 logits."""
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from seg_jax import papers, results
 from seg_jax.analysis.network import Analysis, analyse, shapes
 from seg_jax.analysis.text import align
 from seg_jax.checks import UserError
+from seg_jax.experiment import folder as experiments_folder
 
 NOT_RUN = "not run"
 
@@ -83,9 +83,9 @@ def evidence(name: str, folder: Path | None = None) -> str:
 
     Args:
       name: of the experiment.
-      folder: that holds `results/*.json` and `parity.json`; None: the package `experiments`.
+      folder: that holds `results/*.json` and `parity.json`; None: `experiment.folder()`.
     """
-    folder = _experiments_folder() if folder is None else folder
+    folder = experiments_folder() if folder is None else folder
     found = [
         f"mIoU {100 * record.metrics['mean_iou']:.1f} on {record.data.name} {record.data.split}"
         + (f" with {record.weights.name}" if record.weights else "")
@@ -97,11 +97,6 @@ def evidence(name: str, folder: Path | None = None) -> str:
             error = max(entry["errors"].values())
             found.append(f"parity {error:.0e} with {entry['reference']}")
     return "; ".join(found) or NOT_RUN
-
-
-def _experiments_folder() -> Path:
-    spec = importlib.util.find_spec("experiments")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 @functools.cache

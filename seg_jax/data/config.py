@@ -56,6 +56,15 @@ class Augmentation:
             smallest_of_jitter=min(self.jitter),
             mirror_px=self.mirror_px,
         )
+        # Far beyond any recipe; but a configuration may come from a stranger.
+        checks.at_most(
+            2**14,
+            crop_height=self.crop[0],
+            crop_width=self.crop[1],
+            mirror_px=self.mirror_px,
+            elastic_px=self.elastic_px,
+        )
+        checks.at_most(64, scale=self.scale[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +95,7 @@ class DataConfig:
     weight_map: Literal["none", "unet_border"] = "none"
     workers: int = 0
     allow_outside: bool = False
+
+    def __post_init__(self):
+        checks.non_negative(workers=self.workers)
+        checks.at_most(1024, workers=self.workers)

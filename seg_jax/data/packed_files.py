@@ -158,9 +158,7 @@ def _split(path: Path, entry: Any) -> Split:
 
 def _load(path: Path, limit: int) -> Any:
     try:
-        return json.loads(files.read_limited(path, limit), object_pairs_hook=_unique)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); pack the data set again") from error
+        return json.loads(files.read_bytes(path, most=limit), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error}); pack the data set again") from error
 

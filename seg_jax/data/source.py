@@ -272,13 +272,13 @@ def read_list(path: Path, *, limit: int = LIST_BYTES) -> list[str]:
       path: the file.
       limit: bytes that it may have.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such list")
+    content = files.read_bytes(path, most=limit)
     try:
-        content = files.read_limited(path, limit)
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from error
     lines = (line.strip(" \t") for line in re.split(r"[\r\n]+", text))
     return [line for line in lines if line]

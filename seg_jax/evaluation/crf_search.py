@@ -1,13 +1,15 @@
-"""Search the dense CRF's constants on held-out pictures, as DeepLab v1 and v2 did.
+"""Search the dense CRF's constants on held-out images, as DeepLab v1 and v2 did.
 
 DeepLab v1, section 4.1, and v2, section 4.1.3: the spatial kernel is fixed, the bilateral one is
-searched over a grid by mIoU on 100 pictures of val. The network sees each picture once: its
+searched over a grid by mIoU on 100 images of val. The network sees each image once: its
 probabilities are kept on disk.
 """
 
 import dataclasses
 import hashlib
 import itertools
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +73,13 @@ class Outcome:
 
     Attributes:
       grid: that was searched.
-      pictures: ids of the pictures: the constants have seen them, so a score on them flatters.
+      images: ids of the images: the constants were chosen on them, so a score on them flatters.
       plain: mIoU without a CRF, a share of 1.
       scores: mIoU of `grid.points()`, float [weights px rgb].
     """
 
     grid: Grid
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     plain: float
     scores: np.ndarray
 
@@ -97,17 +99,17 @@ def search(
     images: int = 100,
     progress: bool = True,
 ) -> Outcome:
-    """Score every point of the grid on pictures spread evenly over the split.
+    """Score every point of the grid on images spread evenly over the split.
 
     The constants are arguments of the compiled CRF, so all points share its compilations: one for
-    each size of picture, none on a CPU with Numba.
+    each image size, none on a CPU with Numba.
 
     Args:
       experiment: its model, preprocessing and evaluation protocol are used, without its CRF.
       variables: of the model.
       source: the split.
       grid: the points.
-      cache: folder that keeps the probabilities, NAME.npy, float32 [h w k]: 1.6 GB for 100 pictures
+      cache: folder that keeps the probabilities, NAME.npy, float32 [h w k]: 1.6 GB for 100 images
         of VOC. The caller names it after network and split.
       images: how many.
       progress: draw a progress bar.
@@ -159,24 +161,49 @@ def _weights_digest(variables: Any) -> str:
 def _cached(
     cache: Path, example: dict[str, Any], experiment: Experiment, variables: Any
 ) -> np.ndarray:
-    path = cache / f"{example['id'].replace('/', '_')}.npy"
-    if path.is_file():
-        return np.load(path)
+    name = checks.path_component(f"{example['id'].replace('/', '_')}.npy", "image id")
+    path = cache / name
+    if os.path.lexists(path):
+        return _load(path, example["label"].shape)
     shares = forward.predict_probabilities(experiment, variables, example["image"])
     with files.write_atomically(path) as file:
         np.save(file, shares)
     return shares
 
 
+def _load(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    """Return stored probabilities, float32 [h w k] of an image of that size.
+
+    Raises:
+      UserError: the file holds anything else. Its header is read first, arrays of objects never.
+    """
+    try:
+        with files.open_regular(path) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"version {version} of the format")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            bytes_left = os.fstat(file.fileno()).st_size - file.tell()
+            plain = dtype == np.float32 and not fortran and len(shape) == 3 and shape[:2] == size
+            if not plain or 4 * math.prod(shape) != bytes_left:
+                raise ValueError(f"{dtype} {shape} in {bytes_left} bytes, the image has {size}")
+            return np.frombuffer(file.read(), np.float32).reshape(shape)
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        raise checks.UserError(
+            f"{path}: no probabilities of this image ({error}); delete the file, which is made "
+            "again"
+        ) from error
+
+
 def _count(example: dict[str, Any], shares: np.ndarray) -> np.ndarray:
-    answer = forward.labels(shares)
-    return metrics.confusion_on_host(example["label"], answer, shares.shape[-1])
+    prediction = forward.labels(shares)
+    return metrics.confusion_on_host(example["label"], prediction, shares.shape[-1])
 
 
 def as_text(outcome: Outcome) -> str:
     """Return the best point for the terminal, and which axes the grid should be widened along."""
     lines = [
-        f"best of {outcome.scores.size} on {len(outcome.pictures)} pictures: "
+        f"best of {outcome.scores.size} on {len(outcome.images)} images: "
         f"{presets.words(outcome.best)}",
         f"mIoU {100 * np.nanmax(outcome.scores):.2f}, without a CRF {100 * outcome.plain:.2f}",
     ]
@@ -203,7 +230,7 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as JSON data: every point with its mIoU, a share of 1."""
     scores = outcome.scores.ravel().tolist()
     return {
-        "pictures": list(outcome.pictures),
+        "pictures": list(outcome.images),
         "plain": outcome.plain,
         "best": dataclasses.asdict(outcome.best),
         "points": [
@@ -225,6 +252,5 @@ def panels(outcome: Outcome) -> dict[str, Any]:
         "y_title": "grey levels",
         "x_labels": [f"{value:g}" for value in grid.px],
         "y_labels": [f"{value:g}" for value in grid.rgb],
-        "title": f"mIoU on {len(outcome.pictures)} pictures, without a CRF "
-        f"{100 * outcome.plain:.2f}",
+        "title": f"mIoU on {len(outcome.images)} images, without a CRF {100 * outcome.plain:.2f}",
     }

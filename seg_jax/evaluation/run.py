@@ -156,7 +156,7 @@ def _training(
         split = None  # an evaluation needs no training images
     return record.Training(
         data=split,
-        pretraining=experiment.train.init or "none",
+        pretraining=log.pretraining(run) or experiment.train.init or "none",
         steps=int(step),
         batch_size=experiment.train.batch_size,
         crop=tuple(experiment.data.augmentation.crop),

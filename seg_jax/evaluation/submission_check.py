@@ -1,6 +1,7 @@
-"""What the VOC test server would refuse, or score as nonsense, in anyone's archive of results."""
+"""Check an archive of results for what the VOC test server would refuse or score wrongly."""
 
 import dataclasses
+import gzip
 import io
 import re
 import tarfile
@@ -13,14 +14,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from seg_jax import checks
+from seg_jax import checks, files
 from seg_jax.data.datasets import voc2012 as voc
 from seg_jax.data.source import Source
 from seg_jax.evaluation import submission
 from seg_jax.types import VOC_CLASSES, voc_palette
 
-_PLACE = re.compile(r"results/VOC2012/Segmentation/(comp[56])_(\w+)_cls")
+_PLACE = re.compile(r"results/VOC2012/Segmentation/(comp[56])_([A-Za-z0-9_]{1,40})_cls")
 _LARGEST = 4 * 2**20  # bytes of a PNG; VOC's images have 500x500 px at most
+_MOST_PIXELS = 2**20  # of a label map
+_MOST_MEMBERS = 10_000
+_MOST_BYTES = 2**30  # of an archive when it is unpacked
+_LONGEST = 200  # letters of a name in the report
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP")  # some are named, others are not decoded
 _COUNTS = {"test": 1456, **voc.COUNTS}
 _PALETTE = voc_palette()[: len(VOC_CLASSES)]
 
@@ -41,6 +47,7 @@ class Report:
 
     def add(self, problem: str, where: str) -> None:
         """Note a problem at a file."""
+        where = checks.printable(where if len(where) <= _LONGEST else f"{where[:_LONGEST]}...")
         count, first = self.problems.get(problem, (0, where))
         self.problems[problem] = (count + 1, first)
 
@@ -55,7 +62,7 @@ class Report:
 
 
 def check(path: Path, *, root: Path | None = None) -> Report:
-    """Check an archive.
+    """Check an archive, which may be anyone's: what it would unpack to is bounded.
 
     Args:
       path: the archive.
@@ -66,13 +73,19 @@ def check(path: Path, *, root: Path | None = None) -> Report:
       UserError: the file cannot be read, or the folder holds no such list.
     """
     path, report = Path(path), Report()
-    if not path.is_file():
+    if not path.exists():
         raise checks.UserError(f"{path}: no such file")
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with (
+            files.open_regular(path) as file,
+            gzip.GzipFile(fileobj=file) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as archive,
+        ):
             split, source = "", None
             seen: list[str] = []
-            for member in archive:
+            for count, member in enumerate(archive, 1):
+                if count > _MOST_MEMBERS:
+                    raise tarfile.ReadError(f"more than {_MOST_MEMBERS} files")
                 found = _place_of(member, report)
                 if not found:
                     continue
@@ -83,7 +96,10 @@ def check(path: Path, *, root: Path | None = None) -> Report:
                     continue
                 seen.append(found[1])
                 _check_result(archive, member, found[1], source, report)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    # Damaged headers raise the last three.
+    except (
+        tarfile.TarError, EOFError, OSError, zlib.error, ValueError, RecursionError, OverflowError
+    ) as error:  # fmt: skip
         return _not_an_archive(path, error, report)
     if not path.name.endswith((".tgz", ".tar.gz")):
         report.add("the server takes files named .tgz or .tar.gz", path.name)
@@ -91,14 +107,41 @@ def check(path: Path, *, root: Path | None = None) -> Report:
     return report
 
 
+class _Bounded:
+    """The unpacked archive, for `tarfile`: bounded in length and in what one read may ask for.
+
+    A header says how long the next name is, and `tarfile` reads as much.
+    """
+
+    def __init__(self, file: gzip.GzipFile):
+        self._file = file
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"a header or file of {size} bytes")
+        self._check(self._file.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self._file.seek(position)
+
+    def _check(self, position: int) -> None:
+        if position > _MOST_BYTES:
+            raise tarfile.ReadError(f"unpacked it has more than {_MOST_BYTES} bytes")
+
+
 def _not_an_archive(path: Path, error: Exception, report: Report) -> Report:
-    kind = "damaged or incomplete" if path.read_bytes()[:2] == b"\x1f\x8b" else "no gzip file"
+    with files.open_regular(path) as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    kind = "damaged or incomplete" if start[:2] == b"\x1f\x8b" else "no gzip file"
     if zipfile.is_zipfile(path):
         kind = "a zip file"
-    elif kind == "no gzip file" and tarfile.is_tarfile(path):
+    elif start[257:262] == b"ustar":
         kind = "a tar file that is not compressed"
     remedy = "make it with `tar czf results.tgz results`"
-    report.add(f"the archive is {kind} ({error}); {remedy}", path.name)
+    report.add(f"the archive is {kind} ({checks.printable(error)}); {remedy}", path.name)
     return report
 
 
@@ -147,7 +190,10 @@ def _check_result(
         return
     content = archive.extractfile(member).read()
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
+            if file.width * file.height > _MOST_PIXELS:  # before any pixel is decoded
+                report.add("too large for a label map", member.name)
+                return
             kind, size, palette = file.format, file.size, file.getpalette()
             mode, values = file.mode, np.unique(np.asarray(file))
     except Exception as error:  # the decoders raise a dozen types; all mean a bad file

@@ -55,7 +55,8 @@ def export(
     planned, size = single_pass.plan(loaded.experiment, size, resize_to)
     converter = importlib.import_module(f"seg_jax.export.{format}")
     name = loaded.name or loaded.experiment.name or "network"
-    out = Path(out or f"{name}{converter.SUFFIX}")
+    # The name comes out of a file: it may not lead out of this folder.
+    out = Path(out or f"{checks.path_component(name, 'the name of the network')}{converter.SUFFIX}")
     run = single_pass.function(planned, size, output)
     artefact = converter.convert(run, loaded.variables, size, batch)
     difference = _difference(
@@ -66,8 +67,7 @@ def export(
             f"{format}: the converted network is not this one: its {output} differ by "
             f"{difference:.3g} on a drawn picture; nothing was written"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(artefact)
+    files.write_bytes(out, artefact)
     about = _about(loaded, planned, format=format, size=size, output=output, batch=batch)
     files.write_json(out.with_name(f"{out.name}.json"), about)
     return out, difference

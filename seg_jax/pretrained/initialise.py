@@ -16,11 +16,14 @@ import numpy as np
 
 from seg_jax import checks
 from seg_jax.data.preprocessing import Preprocessing
-from seg_jax.pretrained import loading
+from seg_jax.experiment import Experiment
+from seg_jax.pretrained import loading, norm_epsilon
+from seg_jax.pretrained.init_report import InitReport
 from seg_jax.pretrained.layers import layers_of, split_path
 
 Layers = dict[str, dict[str, Any]]  # arrays by layer, and within it by name
 _LISTED = 20  # layers in an error
+NORM = "batch_stats/var"  # an array of every batch norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +36,23 @@ class Source:
       preprocessing: of the images they were trained on.
       classifier: names of the classifier's own tensors, which have no place here; empty: these are
         weights of a segmentation network, all of whose layers are to be used.
+      experiment: that the weights were made for; None: of a classifier.
+      epsilon: of a classifier's batch norms; None: it has none, or those of the experiment count.
     """
 
     label: str
     variables: Mapping[str, Any]
     preprocessing: Preprocessing
     classifier: str = ""
+    experiment: Experiment | None = None
+    epsilon: float | None = None
+
+    def epsilons(self) -> dict[str, float]:
+        """Return the epsilon of every batch norm by its layer."""
+        if self.experiment is not None:
+            return norm_epsilon.of(self.experiment)
+        norms = (name for name, found in layers_of(self.variables).items() if NORM in found)
+        return dict.fromkeys(norms, self.epsilon) if self.epsilon else {}
 
 
 def find(path: str | Path) -> Source:
@@ -52,14 +66,20 @@ def find(path: str | Path) -> Source:
     if entry is None or entry.experiment is not None:
         loaded = loading.load(place)
         label = loaded.name or str(path)
-        return Source(label, loaded.variables, loaded.experiment.data.preprocessing)
+        trained = loaded.experiment
+        return Source(label, loaded.variables, trained.data.preprocessing, experiment=trained)
     variables = loading.convert(place, entry, None)
-    return Source(entry.name, variables, entry.preprocessing, entry.ignored)
+    return Source(entry.name, variables, entry.preprocessing, entry.ignored, epsilon=entry.epsilon)
 
 
 def initialise(
-    variables: Any, source: Source, *, preprocessing: Preprocessing, allow: str = ""
-) -> tuple[Any, list[str]]:
+    variables: Any,
+    source: Source,
+    *,
+    preprocessing: Preprocessing,
+    allow: str = "",
+    epsilons: Mapping[str, float] | None = None,
+) -> tuple[Any, InitReport]:
     """Replace freshly initialised variables by a source's.
 
     Args:
@@ -68,9 +88,10 @@ def initialise(
       preprocessing: of the images that the network will see.
       allow: regular expression; layers whose names it matches in full may keep their own
         initialisation, and those of the source may be left over.
+      epsilons: of the network's batch norms by layer; None: as in the weights.
 
     Returns:
-      The variables, and a report, one line a layer.
+      The variables, and what was done with every layer.
 
     Raises:
       UserError: a layer of the network has no counterpart and is not allowed to have none, or a
@@ -79,20 +100,20 @@ def initialise(
     ours, theirs = layers_of(variables), layers_of(source.variables)
     changed = _rescale_inputs(theirs, source.preprocessing, preprocessing)
     taken: Layers = {}
-    lines, problems, used = [], [], set()
+    lines, problems, origins = [], [], {}
     for name, arrays in ours.items():
         origin = _counterpart(name, theirs)
         found, how = _fit(arrays, theirs[origin], name) if origin else (None, "not there")
         if found is not None:
             taken[name] = found
-            used.add(origin)
+            origins[name] = origin
             lines.append((name, how + f", {changed[origin]}" if origin in changed else how))
         elif re.fullmatch(allow, name) or (source.classifier and origin is None and _is_head(name)):
             lines.append((name, f"new ({how})"))
         else:
             problems.append(f"{name} ({how})")
     skipped = [] if not source.classifier else [f"{source.classifier} (classifier)"]
-    for name in theirs.keys() - used:
+    for name in theirs.keys() - set(origins.values()):
         if re.fullmatch(allow, name) or (source.classifier and _is_head(name)):
             skipped.append(name)
         else:
@@ -103,7 +124,14 @@ def initialise(
         layer, name = split_path(path)
         return np.asarray(taken[layer][name], leaf.dtype) if layer in taken else leaf
 
-    return jax.tree.map_with_path(choose, variables), _report(source, lines, sorted(skipped))
+    variables = jax.tree.map_with_path(choose, variables)
+    notes = _not_rescaled(source.preprocessing, preprocessing, changed)
+    if epsilons is not None:
+        there = source.epsilons()
+        pairs = {n: (there[o], epsilons[n]) for n, o in origins.items() if o in there}
+        variables, more = norm_epsilon.adapt(variables, pairs)
+        notes += more
+    return variables, _report(source, lines, sorted(skipped), notes)
 
 
 def _complain(source: Source, problems: list[str]) -> None:
@@ -115,15 +143,27 @@ def _complain(source: Source, problems: list[str]) -> None:
         )
 
 
-def _report(source: Source, lines: list[tuple[str, str]], skipped: list[str]) -> list[str]:
-    def count(kind):
+def _report(
+    source: Source, lines: list[tuple[str, str]], skipped: list[str], notes: list[str]
+) -> InitReport:
+    def count(kind: str) -> int:
         return sum(how.startswith(kind) for _, how in lines)
 
-    width = max(len(name) for name, _ in lines)
-    return [
+    headline = (
         f"init from {source.label}: {count('loaded')} layers loaded, {count('adapted')} adapted, "
-        f"{count('new')} new; skipped of the weights: {', '.join(skipped) or 'nothing'}",
-        *(f"  {name:<{width}}  {how}" for name, how in lines),
+        f"{count('new')} new; skipped of the weights: {', '.join(skipped) or 'nothing'}"
+    )
+    return InitReport(headline, tuple(lines), tuple(notes))
+
+
+def _not_rescaled(
+    trained: Preprocessing, seen: Preprocessing, changed: Mapping[str, str]
+) -> list[str]:
+    if trained == seen or changed:
+        return []
+    return [
+        f"the weights were trained on {trained}, this network sees {seen}, and its first "
+        "convolution cannot be adapted: set --data.preprocessing as theirs"
     ]
 
 

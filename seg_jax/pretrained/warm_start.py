@@ -1,80 +1,148 @@
 """Start from other weights: the layers of a run that both networks have, or published weights."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
+from seg_jax.pretrained import differences, folded, norm_epsilon
+from seg_jax.pretrained.init_report import InitReport
 from seg_jax.pretrained.layers import layers_of, split_path
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
 
 
+class Start(NamedTuple):
+    """The variables that a training begins with, and where they come from.
+
+    Attributes:
+      variables: {"params": ..., "batch_stats": ...}.
+      report: lines for the user: the exceptions only.
+      log: for the run's log: {"message": ..., "pretraining": the source in words, as records have
+        it, "layers": one line a layer}.
+      complete: every layer came from the weights, so that they can be scored before step 1.
+    """
+
+    variables: dict[str, Any]
+    report: list[str]
+    log: dict[str, Any]
+    complete: bool
+
+
 def start(
-    variables: dict[str, Any], experiment: Experiment, run: Path
-) -> tuple[dict[str, Any], list[str]]:
+    variables: dict[str, Any],
+    experiment: Experiment,
+    run: Path,
+    *,
+    images: folded.Images | None = None,
+) -> Start:
     """Replace freshly initialised variables by what `train.init` names.
 
     A run gives the layers that fit. Published weights and releases must fit but for what
-    `train.init_allow` excepts, see `pretrained.initial`.
+    `train.init_allow` excepts, see `initialise`. Norms that come folded get statistics, estimated
+    on training images, see `folded`.
 
     Args:
       variables: {"params": ..., "batch_stats": ...}.
       experiment: that starts.
       run: its folder; a run is also looked for beside it.
-
-    Returns:
-      The variables, and a report, one line a layer.
+      images: returns training images, uint8 [n h w 3], endlessly; None: there are none.
 
     Raises:
-      UserError: there are no such weights, or they do not fit.
+      UserError: there are no such weights, they do not fit, or folded norms lack images.
     """
+    variables, report, trained = _weights(variables, experiment, run)
+    if trained is not None:
+        notes = differences.notes(
+            trained, experiment, inputs=_run_folder(experiment, run) is not None
+        )
+        report = dataclasses.replace(report, notes=(*report.notes, *notes))
+    variables, done = folded.prepare(
+        variables,
+        experiment.model,
+        experiment.data.preprocessing,
+        folded.find(variables) & report.taken,
+        images,
+        image_shape=norm_epsilon.image_shape(experiment),
+        source=f"train.init {experiment.train.init}",
+    )
+    words = experiment.train.init
+    if done:
+        report = dataclasses.replace(report, notes=(*report.notes, done))
+        words = f"{words} ({done})"
+    log = {"message": report.headline, "pretraining": words, "layers": report.lines()[1:]}
+    return Start(variables, report.exceptions(), log, report.complete)
+
+
+def _weights(
+    variables: dict[str, Any], experiment: Experiment, run: Path
+) -> tuple[dict[str, Any], InitReport, Experiment | None]:
+    """Return the variables, what was done, and the experiment of the weights if there is one."""
     init = experiment.train.init
-    candidates = list(dict.fromkeys([Path(init).expanduser(), run.absolute().parent / init]))
-    for candidate in candidates:
-        is_release = (candidate / "model.safetensors").is_file()
-        if (candidate / run_folder.CONFIG).is_file() and not is_release:
-            return _from_run(variables, init, candidate)
+    if (folder := _run_folder(experiment, run)) is not None:
+        return _from_run(variables, experiment, folder)
     # Needs every model of the catalogue: only where it is wanted.
     from seg_jax.pretrained import catalogue, initialise
 
     if not Path(init).expanduser().exists() and init not in catalogue.names():
+        looked = " and ".join(map(str, _candidates(experiment, run)))
         raise UserError(
-            f"train.init {init!r}: no run in {' and '.join(map(str, candidates))}, and no "
+            f"train.init {init!r}: no run in {looked}, and no "
             "published weights of this name (`python -m seg_jax weights list`); train it there "
             "first, name its run folder, or start from scratch with --train.init ''"
         )
-    return initialise.initialise(
+    source = initialise.find(init)
+    variables, report = initialise.initialise(
         variables,
-        initialise.find(init),
+        source,
         preprocessing=experiment.data.preprocessing,
         allow=experiment.train.init_allow,
+        epsilons=norm_epsilon.of(experiment),
     )
+    return variables, report, source.experiment
+
+
+def _candidates(experiment: Experiment, run: Path) -> list[Path]:
+    init = experiment.train.init
+    return list(dict.fromkeys([Path(init).expanduser(), run.absolute().parent / init]))
+
+
+def _run_folder(experiment: Experiment, run: Path) -> Path | None:
+    """Return the run folder that `train.init` names; None: it names something else."""
+    for candidate in _candidates(experiment, run):
+        is_release = (candidate / "model.safetensors").is_file()
+        if (candidate / run_folder.CONFIG).is_file() and not is_release:
+            return candidate
+    return None
 
 
 def _from_run(
-    variables: dict[str, Any], init: str, source: Path
-) -> tuple[dict[str, Any], list[str]]:
+    variables: dict[str, Any], here: Experiment, source: Path
+) -> tuple[dict[str, Any], InitReport, Experiment]:
     experiment, weights, step = checkpoint.restore_variables(source)
     variables, layers = copy_matching(variables, weights)
     copied = [name for name, problem in layers.items() if problem is None]
     if not copied:
         theirs = sorted(layers_of(weights))
         raise UserError(
-            f"train.init {init!r}: no layer of {source} fits; it has {', '.join(theirs[:3])}, ..., "
-            f"this network {', '.join(list(layers)[:3])}, ..."
+            f"train.init {here.train.init!r}: no layer of {source} fits; it has "
+            f"{', '.join(theirs[:3])}, ..., this network {', '.join(list(layers)[:3])}, ..."
         )
-    report = [
+    headline = (
         f"init from {source}, step {step} of {experiment.train.steps}: "
         f"{len(copied)} of {len(layers)} layers copied"
-    ]
-    width = max(map(len, layers))
-    for name, problem in layers.items():
-        report.append(f"  {name:<{width}}  " + (f"kept: {problem}" if problem else "copied"))
-    return variables, report
+    )
+    notes: list[str] = []
+    if experiment.model != here.model:
+        there, ours = norm_epsilon.of(experiment), norm_epsilon.of(here)
+        pairs = {name: (there[name], ours[name]) for name in copied if name in there}
+        variables, notes = norm_epsilon.adapt(variables, pairs)
+    done = tuple((n, f"kept: {problem}" if problem else "copied") for n, problem in layers.items())
+    return variables, InitReport(headline, done, tuple(notes)), experiment
 
 
 def copy_matching(target: Any, source: Any) -> tuple[Any, dict[str, str | None]]:

@@ -1,7 +1,6 @@
 """What the dense CRF is worth: a committed measurement, and the README's table of it."""
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seg_jax import metrics
+from seg_jax import experiment, metrics
 from seg_jax.checks import UserError
 from seg_jax.report.grid import NONE, Column, Grid, percent
 from seg_jax.results import Split, schema
@@ -77,8 +76,7 @@ class Measurement:
 
 def committed() -> tuple[Measurement, ...]:
     """Read the measurements that are part of the project."""
-    folder = Path(importlib.import_module("experiments").__path__[0])
-    return load(folder / "crf_worth.json")
+    return load(experiment.folder() / "crf_worth.json")
 
 
 def load(path: Path) -> tuple[Measurement, ...]:

@@ -1,9 +1,7 @@
 """What the tables say, as data: one object a row, from records and published figures only."""
 
 import dataclasses
-import importlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from seg_jax import experiment, papers
@@ -127,6 +125,4 @@ def trimap(record: Record, half_width_px: int) -> float | None:
 
 def committed_records() -> list[Record]:
     """Read the records that are part of the project: experiments/results/*.json."""
-    package = importlib.import_module("experiments")
-    folder = Path(package.__path__[0]) / "results"
-    return load_records(sorted(folder.glob("*.json")))
+    return load_records(sorted((experiment.folder() / "results").glob("*.json")))

@@ -79,16 +79,17 @@ def _line_cells(row: rows.LineRow) -> tuple[str, ...]:
     return (
         row.family,
         row.experiment,
-        _figure(head),
+        figure_text(head),
         f"{head.dataset} {head.split}" if head else NONE,
         _protocol(head) if head else NONE,
         _here(row),
-        _figure(test),
+        figure_text(test),
         f"{_protocol(test)}; {test.date}" if test else NONE,
     )
 
 
-def _figure(figure: Figure | None) -> str:
+def figure_text(figure: Figure | None) -> str:
+    """Return a published figure for a table: "65.0", "68.96 †" (unverified), "–" (none)."""
     if figure is None:
         return NONE
     if figure.miou is None:

@@ -8,14 +8,24 @@ from seg_jax.pretrained import cache, catalogue
 from seg_jax.report.grid import NONE, Column, Grid
 
 _CAPTION = """\
-Saw val: whether VOC 2012's val images were trained on; such weights are never scored on val. Get a
-file from its publishers and import it: python -m seg_jax weights import FILE --as NAME"""
+Saw val: whether VOC 2012's val images were trained on; such weights are never scored on val.
+Folded norms: a training with norms that are not frozen estimates their statistics first. Get a file
+from its publishers and import it: python -m seg_jax weights import FILE --as NAME"""
 
 
 def as_text() -> str:
     """Return one row an entry, and below them where each file is offered."""
     entries = [catalogue.get(name) for name in catalogue.names()]
-    columns = ("name", "for", "trained on", "saw val", "published mIoU", "license", "imported")
+    columns = (
+        "name",
+        "for",
+        "trained on",
+        "saw val",
+        "published mIoU",
+        "license",
+        "norms",
+        "imported",
+    )
     rows = tuple(
         (
             entry.name,
@@ -24,6 +34,7 @@ def as_text() -> str:
             entry.leak,
             str(entry.score) if entry.score else NONE,
             entry.license,
+            "folded" if entry.folded else "",
             "yes" if _imported(entry.name) else "",
         )
         for entry in entries
@@ -55,6 +66,7 @@ def _plain(entry: catalogue.Entry) -> dict[str, Any]:
         "trained_on": entry.trained_on,
         "saw_val": entry.leak,
         "score": dataclasses.asdict(entry.score) if entry.score else None,
+        "folded": entry.folded,
         "note": entry.note,
         "imported": _imported(entry.name),
     }

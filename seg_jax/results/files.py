@@ -15,8 +15,11 @@ from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.results import schema
 from seg_jax.results.record import SCHEMA, Record
+from seg_jax.types import IGNORE
 
 FILE = "result.json"
+_LARGEST_SUM = 2.0**62  # of pixels: sums stay within int64
+_MOST_BANDS = 64
 PICTURES = "predictions"  # folder of a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 
 
@@ -43,12 +46,7 @@ def load(path: Path) -> Record:
                 f"{path}: no {FILE} here; `python -m seg_jax evaluate {path}` makes one of a run"
             )
         path = path / FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from error
+    data = files.read_json(path)
     version = data.get("schema") if isinstance(data, dict) else None
     if version not in (1, SCHEMA):
         raise UserError(
@@ -59,6 +57,7 @@ def load(path: Path) -> Record:
     if version == 1:
         _add_counts_of_schema_2(data)
     record = schema.parse(Record, data, file=str(path))
+    _check_device(record, str(path))
     _check_counts(record, str(path))
     for name, value in record.metrics.items():
         if version == 1 and isinstance(stored, dict) and name not in stored:
@@ -98,16 +97,30 @@ def _add_counts_of_schema_2(data: dict[str, Any]) -> None:
             counts.setdefault(name, np.zeros(shape, np.int64).tolist())
 
 
+def _check_device(record: Record, file: str) -> None:
+    for name, kind in {"platform": str, "kind": str, "devices": int}.items():  # tables show them
+        found = record.device.get(name)
+        if type(found) is not kind:
+            raise UserError(f"{file}: device.{name} should be {kind.__name__}, found {found!r:.40}")
+
+
 def _check_counts(record: Record, file: str) -> None:
     k, bands = len(record.classes), len(record.counts.trimap_px)
+    if not 1 <= k <= IGNORE or bands > _MOST_BANDS:
+        raise UserError(f"{file}: has {k} classes and {bands} trimap bands: no record of ours")
+    if len({*record.classes}) < k or len({*record.counts.trimap_px}) < bands:
+        raise UserError(f"{file}: a class or a band of counts.trimap_px is there twice")
     for name, shape in metrics.shapes_of_counts(k, bands).items():
         counts = getattr(record.counts, name)
         try:
-            found = np.array(counts, np.int64).shape
+            array = np.array(counts, np.int64)
+            found = array.shape
         except (ValueError, OverflowError):
-            found = "ragged"
+            array, found = np.zeros(0), "ragged"
         if found != shape and not (name == "trimap" and bands == 0 and not counts):
             raise UserError(f"{file}: counts.{name} has shape {found}, {k} classes need {shape}")
+        if np.any(array < 0) or array.sum(dtype=float) > _LARGEST_SUM:
+            raise UserError(f"{file}: counts.{name} has a negative or an impossibly large number")
     if record.counts.images != record.data.images:
         raise UserError(
             f"{file}: counts.images is {record.counts.images}, but data.images {record.data.images}"
@@ -123,4 +136,7 @@ def _agree(stored: Any, value: Any) -> bool:
         )
     if stored is None or value is None or isinstance(stored, str | dict | list):
         return stored is value
-    return math.isclose(stored, value, rel_tol=0, abs_tol=1e-12)
+    try:
+        return math.isclose(stored, value, rel_tol=0, abs_tol=1e-12)
+    except OverflowError:  # an integer beyond floats
+        return False

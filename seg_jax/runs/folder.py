@@ -8,7 +8,6 @@ result.json      the evaluation's record
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,12 +43,14 @@ def read_config(run: Path) -> tuple[Experiment, str]:
       UserError: there is none, or it cannot be read.
     """
     path = Path(run) / CONFIG
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{run} is no run folder: it has no {CONFIG}")
+    content = files.read_json(path)
+    if not isinstance(content, dict) or type(content.get("digest")) is not str:
+        raise UserError(f'{path} cannot be read (it has no "digest"); was it edited?')
     try:
-        content = json.loads(path.read_text())
-        return config.from_dict(content["experiment"]), content["digest"]
-    except (ValueError, TypeError, KeyError) as error:
+        return config.from_dict(content.get("experiment"), Experiment), content["digest"]
+    except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}); was it edited?") from error
 
 

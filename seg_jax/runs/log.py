@@ -40,6 +40,12 @@ def training_seconds(run: Path) -> float | None:
     return last(run, "train").get("seconds")
 
 
+def pretraining(run: Path) -> str:
+    """Return the weights that a run started from and what was done to them; empty if unknown."""
+    found = [line for line in read(run) if isinstance(line.get("pretraining"), str)]
+    return found[-1]["pretraining"] if found else ""
+
+
 def last(run: Path, kind: str) -> dict[str, Any]:
     """Return the last line of a kind, empty if there is none."""
     return next((line for line in reversed(read(run)) if line["kind"] == kind), {})

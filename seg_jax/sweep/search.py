@@ -9,9 +9,9 @@ else: a sweep that was killed and started again tries what it would have tried.
 """
 
 import dataclasses
-import importlib
 import json
 import math
+import re
 import shlex
 import time
 import traceback
@@ -56,11 +56,13 @@ def load_space(name: str) -> Space:
       UserError: there is no such module or attribute, or it is no Space.
     """
     module_name, _, attribute = name.partition(":")
-    if not attribute:
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
         raise UserError(f"space {name!r}: write module:name, e.g. experiments.sweeps:poly_lr")
+    if module_name.split(".")[0] == "experiments":  # seg_jax's own, whatever is in this folder
+        module_name = f"seg_jax.{module_name}"
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+        module = config.use_package(module_name)
+    except ImportError as error:
         raise UserError(f"space {name!r}: {error}") from error
     known = {key: value for key, value in vars(module).items() if isinstance(value, Space)}
     if attribute not in known:
@@ -167,7 +169,10 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     """Raise UserError if the folder holds a sweep with other settings, naming what differs."""
     if not history.exists():
         return
-    before = config.flatten(config.upgrade(json.loads(history.read_text())["settings"]))
+    stored = files.read_json(history)
+    if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
+        raise UserError(f'{history}: has no "settings": is it the history of a sweep?')
+    before = config.flatten(config.upgrade(stored["settings"]))
     now = config.flatten(json.loads(json.dumps(settings)))
     free = tuple(f"experiment.{name}" for name in run_folder.FREE)
     changed = [

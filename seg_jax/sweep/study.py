@@ -2,14 +2,20 @@
 
 import dataclasses
 import os
+import re
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from seg_jax import files
 from seg_jax import search_space as spaces
+from seg_jax.checks import UserError
+from seg_jax.results import schema
 from seg_jax.search_space import Space
 
 JOURNAL = "journal.log"
+_MOST_BYTES = 64 * 2**20  # of a journal; a trial takes one or two kilobytes
 _STARTUP = 4  # trials that are drawn at random and never pruned, before the others' results count
 Sampler = Literal["tpe", "random", "grid"]
 State = Literal["complete", "pruned", "failed"]
@@ -41,6 +47,16 @@ class Trial:
     error: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """How a trial ended, as the journal has it."""
+
+    state: str
+    miou: float | None
+    seconds: float
+    error: str
+
+
 class Study:
     """The trials of one sweep, one at a time, kept in Optuna's journal file.
 
@@ -58,15 +74,43 @@ class Study:
         _drop_torn_line(journal)
         self._optuna = optuna
         self._states = optuna.trial.TrialState
-        self._space, self._sampler, self._seed = space, sampler, seed
-        self._study = optuna.create_study(
-            study_name="sweep",
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
-        )
+        self._journal, self._space, self._sampler, self._seed = journal, space, sampler, seed
+        try:
+            self._study = optuna.create_study(
+                study_name="sweep",
+                storage=JournalStorage(JournalFileBackend(str(journal))),
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
+            )
+            trials = self._trials()
+        except Exception as error:  # Optuna checks with assertions and whatever its parsers raise
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
+        for trial in trials:
+            self._check(trial)
         self._asked: Any = None  # the trial that was begun last
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(
+            f"{self._journal} is no journal of this sweep ({reason}); restore the file"
+        )
+
+    def _check(self, trial: Any) -> None:
+        """Raise UserError for a trial that this class would not have written."""
+        attributes = trial.user_attrs
+        run = attributes.get("run", "trial-0000")
+        if not isinstance(run, str) or not re.fullmatch(r"trial-[0-9]{4,9}", run):
+            raise self._damaged(f"run is {run!r:.60}")
+        if "ended" in attributes:
+            ended = attributes["ended"]
+            schema.parse(_Ended, ended, file=str(self._journal), field=run)
+            if ended["state"] not in typing.get_args(State) or "run" not in attributes:
+                raise self._damaged(f"{run} ended as {ended['state']!r:.60}")
+            self._decoded(trial.params)
+        # A trial that was interrupted may lack values. What is queued is a point of the grid, or a
+        # trial of before.
+        for path, value in {**trial.params, **trial.system_attrs.get("fixed_params", {})}.items():
+            self._value(path, value)
 
     def requeue_interrupted(self) -> None:
         """Queue again what was running when the sweep was killed."""
@@ -161,21 +205,30 @@ class Study:
         return repr(value) if isinstance(self._space.fields[path], spaces.Choice) else value
 
     def _decoded(self, stored: dict[str, Any]) -> dict[str, Any]:
-        return {
-            path: next(option for option in item.options if repr(option) == stored[path])
-            if isinstance(item, spaces.Choice)
-            else stored[path]
-            for path, item in self._space.fields.items()
-        }
+        return {path: self._value(path, stored.get(path)) for path in self._space.fields}
+
+    def _value(self, path: str, found: Any) -> Any:
+        """Return what a stored value stands for; UserError for one that the space does not have."""
+        item = self._space.fields.get(path)
+        if isinstance(item, spaces.Choice):
+            for option in item.options:
+                if repr(option) == found:
+                    return option
+        elif isinstance(item, spaces.Integer):
+            if type(found) is int and found in range(item.low, item.high + 1, item.step):
+                return found
+        elif item is not None and type(found) in (int, float) and item.low <= found <= item.high:
+            return found
+        raise self._damaged(f"{path:.60} is {found!r:.60}, which the space does not have")
 
 
 def _drop_torn_line(journal: Path) -> None:
     """Cut off a last line without an end, which a crash of the machine may leave: Optuna would
     append to it, and never again read the file.
     """
-    if not journal.exists():
+    if not os.path.lexists(journal):
         return
-    content = journal.read_bytes()
+    content = files.read_bytes(journal, most=_MOST_BYTES)
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(journal, whole)

@@ -106,6 +106,8 @@ def fit(
         log = logs.RunLog(run, begin.start, active=first)
         stack.callback(log.close)
         log.event(begin.start, f"{'resumed' if begin.start else 'started'} {command}".strip())
+        if begin.initialised is not None:
+            log.write("event", begin.start, begin.initialised.log)
         bar = stack.enter_context(progress_bar(experiment, begin.start, shown=first and progress))
         report = stack.enter_context(Report(experiment, log, bar, batches.get_state()))
         terminated = stack.enter_context(termination.watch())

@@ -1,13 +1,15 @@
 """Everything the training loop begins with: data, model, optimiser, compiled step, first state."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from seg_jax import data, optim, train_state
@@ -16,7 +18,7 @@ from seg_jax.checks import UserError
 from seg_jax.data import pipeline
 from seg_jax.data.source import Source
 from seg_jax.experiment import Experiment
-from seg_jax.pretrained import warm_start
+from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.train import step
 
@@ -32,6 +34,7 @@ class Setup:
       batches: of this process, from step `start` on.
       start: updates done before.
       metadata: of every checkpoint.
+      initialised: what `train.init` gave; None: nothing, or the run goes on.
     """
 
     mesh: Mesh
@@ -40,6 +43,7 @@ class Setup:
     batches: pipeline.TrainIterator
     start: int
     metadata: dict[str, Any]
+    initialised: warm_start.Start | None = None
 
 
 def prepare(
@@ -62,7 +66,11 @@ def prepare(
         f"on {mesh.size} {mesh.devices.flat[0].device_kind} device(s), {settings.precision}"
     )
     metadata = {"images": len(source), "list": source.checksum}
-    state, optimizer, position = _first_state(experiment, run, start, source, metadata, say)
+    for warning in averages.warnings(experiment) if start is None else ():
+        say(f"  {warning}")
+    state, optimizer, position, initialised = _first_state(
+        experiment, run, start, source, metadata, say
+    )
     per_device = functools.partial(
         step.train_step,
         model=experiment.model,
@@ -85,7 +93,7 @@ def prepare(
     )
     if position is not None:
         batches.set_state(position)
-    return Setup(mesh, compiled, state, batches, start or 0, metadata)
+    return Setup(mesh, compiled, state, batches, start or 0, metadata, initialised)
 
 
 def _open_data(experiment: Experiment) -> Source:
@@ -112,8 +120,10 @@ def _first_state(
     source: Source,
     metadata: Mapping[str, Any],
     say: Callable,
-) -> tuple[train_state.TrainState, Any, Any]:
-    """Return the state to go on from, the optimiser, and the iterator's state (None: the start)."""
+) -> tuple[train_state.TrainState, Any, Any, warm_start.Start | None]:
+    """Return the state to go on from, the optimiser, the iterator's state (None: the start), and
+    what `train.init` gave.
+    """
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     input_shape = (1, *crop, channels)
@@ -127,10 +137,13 @@ def _first_state(
         variables = train_state.init_variables(
             experiment.model, input_shape=input_shape, seed=settings.seed
         )
+        found = None
         if settings.init:
-            variables, report = warm_start.start(variables, experiment, run)
-            say("  " + "\n  ".join(report))
-        return train_state.init_state(variables, optimizer), optimizer, None
+            images = functools.partial(_images, source, experiment)
+            found = warm_start.start(variables, experiment, run, images=images)
+            variables = found.variables
+            say("  " + "\n  ".join(found.report))
+        return train_state.init_state(variables, optimizer), optimizer, None, found
     like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
     found = checkpoint.restore(run, start, like)
     if found.metadata["list"] != metadata["list"]:
@@ -139,7 +152,17 @@ def _first_state(
             f"then, {metadata['images']} now): give it that list, or train into another --workdir"
         )
     say(f"  resume after step {start}")
-    return found.state, optimizer, found.iterator
+    return found.state, optimizer, found.iterator, None
+
+
+def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:
+    """Yield training images as the network is to see them, uint8 [n h w 3], endlessly."""
+    settings = dataclasses.replace(experiment.data, workers=0, repeat_classes=(), weight_map="none")
+    size = min(8, experiment.train.batch_size)
+    batches = pipeline.train_dataset(source, settings, batch_size=size, seed=experiment.train.seed)
+    with contextlib.closing(batches):
+        for batch in batches:
+            yield batch["image"]
 
 
 def _check_classes(

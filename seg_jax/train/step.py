@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from seg_jax import losses
+from seg_jax.nn import lowering
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
@@ -130,7 +131,7 @@ def _accumulate(gradient: Callable, batch_stats: Any, batch: Any, key: jax.Array
         return (jax.tree.map(jnp.add, sums, more), batch_stats), None
 
     # XLA:CPU takes 10 to 40 times as long for a kernel's gradient inside a loop.
-    unroll = jax.default_backend() == "cpu"
+    unroll = lowering.platform() == "cpu"
     return lax.scan(add, (zero, batch_stats), (micro, keys), unroll=unroll)[0]
 
 

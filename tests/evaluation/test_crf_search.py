@@ -45,7 +45,7 @@ def test_equals_a_loop_over_points_and_pictures_and_compiles_once(tmp_path):
     reference._mean_field.clear_cache()
     found = search(tmp_path, images=3)
     assert reference._mean_field._cache_size() == 1  # 12 points, 3 pictures of one size
-    assert found.pictures == ("image0", "image2", "image5")
+    assert found.images == ("image0", "image2", "image5")
     plain = np.zeros((3, 3), np.int64)
     expected = np.zeros((12, 3, 3), np.int64)
     for index in (0, 2, 5):

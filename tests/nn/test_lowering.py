@@ -277,6 +277,25 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert lowering.choose_separable() is lowering.separable_einsum
 
 
+def test_the_target_decides_not_the_host():
+    """Compiling for a TPU on a CPU takes the TPU's form, and the compiled program shows it."""
+    x, kernel = jnp.ones((1, 9, 9, 4)), jnp.ones((1, 1, 4, 8))
+
+    def program() -> str:
+        def conv(x, kernel):  # a new function each time: jit keeps what it has traced
+            return lowering.choose_conv((9, 9), (1, 1), geometry())(x, kernel, geometry())
+
+        return jax.jit(conv).trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+
+    assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
+    with lowering.for_platform("tpu"):
+        assert lowering.platform() == "tpu" and "stablehlo.convolution" in program()
+        assert lowering.choose_separable() is lowering.separable_einsum
+    assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
+    with pytest.raises(ValueError, match="did you mean tpu"), lowering.for_platform("tpus"):
+        pass
+
+
 def test_xla_can_be_forced():
     with pytest.raises(RuntimeError), lowering.use("xla"):
         assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_xla

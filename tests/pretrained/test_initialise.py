@@ -82,12 +82,14 @@ def test_fully_connected_layers_become_convolutions():
     np.testing.assert_array_equal(
         variables["params"]["fc7"]["kernel"][0, 0], state["classifier.3.weight"].T
     )
-    assert report[0] == (
+    assert report.headline == (
         "init from vgg16: 15 layers loaded, 0 adapted, 3 new; "
         "skipped of the weights: classifier.6 (classifier)"
     )
-    assert len(report) == 1 + 18
-    assert any(line.split() == ["score_fr", "new", "(not", "there)"] for line in report)
+    assert len(report.lines()) == 1 + 18 and len(report.exceptions()) == 1 + 3
+    assert any(
+        line.split() == ["score_fr", "new", "(not", "there)"] for line in report.exceptions()
+    )
     assert not variables["params"]["score_fr"]["kernel"].any()  # its own initialisation
 
 
@@ -119,7 +121,7 @@ def test_fc6_is_decimated(model, layer, taps, channels):
     weight = vgg16()["classifier.0.weight"].reshape(256, 32, 7, 7)
     for (i, j, o), expected in decimated(weight, taps, channels).items():
         np.testing.assert_array_equal(kernel[i, j, :, o], expected)
-    (line,) = [line.split() for line in report if line.split()[0] == layer]
+    (line,) = [line.split() for line in report.lines() if line.split()[0] == layer]
     assert line[1:6] == ["adapted:", "bias", "256", "->", "64,"] or channels == 256
     assert f"7x7x32x256 -> {taps}x{taps}x32x{channels}" in " ".join(line)
 
@@ -130,7 +132,7 @@ def test_segnet_s_encoder_is_vgg():
     found, report = initialise.initialise(variables, source(), preprocessing=DEEPLAB_CAFFE)
     expected = vgg16()["features.28.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(found["params"]["conv5_3"]["kernel"], expected)
-    assert "skipped of the weights: classifier.6 (classifier), fc6, fc7" in report[0]
+    assert "skipped of the weights: classifier.6 (classifier), fc6, fc7" in report.headline
     np.testing.assert_array_equal(
         found["params"]["conv5_3_D"]["kernel"], variables["params"]["conv5_3_D"]["kernel"]
     )
@@ -146,7 +148,7 @@ def test_a_layer_that_does_not_fit_is_an_error_unless_it_is_allowed():
         "--train.init-allow, a regular expression for their names"
     )
     _, report = start(model, allow="fc[67]")
-    assert report[0].startswith("init from vgg16: 13 layers loaded, 0 adapted, 5 new;")
+    assert report.headline.startswith("init from vgg16: 13 layers loaded, 0 adapted, 5 new;")
 
 
 def test_weights_of_a_whole_network_must_fit_whole():
@@ -158,7 +160,9 @@ def test_weights_of_a_whole_network_must_fit_whole():
     found, report = initialise.initialise(
         fresh(model), other, preprocessing=DEEPLAB_CAFFE, allow="score_.*"
     )
-    assert "15 layers loaded, 0 adapted, 3 new; skipped of the weights: score_fr," in report[0]
+    assert (
+        "15 layers loaded, 0 adapted, 3 new; skipped of the weights: score_fr," in report.headline
+    )
 
 
 @pytest.mark.parametrize("seen", [DEEPLAB_CAFFE, TF_SYMMETRIC])
@@ -182,7 +186,7 @@ def test_inputs_are_rescaled(rng, seen, norm):
     moved, report = initialise.initialise(
         variables, initialise.Source("net", variables, TORCH), preprocessing=seen
     )
-    assert all(line.endswith("for these inputs") for line in report[1:])
+    assert all(line.endswith("for these inputs") for line in report.lines()[1:])
 
     def apply(tree, x):
         if norm:
@@ -203,7 +207,7 @@ def test_same_inputs_change_nothing():
         variables, initialise.Source("net", variables, TORCH), preprocessing=same
     )
     jax.tree.map(np.testing.assert_array_equal, found, variables)
-    assert all(line.endswith(" loaded") for line in report[1:])
+    assert all(line.endswith(" loaded") for line in report.lines()[1:])
 
 
 def test_init_names_what_there_is(tmp_path):
@@ -211,6 +215,11 @@ def test_init_names_what_there_is(tmp_path):
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, init="nowhere"))
     with pytest.raises(UserError, match="no run in nowhere and .*, and no published weights"):
         warm_start.start({}, task, tmp_path / "run")
+
+
+def with_crop(task, side):
+    augmentation = dataclasses.replace(task.data.augmentation, crop=(side, side))
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, augmentation=augmentation))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +236,12 @@ def test_google_s_mobilenet_starts_a_training(test_data, tmp_path, name, loaded)
         with pytest.raises(UserError, match="google_mobilenetv2_imagenet_uint8 does not fit"):
             warm_start.start(variables, task, tmp_path)
         return
-    found, report = warm_start.start(variables, task, tmp_path)
+    # A few flat images are enough here: test_folded has the statistics.
+    flat = lambda: iter([np.full((128, 33, 33, 3), 99, np.uint8)])  # noqa: E731
+    task = with_crop(task, 33)
+    found, report, log, complete = warm_start.start(variables, task, tmp_path, images=flat)
+    assert not complete and len(log["layers"]) >= loaded + 7 > len(report)
+    assert log["pretraining"].endswith("statistics of 51 folded norms estimated on 128 images)")
     assert report[0] == (
         f"init from google_mobilenetv2_imagenet_uint8: {loaded} layers loaded, 0 adapted, 7 new; "
         "skipped of the weights: MobilenetV2/Conv_1, MobilenetV2/Logits (classifier)"

@@ -1,4 +1,4 @@
-"""The README's table of what the CRF is worth."""
+"""The table of what the CRF is worth."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from seg_jax.report import crf_table, table
 from seg_jax.results import Split, provenance
 from seg_jax.results.record import counts_of
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "seg_jax" / "kernels" / "crf" / "README.md"
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def test_the_share_of_right_pixels_leaves_void_out():
 def test_no_text_becomes_markup(tmp_path):
     hostile = '<script>alert("x")</script>'
     small_run(tmp_path / "run")
-    record = small_record(hostile, family=hostile, command=hostile, cutting=hostile)
+    hostile_texts = dict.fromkeys(("experiment", "run", "family", "command", "cutting"), hostile)
+    record = small_record(**hostile_texts)
     results.save(record, tmp_path / "run" / "result.json")
     report.write([tmp_path / "run"], tmp_path, title=hostile)
     page = Page((tmp_path / "report.html").read_text())

@@ -271,7 +271,7 @@ def test_history_as_text(run):
 
 
 def test_ready_space_by_name():
-    from experiments import sweeps
+    from seg_jax.experiments import sweeps
 
     assert search.load_space("experiments.sweeps:poly_lr") is sweeps.poly_lr
 
@@ -280,7 +280,8 @@ def test_ready_space_by_name():
     ("name", "words"),
     [
         ("poly_lr", "write module:name"),
-        ("experiments.swepes:poly_lr", "No module named 'experiments.swepes'"),
+        ("experiments.swepes:poly_lr", "No module named 'seg_jax.experiments.swepes'"),
+        (".sweeps:poly_lr", "write module:name"),
         ("experiments.sweeps:poly", "did you mean poly_lr"),
         ("experiments.sweeps:Space", "unknown name 'Space'"),
     ],

@@ -22,6 +22,7 @@ from seg_jax.kernels.crf import exact
 from seg_jax.kernels.crf.block_sparsity import TILE, Tiles
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.kernels.crf.reference import features
+from seg_jax.nn import lowering
 
 MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
 _DEPTH = 16  # of the distance products: 9 terms at most, and a wgmma takes 16
@@ -36,10 +37,10 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
         NotImplementedError: the default device is not a GPU.
         ValueError: the pictures are not uint8, or larger than MAX_SIDE.
     """
-    if jax.default_backend() != "gpu":
+    if lowering.platform() != "gpu":
         raise NotImplementedError(
             "implementation='exact_pallas' is a kernel for Hopper GPUs and this is "
-            f"{jax.default_backend()}; use implementation='exact', the same sums in plain JAX"
+            f"{lowering.platform()}; use implementation='exact', the same sums in plain JAX"
         )
     return exact.run(unary, rgb, params, bilateral)
 

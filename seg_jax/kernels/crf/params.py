@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import jax
 
-from seg_jax.checks import non_negative, one_of, positive
+from seg_jax.checks import at_most, non_negative, one_of, positive
 
 Normalisation = Literal["after", "symmetric", "before", "none"]
 
@@ -55,8 +55,12 @@ class CrfParams:
     def __post_init__(self):
         one_of(get_args(Normalisation), normalisation=self.normalisation)
         non_negative(iterations=self.iterations)
+        at_most(1024, iterations=self.iterations)
         # Leaves may be tracers or, while JAX rebuilds the tree, anything: check plain numbers only.
         for name in ("bilateral_px", "bilateral_rgb", "spatial_px"):
             value = getattr(self, name)
             if isinstance(value, int | float):
                 positive(**{name: value})
+        for name in self.__dataclass_fields__:
+            if isinstance(getattr(self, name), tuple) and name != "compatibility":
+                raise ValueError(f"{name} must be one number, got {getattr(self, name)}")

@@ -63,6 +63,7 @@ def _segnet(name: str, of: str, file: str, trained_on: str) -> Entry:
         leak="unknown",
         convert=caffe.from_segnet,
         experiment=lambda: experiment.get(of),
+        folded=True,
         note="no commercial use; statistics of the norms are folded into scale and shift",
     )
 

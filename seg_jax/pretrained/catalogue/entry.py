@@ -45,6 +45,9 @@ class Entry:
       ignored: a classifier's tensors that have no place here, for reports.
       preprocessing: of a classifier's inputs; others have it in their experiment.
       sha256: of the file, or as many of its first digits as were published; "unknown": none.
+      folded: the batch norms are folded into the convolutions: a training from these weights
+        estimates their statistics first, see `pretrained.folded`.
+      epsilon: of a classifier's batch norms; None: it has none. Others have it in their experiment.
       score: as published.
       note: what a user has to know.
     """
@@ -60,5 +63,7 @@ class Entry:
     ignored: str = ""
     preprocessing: Preprocessing | None = None
     sha256: str = "unknown"
+    folded: bool = False
+    epsilon: float | None = None
     score: Score | None = None
     note: str = ""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from seg_jax import experiment
-from seg_jax.backbones.mobilenet_v2 import MobileNetV2
+from seg_jax.backbones.mobilenet_v2 import RELEASED_NORM, MobileNetV2
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.xception import Xception
 from seg_jax.data.preprocessing import TF_SYMMETRIC, Preprocessing
@@ -102,6 +102,7 @@ def _classifier(name: str, archive: str, backbone: Callable[[], Any], scope: str
         convert=convert,
         ignored=f"{scope}/logits",
         preprocessing=TF_SYMMETRIC,
+        epsilon=backbone().norm.epsilon,
         note="an archive: unpack it, and import its model.ckpt.index",
     )
 
@@ -117,7 +118,8 @@ ENTRIES = (
         leak="unknown",
         convert=google.from_tflite,
         experiment=_float_dm05,
-        note="batch norms are folded; output stride 8",
+        folded=True,
+        note="output stride 8",
     ),
     Entry(
         "google_deeplabv3_mobilenetv2_voc_uint8",
@@ -129,7 +131,8 @@ ENTRIES = (
         leak="unknown",
         convert=google.from_tflite,
         experiment=_uint8,
-        note="8-bit weights, dequantised; batch norms are folded; output stride 16",
+        folded=True,
+        note="8-bit weights, dequantised; output stride 16",
     ),
     Entry(
         "google_mobilenetv2_imagenet_uint8",
@@ -142,7 +145,9 @@ ENTRIES = (
         convert=_backbone,
         ignored="MobilenetV2/Conv_1, MobilenetV2/Logits",
         preprocessing=QUANTISED,
-        note="8-bit weights, dequantised; batch norms are folded; inputs x / 128 - 1",
+        folded=True,
+        epsilon=RELEASED_NORM.epsilon,
+        note="8-bit weights, dequantised; inputs x / 128 - 1",
     ),
     _deeplab(
         "deeplabv3plus_xception65_voc_trainaug",

@@ -52,7 +52,9 @@ def _torchvision(family: str, depth: Depth, file: str, miou: float) -> Entry:
     )
 
 
-def _classifier(name: str, file: str, convert: Any, ignored: str) -> Entry:
+def _classifier(
+    name: str, file: str, convert: Any, ignored: str, *, epsilon: float | None = None
+) -> Entry:
     return Entry(
         f"torchvision_{name}_imagenet",
         file=file,
@@ -64,6 +66,7 @@ def _classifier(name: str, file: str, convert: Any, ignored: str) -> Entry:
         convert=convert,
         ignored=ignored,
         preprocessing=TORCH,
+        epsilon=epsilon,
     )
 
 
@@ -165,7 +168,13 @@ ENTRIES = (
     _torchvision("deeplabv3", 101, "deeplabv3_resnet101_coco-586e9e4e.pth", 67.4),
     _classifier("vgg16", "vgg16-397923af.pth", pytorch.vgg16_from_torchvision, "classifier.6"),
     *(
-        _classifier(f"resnet{depth}", file, pytorch.resnet_from_torchvision(depth), "fc")
+        _classifier(
+            f"resnet{depth}",
+            file,
+            pytorch.resnet_from_torchvision(depth),
+            "fc",
+            epsilon=Norm().epsilon,
+        )
         for depth, file in (
             (50, "resnet50-0676ba61.pth"),
             (101, "resnet101-63fe2227.pth"),
@@ -173,7 +182,11 @@ ENTRIES = (
         )
     ),
     _classifier(
-        "mobilenetv2", "mobilenet_v2-b0353104.pth", _mobilenet, "features.18, classifier.1"
+        "mobilenetv2",
+        "mobilenet_v2-b0353104.pth",
+        _mobilenet,
+        "features.18, classifier.1",
+        epsilon=Norm().epsilon,
     ),
     _wkentaro("32s", "fcn32s_from_caffe.pth", 63.63),
     _wkentaro("16s", "fcn16s_from_caffe.pth", 65.01),

@@ -1,0 +1,172 @@
+"""`compile`: what a program needs on an accelerator that is not here."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from seg_jax import checks
+from seg_jax.cli.parsing import parse, print_json
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOptions:
+    """Compile experiments for accelerators that this machine does not have.
+
+    Prints for each device: memory and whether it fits, FLOPs, bytes, collectives, and estimates of
+    the step's time and the recipe's device-hours at the published peaks. Nothing is run.
+
+    Attributes:
+      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_pallas.
+      targets: v5e-8, h100x8, ...; "--for list" prints all.
+      suite: all experiments of a suite.
+      all: all experiments and kernels.
+      modes: programs to compile: the training step, one batch of the evaluation.
+      precision: of the training step, instead of the recipe's.
+      accumulate: micro-batches, instead of the recipe's.
+      batch_size: global batch, instead of the recipe's.
+      find_batch: look for the largest batch that fits, by at most five more compilations.
+      cycles: TPU: add up the compiler's estimated cycles by module and kind of operation.
+      top: rows of the table of cycles.
+      record: file of outcomes, e.g. experiments/targets.json: what it has is not compiled again.
+      seconds: with --record, begin no further compilation after this time.
+      json: print a list of objects.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    targets: Annotated[tuple[str, ...], tyro.conf.arg(name="for")] = ()
+    suite: str = ""
+    all: bool = False
+    modes: tuple[Literal["train", "evaluate"], ...] = ("train", "evaluate")
+    precision: Literal["recipe", "float32", "bfloat16"] = "recipe"
+    accumulate: int | None = None
+    batch_size: int | None = None
+    find_batch: bool = False
+    cycles: bool = False
+    top: int = 20
+    record: Path | None = None
+    seconds: float = float("inf")
+    json: bool = False
+
+
+def compile_programs(args: Sequence[str]) -> int:
+    """Compile; the exit code is 1 if a program does not fit or does not compile."""
+    options = parse(CompileOptions, args, "compile")
+    from seg_jax.targets import table
+
+    if options.targets == ("list",):
+        print("\n".join(_row(target) for target in table.TARGETS.values()))
+        return 0
+    wanted = _wanted(options)
+    if options.record:
+        return _record(wanted, options)
+    if len(wanted) > 1:
+        from seg_jax.targets import survey
+
+        entries = [survey.in_a_process(found, _passed_on(options)) for found in wanted]
+    else:
+        entries = [_compile(*wanted[0], options)]
+    if options.json:
+        print_json(entries)
+    else:
+        from seg_jax.targets import text
+
+        print("\n\n".join(text.entry_text(entry, top=options.top) for entry in entries))
+    return int(any(entry["status"] != "compiled" for entry in entries))
+
+
+def _wanted(options: CompileOptions) -> list[tuple[str, str, str]]:
+    """Return experiment, target and mode of every program to compile."""
+    from seg_jax import experiment
+    from seg_jax.targets import programs, table
+
+    names = list(options.names)
+    if options.suite:
+        names += experiment.suite(options.suite)
+    if options.all:
+        names += [*experiment.names(), *programs.KERNELS]
+    if not names or not options.targets:
+        missing = "--for is missing" if names else "no experiment is named"
+        raise checks.UserError(
+            f"compile: {missing}: python -m seg_jax compile NAME... --for TARGET...; targets: "
+            f"{' '.join(table.TARGETS)}"
+        )
+    for target in options.targets:
+        table.get(target)
+    wanted = []
+    for target in options.targets:
+        for name in names:
+            if name not in programs.KERNELS:
+                experiment.get(name)  # an unknown one is named before anything is compiled
+            modes = ("kernel",) if name in programs.KERNELS else options.modes
+            wanted += [(name, target, mode) for mode in modes]
+    return wanted
+
+
+def _record(wanted: list[tuple[str, str, str]], options: CompileOptions) -> int:
+    from seg_jax.targets import survey, table, topology
+
+    assert options.record is not None
+    for target in options.targets:  # an absent compiler is not an outcome
+        topology.require(table.get(target))
+    added = survey.run(
+        wanted,
+        options.record,
+        compile_one=lambda found: survey.in_a_process(found, _passed_on(options)),
+        seconds=options.seconds,
+    )
+    print(f"{options.record}: {added} more")
+    return 0
+
+
+def _passed_on(options: CompileOptions) -> list[str]:
+    """Return the options of a child process, other than what it compiles."""
+    words = ["--precision", options.precision]
+    if options.accumulate is not None:
+        words += ["--accumulate", str(options.accumulate)]
+    if options.batch_size is not None:
+        words += ["--batch-size", str(options.batch_size)]
+    words += ["--find-batch"] if options.find_batch else []
+    return words + (["--cycles"] if options.cycles else [])
+
+
+def _compile(name: str, target_name: str, mode: str, options: CompileOptions) -> dict[str, Any]:
+    from seg_jax.targets import table, topology
+
+    target = table.get(target_name)
+    topology.prepare(target)
+    from seg_jax import experiment
+    from seg_jax.targets import compiling
+
+    if mode == "kernel":
+        return compiling.kernel_entry(name, target, with_cycles=options.cycles)
+    chosen = experiment.get(name)
+    changes: dict[str, Any] = {}
+    if options.precision != "recipe":
+        changes["precision"] = options.precision
+    if options.batch_size is not None:
+        changes["batch_size"] = options.batch_size
+    if options.accumulate is not None:
+        changes["accumulate"] = options.accumulate
+    try:
+        train = dataclasses.replace(chosen.train, **changes)
+    except ValueError as error:
+        raise checks.UserError(f"{name}: {error}") from error
+    return compiling.experiment_entry(
+        dataclasses.replace(chosen, train=train),
+        target,
+        mode,
+        find_batch=options.find_batch,
+        with_cycles=options.cycles,
+    )
+
+
+def _row(target: Any) -> str:
+    chip = target.chip
+    return (
+        f"{target.name:8} {target.chips:3} x {chip.name}, {target.devices} devices on "
+        f"{target.hosts} host(s); a chip: {chip.memory_bytes / 2**30:.0f} GiB, "
+        f"{chip.flops / 1e12:.0f} TFLOP/s, {chip.bandwidth / 1e9:.0f} GB/s"
+    )

@@ -1,0 +1,43 @@
+"""Warn of running averages that a short training leaves near their start."""
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+from seg_jax import config
+from seg_jax.experiment import Experiment
+from seg_jax.nn.norm import Norm
+
+_ENOUGH = 3.0  # steps x (1 - momentum): exp(-3) = 5 % of the start is left
+
+
+def warnings(experiment: Experiment) -> list[str]:
+    """Return a line for every momentum of the batch norms that is too high for the steps.
+
+    After n updates the running averages still hold momentum^n of the values that they began with,
+    which a new layer's evaluation then is made with: DeepLab v3+'s 0.9997 over 30 steps leaves 99
+    % and costs 6 points of mIoU.
+    """
+    updates = experiment.train.steps * experiment.train.accumulate
+    paths = collections.defaultdict(list)
+    for path, norm in _norms(experiment.model, "model"):
+        if norm.statistics != "frozen" and updates * (1 - norm.momentum) < _ENOUGH:
+            paths[norm.momentum].append(path)
+    enough = max(0.0, 1 - _ENOUGH / updates)
+    better = 0.9 if enough >= 0.9 else round(enough, 2)
+    return [
+        f"warning: with momentum {momentum:g}, {updates} updates leave "
+        f"{100 * momentum**updates:.0f} % of their start in the norms' running averages, which the "
+        "evaluation uses: "
+        + " ".join(f"--{path.replace('_', '-')}.momentum {better:g}" for path in found)
+        for momentum, found in paths.items()
+    ]
+
+
+def _norms(value: Any, path: str) -> Iterator[tuple[str, Norm]]:
+    """Yield the norms of a model's configuration with their dotted names."""
+    if isinstance(value, Norm):
+        yield path, value
+    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        for name, item in config.fields(value).items():
+            yield from _norms(item, f"{path}.{name}")

@@ -1,0 +1,88 @@
+"""The README's table: one row a family, and one for each network with published weights.
+
+The whole table is `report.table`; this one says in a dozen rows what has been measured here, and on
+which images.
+"""
+
+from collections.abc import Sequence
+
+from seg_jax import experiment, papers
+from seg_jax.report import rows, table
+from seg_jax.report.grid import NONE, Column, Grid, percent
+from seg_jax.results import Record, load_records
+
+MARKERS = ("<!-- front:begin -->", "<!-- front:end -->")
+QUICK_DATA = "synthetic_voc"  # what the suite `quick` is scored on
+
+
+def quick_records() -> list[Record]:
+    """Read the committed records of the suite `quick`: experiments/results/quick/*.json."""
+    return load_records(sorted((experiment.folder() / "results" / "quick").glob("*.json")))
+
+
+def front_grid(records: Sequence[Record], quick: Sequence[Record]) -> Grid:
+    """Return a row a family: its best published figure, and the best that was measured here.
+
+    Args:
+      records: of official data sets, and of published weights.
+      quick: of the suite `quick`; shown where a family has no record on an official data set.
+    """
+    columns = (
+        Column("family"), Column("paper"), Column("published", number=True),
+        Column("here", number=True), Column('what "here" is'),
+    )  # fmt: skip
+    line = rows.line(records)
+    cells = []
+    for family in papers.FAMILIES:
+        network = max((row for row in line if row.family == family), key=_published)
+        cells.append((family, _paper(network), _figure(network), *_here(family, line, quick)))
+        for record in records:
+            if record.weights and record.family == family:
+                own = next(row for row in line if row.experiment == record.experiment)
+                what = f"{record.weights.name}, our forward pass: {record.data.description}"
+                score = percent(record.metrics["mean_iou"])
+                cells.append((family, "published weights", _figure(own), score, what))
+    return Grid(columns, tuple(cells))
+
+
+def _published(row: rows.LineRow) -> tuple:
+    """The key of a family's network to quote: the authors' own figure first, then the highest."""
+    figure = row.headline
+    if figure is None:
+        return (False, False, 0.0)
+    return (True, figure.origin != "reimplementation", figure.miou or 0.0)
+
+
+def _paper(row: rows.LineRow) -> str:
+    """Shorten "Long, Shelhamer & Darrell, CVPR 2015, ..." to "Long et al., CVPR 2015, ..."."""
+    words = experiment.get(row.experiment).paper.split(", ")
+    last = next((index for index, word in enumerate(words) if " & " in word), 0)
+    return ", ".join([f"{words[0].split(' & ')[0]} et al.", *words[last + 1 :]])
+
+
+def _figure(row: rows.LineRow) -> str:
+    figure = row.headline
+    shown = table.figure_text(figure)
+    return f"{shown}, {figure.dataset} {figure.split}" if figure else shown
+
+
+def _here(family: str, line: Sequence[rows.LineRow], quick: Sequence[Record]) -> tuple[str, str]:
+    """Return the best score of the family's networks on the published images, else on drawn ones;
+    and what it is.
+    """
+    official = [record for row in line if row.family == family for record in row.records]
+    if official:
+        best = max(official, key=_mean_iou)
+        return percent(_mean_iou(best)), f"{best.experiment}, trained here: {best.data.description}"
+    drawn = [r for r in quick if r.family == family and r.data.name == QUICK_DATA]
+    if drawn:
+        best = max(drawn, key=_mean_iou)
+        what = f"drawn images; a reduced network after {best.training.steps} steps"
+        if best.training.pretraining in {record.experiment for record in quick}:
+            what += f", from {best.training.pretraining}"
+        return percent(_mean_iou(best)), what
+    return table.NOT_RUN, NONE
+
+
+def _mean_iou(record: Record) -> float:
+    return record.metrics["mean_iou"] or 0.0

@@ -1,0 +1,152 @@
+"""One experiment, one target, one program: compile it and say what came of it, as JSON data."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from seg_jax import checks, parallel
+from seg_jax.experiment import Experiment
+from seg_jax.targets import batch, cost, cycles, programs, topology
+from seg_jax.targets.table import Target
+
+COMPILED, DOES_NOT_FIT, ERROR = "compiled", "does not fit", "error"
+MODES = ("train", "evaluate")
+
+
+def experiment_entry(
+    experiment: Experiment,
+    target: Target,
+    mode: str,
+    *,
+    find_batch: bool = False,
+    with_cycles: bool = False,
+) -> dict[str, Any]:
+    """Compile one program of an experiment for all devices of a target.
+
+    A global batch that does not divide among the devices is compiled at the next larger one that
+    does, and the entry has both.
+
+    Args:
+      experiment: with overrides applied.
+      target: whose compiler `topology.prepare` has found.
+      mode: "train", the step at the recipe's batch; "evaluate", one batch of windows.
+      find_batch: also look for the largest batch that fits.
+      with_cycles: also add up the TPU compiler's estimates.
+
+    Returns:
+      experiment, target, mode, batch, recipe_batch, devices, precision, accumulate, and of
+      `outcome`; with `find_batch` largest_batch.
+    """
+    checks.one_of(MODES, mode=mode)
+    mesh = parallel.make_mesh(topology.describe(target))
+    settings = experiment.train
+    accumulate = settings.accumulate if mode == "train" else 1
+    asked = settings.batch_size if mode == "train" else experiment.evaluation.batch_size
+    size = programs.divisible(asked, mesh, accumulate)
+    precision = settings.precision if mode == "train" else "float32"
+    entry = {
+        "experiment": experiment.name,
+        "target": target.name,
+        "mode": mode,
+        "batch": size,
+        "recipe_batch": asked,
+        "devices": target.devices,
+        "precision": precision,
+        "accumulate": accumulate,
+    }
+    lower = programs.PROGRAMS[mode]
+    entry |= outcome(
+        lambda: lower(experiment, mesh, size), target, precision, with_cycles=with_cycles
+    )
+    if mode == "train" and "roofline_seconds" in entry:
+        entry["device_hours"] = entry["roofline_seconds"] * settings.steps * target.devices / 3600
+    if entry["status"] == DOES_NOT_FIT:
+        entry["remedy"] = _remedy(entry, mode, accumulate, size // mesh.size)
+    if find_batch and entry["status"] != ERROR:
+
+        def needed(images: int) -> int:
+            program = lower(experiment, mesh, images * mesh.size * accumulate)
+            return outcome(lambda: program, target, precision)["peak_bytes"]
+
+        first = (size // mesh.size // accumulate, entry["peak_bytes"])
+        found = batch.largest(needed, limit=entry["memory_bytes"], first=first)
+        entry["largest_batch"] = found * mesh.size * accumulate
+    return entry
+
+
+def kernel_entry(name: str, target: Target, *, with_cycles: bool = False) -> dict[str, Any]:
+    """Compile one of `programs.KERNELS` for one device of a target; keys as `experiment_entry`."""
+    checks.one_of(programs.KERNELS, kernel=name)
+    entry = {
+        "experiment": name, "target": target.name, "mode": "kernel", "batch": 1, "recipe_batch": 1,
+        "devices": 1, "precision": "float32", "accumulate": 1,
+    }  # fmt: skip
+    if target.chip.platform not in programs.KERNELS[name]:
+        wanted = " and ".join(programs.KERNELS[name])
+        return entry | {"status": ERROR, "error": f"a kernel for {wanted} only"}
+    device = topology.describe(target)[0]
+    one = dataclasses.replace(target, chips=1) if target.chip.devices == 1 else target
+    return entry | outcome(
+        lambda: programs.kernel(name, device), one, "float32", with_cycles=with_cycles
+    )
+
+
+def outcome(
+    lower: Callable[[], Any], target: Target, precision: str, *, with_cycles: bool = False
+) -> dict[str, Any]:
+    """Lower and compile a program.
+
+    Returns:
+      status ("compiled", "does not fit", "error"); for the first compile_seconds, arguments_bytes,
+      temporaries_bytes, peak_bytes, memory_bytes, fits, flops, accessed_bytes, collectives,
+      collective_bytes, roofline_seconds; for the second peak_bytes, memory_bytes, fits and error;
+      for the last error.
+    """
+    begin = time.monotonic()
+    try:
+        lowered = lower()
+        compiled = lowered.compile()
+    except checks.UserError:
+        raise
+    except Exception as error:  # whatever a compiler refuses with is what the page shows
+        line = " ".join(str(error).split())[:600]
+        if needed := cost.memory_needed(str(error)):
+            need, have = needed
+            return {
+                "status": DOES_NOT_FIT,
+                "fits": False,
+                "peak_bytes": need,
+                "memory_bytes": have,
+                "error": line,
+            }
+        return {"status": ERROR, "error": f"{type(error).__name__}: {line}"}
+    seconds = time.monotonic() - begin
+    text = compiled.as_text()
+    found = cost.of(lowered, compiled, text)
+    fits = found.peak_bytes <= target.memory_bytes
+    entry = {
+        "status": COMPILED if fits else DOES_NOT_FIT,
+        "fits": fits,
+        "compile_seconds": round(seconds, 1),
+        "memory_bytes": target.memory_bytes,
+        **dataclasses.asdict(found),
+        "collective_bytes": found.collective_bytes,
+        "roofline_seconds": cost.roofline_seconds(found, target, precision),
+    }
+    if with_cycles and target.chip.platform == "tpu":
+        counted = cycles.of(text)
+        entry |= cycles.to_dict(counted, target, found.flops, precision)
+    return entry
+
+
+def _remedy(entry: dict[str, Any], mode: str, accumulate: int, images: int) -> str:
+    """Return what to set so that it fits: more micro-batches, or more or larger chips."""
+    over = entry["peak_bytes"] / entry["memory_bytes"]
+    if mode == "evaluate":
+        return f"--evaluation.batch-size {max(1, int(images / over))} times the number of devices"
+    parts = next((n for n in range(2, images + 1) if images % n == 0 and n >= over), None)
+    if parts:
+        return f"--train.accumulate {accumulate * parts}"
+    smaller = "" if entry["precision"] == "bfloat16" else "--train.precision bfloat16, or "
+    return f"{smaller}a target with more memory or more chips: one image is on a device already"

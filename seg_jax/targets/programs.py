@@ -1,0 +1,127 @@
+"""The programs of an experiment, traced for a described mesh: nothing is allocated.
+
+The training step is `train.step` as `train` compiles it; the evaluation is one batch of windows
+through `inference.forward`, as `evaluate` runs it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seg_jax import checks, optim, parallel, train_state
+from seg_jax.experiment import Experiment
+from seg_jax.inference import forward, windows
+from seg_jax.kernels.crf import CrfParams, mean_field
+from seg_jax.nn import lowering
+from seg_jax.train import step
+from seg_jax.types import DATA_AXIS
+
+# Dense CRFs at VOC's usual size and number of classes: names that `compile` takes like experiments.
+KERNELS = {
+    "crf/lattice": ("tpu", "gpu"),
+    "crf/exact": ("tpu", "gpu"),
+    "crf/exact_pallas": ("gpu",),
+}
+KERNEL_IMAGE = (375, 500)
+KERNEL_CLASSES = 21
+
+
+def divisible(batch_size: int, mesh: Mesh, accumulate: int) -> int:
+    """Return the smallest batch size, at least `batch_size`, that divides among the devices."""
+    unit = mesh.size * accumulate
+    return -(-batch_size // unit) * unit
+
+
+def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
+    """Lower the training step of a global batch for the mesh's devices.
+
+    Args:
+      experiment: its model, recipe and precision; `batch_size` replaces the recipe's.
+      mesh: of described devices, all of one platform.
+      batch_size: images in one update over all devices.
+
+    Returns:
+      `jax.stages.Lowered`.
+    """
+    settings, platform = experiment.train, _platform(mesh)
+    parallel.check_batch_size(batch_size, mesh, accumulate=settings.accumulate)
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    try:
+        shapes = train_state.variable_shapes(experiment.model, input_shape=(1, *crop, channels))
+        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+    except ValueError as error:
+        raise checks.UserError(f"{experiment.name or experiment.family}: {error}") from error
+    init = functools.partial(train_state.init_state, optimizer=optimizer)
+    state = _placed(jax.eval_shape(init, shapes), mesh, PartitionSpec())
+    key = _placed(jax.eval_shape(lambda: jax.random.key(0)), mesh, PartitionSpec())
+    image = jax.ShapeDtypeStruct((batch_size, *crop, 3), jnp.uint8)
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((batch_size, *crop), jnp.uint8)}
+    if experiment.data.weight_map != "none":
+        batch["weight"] = jax.ShapeDtypeStruct((batch_size, *crop), jnp.float32)
+    per_device = functools.partial(
+        step.train_step,
+        model=experiment.model,
+        optimizer=optimizer,
+        loss=experiment.loss,
+        preprocessing=experiment.data.preprocessing,
+        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
+        precision=settings.precision,
+        accumulate=settings.accumulate,
+    )
+    with lowering.for_platform(platform):
+        batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
+        return parallel.compile_step(per_device, mesh).lower(state, batch, key)
+
+
+def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
+    """Lower the protocol's forward pass of one batch of windows, all scales and mirror images.
+
+    Without a canvas the windows are the training crop's bucket.
+    """
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    size = windows.input_size(crop, experiment.evaluation)
+    shapes = train_state.variable_shapes(experiment.model, input_shape=(1, *size, channels))
+    variables = _placed(shapes, mesh, PartitionSpec())
+    image = jax.ShapeDtypeStruct((batch_size, *size, 3), jnp.uint8)
+    image = _placed(image, mesh, PartitionSpec(DATA_AXIS))
+
+    def predict(variables: Any, image: Any) -> Any:
+        found = forward.probabilities(experiment, variables, image)
+        keep = forward.needs_probabilities(experiment.evaluation)
+        return found if keep else forward.most_probable(found)
+
+    with lowering.for_platform(_platform(mesh)):
+        return jax.jit(predict).lower(variables, image)
+
+
+def kernel(name: str, device: Any) -> Any:
+    """Lower a dense CRF of KERNELS, ten iterations on one image, for one described device."""
+    mesh = parallel.make_mesh([device])
+    unary = jax.ShapeDtypeStruct((*KERNEL_IMAGE, KERNEL_CLASSES), jnp.float32)
+    rgb = jax.ShapeDtypeStruct((*KERNEL_IMAGE, 3), jnp.uint8)
+    unary, rgb = _placed((unary, rgb), mesh, PartitionSpec())
+    implementation = name.removeprefix("crf/")
+
+    def run(unary: Any, rgb: Any) -> Any:
+        return mean_field(unary, rgb, CrfParams(), implementation=implementation)
+
+    with lowering.for_platform(_platform(mesh)):
+        return jax.jit(run).lower(unary, rgb)
+
+
+def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _platform(mesh: Mesh) -> str:
+    platform = mesh.devices.flat[0].platform
+    return {"cuda": "gpu"}.get(platform, platform)
+
+
+Program = Callable[[Experiment, Mesh, int], Any]
+PROGRAMS: dict[str, Program] = {"train": training, "evaluate": evaluation}

@@ -1,0 +1,83 @@
+"""What `compile` prints, from the data of an entry."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seg_jax.targets.compiling import COMPILED, ERROR
+from seg_jax.targets.cost import gib
+
+
+def heading(entry: Mapping[str, Any]) -> str:
+    """Return the line that names program, target and batch."""
+    batch = f"batch {entry['batch']}"
+    if entry["batch"] != entry["recipe_batch"]:
+        batch += f" (the recipe's {entry['recipe_batch']} does not divide among the devices)"
+    micro = f", {entry['accumulate']} micro-batches" if entry["accumulate"] > 1 else ""
+    return (
+        f"{entry['experiment']}, {entry['mode']}, {entry['target']}: {batch}{micro} on "
+        f"{entry['devices']} devices, {entry['precision']}"
+    )
+
+
+def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
+    """Return one program's outcome in a few lines; every time is called an estimate."""
+    lines = [heading(entry)]
+    if entry["status"] == ERROR:
+        lines.append(f"  does not compile: {entry['error']}")
+        return "\n".join(lines)
+    memory = f"{gib(entry['peak_bytes'])} of {gib(entry['memory_bytes'])} a device"
+    if entry["status"] == COMPILED:
+        lines.append(f"  compiled in {entry['compile_seconds']} s, not run; fits: {memory}")
+    else:
+        lines.append(f"  does not fit: {memory}; set {entry.get('remedy', 'a smaller batch')}")
+    if "arguments_bytes" in entry:
+        lines.append(
+            f"  arguments {gib(entry['arguments_bytes'])}, temporaries "
+            f"{gib(entry['temporaries_bytes'])}"
+        )
+        lines.append(
+            f"  {entry['flops'] / 1e9:.1f} GFLOP, {entry['accessed_bytes'] / 1e9:.2f} GB read and "
+            f"written, {collectives_text(entry['collectives'])} a device"
+        )
+        lines.append(
+            f"  estimate at the published peaks: {1e3 * entry['roofline_seconds']:.2f} ms at least"
+            + (f", {entry['device_hours']:.1f} device-hours for the recipe"
+               if "device_hours" in entry else "")
+        )  # fmt: skip
+    if "estimated_cycles" in entry:
+        lines += _cycles(entry, top)
+    if "largest_batch" in entry:
+        lines.append(f"  largest global batch found to fit: {entry['largest_batch']}")
+    return "\n".join(lines)
+
+
+def collectives_text(collectives: Mapping[str, Mapping[str, int]]) -> str:
+    """Return kinds, numbers and bytes of the collectives in words."""
+    if not collectives:
+        return "no collectives"
+    return ", ".join(
+        f"{kind['count']} {name} of {kind['bytes'] / 1e6:.1f} MB"
+        for name, kind in collectives.items()
+    )
+
+
+def _cycles(entry: Mapping[str, Any], top: int) -> list[str]:
+    total = entry["estimated_cycles"]
+    seconds = entry["estimated_seconds"]
+    line = f"  {total / 1e6:.1f} M cycles by the compiler's estimate"
+    if seconds:
+        images = entry["batch"] / entry["devices"] / seconds
+        line += (
+            f": {1e3 * seconds:.1f} ms, {images:.0f} images a second a device, "
+            f"{100 * entry['utilization']:.1f} % of peak"
+        )
+    line += f"; convolutions and matrix products {100 * entry['convolution_share']:.0f} %"
+    lines = [line]
+    for group in entry["cycles_by"][:top]:
+        share = 100 * group["cycles"] / max(total, 1)
+        direction = "backward" if group["backward"] else "forward "
+        lines.append(f"    {share:5.1f} %  {direction}  {group['kind']}  {group['module']}")
+    if entry["without_estimate"]:
+        names = ", ".join(f"{n} {name}" for name, n in entry["without_estimate"].items())
+        lines.append(f"    without an estimate: {names}")
+    return lines

@@ -1,0 +1,103 @@
+"""Describe a target's devices to JAX on a machine that has none of them.
+
+TPU programs are compiled by libtpu, GPU programs by the CUDA plugin; both are wheels of their own
+that `bash scripts/targets.sh --install` puts into `.venv-targets`.
+"""
+
+import importlib.util
+import os
+from importlib import resources
+from pathlib import Path
+
+from seg_jax import checks
+from seg_jax.targets.table import Target
+
+INSTALL = {
+    "tpu": "bash scripts/targets.sh --install",
+    "gpu": "bash scripts/targets.sh --install-gpu",
+}
+_WHEEL = {"tpu": "libtpu", "gpu": "jax_cuda13_plugin"}
+_RUN = ".venv-targets/bin/python -m seg_jax compile ..."
+
+
+def available(platform: str) -> bool:
+    """Whether the compiler for that platform, "tpu" or "gpu", is installed."""
+    return importlib.util.find_spec(_WHEEL[platform]) is not None
+
+
+def require(target: Target) -> None:
+    """Raise UserError unless the target's compiler is installed; it says the line to install it."""
+    platform = target.chip.platform
+    if not available(platform):
+        raise checks.UserError(
+            f"compiling for {target.name} needs {_WHEEL[platform]}: `{INSTALL[platform]}`, then "
+            f"`{_RUN}`"
+        )
+
+
+def prepare(target: Target) -> None:
+    """Set what the compiler reads from the environment; call before anything touches JAX's devices.
+
+    Raises:
+      UserError: the compiler is not installed.
+    """
+    require(target)
+    if target.chip.platform == "tpu":
+        _prepare_tpu()
+    else:
+        _prepare_gpu()
+
+
+def _prepare_tpu() -> None:
+    spec = importlib.util.find_spec("libtpu")
+    assert spec is not None and spec.origin is not None
+    library = Path(spec.origin).with_name("libtpu.so")
+    os.environ.update(
+        JAX_PLATFORMS="cpu",  # the host has no TPU: libtpu only compiles
+        TPU_SKIP_MDS_QUERY="1",
+        TPU_ACCELERATOR_TYPE="v5litepod-4",
+        TPU_WORKER_HOSTNAMES="localhost",
+        TPU_LIBRARY_PATH=str(library),
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # else a second compilation stops at a lock file
+    )
+    _platforms("cpu")
+
+
+def _prepare_gpu() -> None:
+    os.environ.pop("JAX_PLATFORMS", None)
+    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
+    flags = ["--xla_gpu_autotune_level=0"]  # it would time kernels on the device
+    nvidia = importlib.util.find_spec("nvidia")
+    for folder in nvidia.submodule_search_locations if nvidia else ():  # type: ignore[union-attr]
+        for toolkit in ("cu13", "cuda_nvcc"):
+            if (Path(folder) / toolkit / "nvvm").is_dir():
+                flags.append(f"--xla_gpu_cuda_data_dir={Path(folder) / toolkit}")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
+    _platforms("")
+
+
+def _platforms(names: str) -> None:
+    import jax  # read the environment variable if it was imported before
+
+    jax.config.update("jax_platforms", names or None)
+
+
+def describe(target: Target) -> list:
+    """Return the described devices, from which `parallel.make_mesh` makes a mesh."""
+    from jax.experimental import topologies
+
+    if target.chip.platform == "tpu":
+        description = topologies.get_topology_desc(target.topology, "tpu")
+    else:
+        name = target.name.split("x")[0]
+        text = resources.files("seg_jax.targets").joinpath(f"{name}.txtpb").read_text()
+        description = topologies.get_topology_desc(
+            platform="cuda", topology_name=name, target_config=text, topology=target.topology
+        )
+    devices = list(description.devices)
+    if len(devices) != target.devices:
+        raise checks.UserError(
+            f"{target.name}: the compiler describes {len(devices)} devices, the table of targets "
+            f"says {target.devices}: another libtpu than requirements-targets.txt names?"
+        )
+    return devices
