@@ -130,7 +130,7 @@ def read_label(path: File) -> np.ndarray:
     """Return the mask's values as uint8 [h w]: palette indices or grey levels, as stored.
 
     Raises UserError for a file that is missing, broken, truncated, of another format, too large,
-    coloured or of 16 bits, or a TIFF whose orientation tag would turn it.
+    a JPEG, coloured or of 16 bits, or a TIFF whose orientation tag would turn it.
     """
     return read_label_and_palette(path)[0]
 
@@ -223,7 +223,8 @@ def _to_rgb(file: Image.Image) -> Image.Image:
 
 def _raw_mode(file: Image.Image) -> str:
     """Return how the file stores its pixels, in Pillow's words: "RGB;16B", "L;2I", ..."""
-    raw_mode: Any = file.tile[0].args if file.tile else None
+    tile: Any = getattr(file, "tile", None)
+    raw_mode = tile[0].args if tile else None
     if isinstance(raw_mode, tuple):
         raw_mode = raw_mode[0] if raw_mode else None
     return raw_mode if isinstance(raw_mode, str) else file.mode
@@ -267,6 +268,8 @@ def _decode(
         try:
             mode, raw_mode = file.mode, _raw_mode(file)
             problem = _tiff_problem(file, upright=upright) if file.format == "TIFF" else ""
+            if modes is _LABEL_MODES and file.format in ("JPEG", "MPO"):
+                problem = LOSSY_MASK
             if not problem and mode in modes and ";16" not in raw_mode:
                 return np.array(convert(file)).astype(np.uint8, copy=False)
         except Exception as error:  # decoders raise a dozen types; each means a bad file
@@ -294,6 +297,10 @@ def _tiff_problem(file: Image.Image, *, upright: bool) -> str:
     return ""
 
 
+LOSSY_MASK = (
+    "a mask cannot be a JPEG: its compression changes pixel values, and so the classes along every "
+    "border; export the masks again, as PNG"
+)
 _RAISE_LIMIT = (
     f"shrink the image, and its mask, or raise the limit with {LIMIT_VARIABLE}=NUMBER_OF_PIXELS"
 )

@@ -48,4 +48,5 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
         pass  # predicting images and releasing weights must work without the data set
-    return LabelMap(names, tuple(tuple(map(int, colour)) for colour in palette[: len(names)]))
+    colours = ((int(r), int(g), int(b)) for r, g, b in palette[: len(names)])
+    return LabelMap(names, tuple(colours))

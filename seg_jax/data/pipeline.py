@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import grain
 import numpy as np
@@ -56,10 +57,10 @@ def train_dataset(
         raise checks.UserError(f"{source.description}: there is nothing to train on")
     for name in config.augmentation.extra:
         transforms.find(name)  # so that an unknown name is an error here, not in a worker process
-    source = repeat(source, config.repeat_classes, progress=process_index == 0)
+    repeated = repeat(source, config.repeat_classes, progress=process_index == 0)
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
-    return TrainIterator(MakeBatch(source, config, seed, batch_size, rows), config.workers)
+    return TrainIterator(MakeBatch(repeated, config, seed, batch_size, rows), config.workers)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ class MakeBatch:
         """Return the rows of a global batch."""
         draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)[self.rows]
         examples = [self._example(draw) for draw in draws]
-        return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        stacked = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        return cast(Batch, stacked)
 
     def _example(self, draw: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(draw, len(self.source))
@@ -144,7 +146,7 @@ class TrainIterator(Iterator[Batch]):
         self._next += 1
         if self._workers:  # their arrays are in shared memory, which is freed once they are copied
             batch = {key: np.array(value) for key, value in batch.items()}
-        return batch
+        return cast(Batch, batch)
 
     def get_state(self) -> dict[str, int]:
         """Return the position as JSON data."""
@@ -175,7 +177,9 @@ def _obey_parent(worker: int, workers: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        assert parent is not None  # this is a child process
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-LUMA = np.float32((0.299, 0.587, 0.114))  # ITU-R BT.601, of R, G, B; sums to 1
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, of R, G, B; sums to 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Preprocessing:
 
     def __call__(self, image: Any) -> Any:
         """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... channels]."""
-        per_channel = (1,) * (image.ndim - 1) + (
-            3,
-        )  # of the image's rank, as strict rank promotion requires
-        mean, std = (np.float32(value).reshape(per_channel) for value in (self.mean, self.std))
+        per_channel = (1,) * (image.ndim - 1) + (3,)  # of equal rank: strict rank promotion
+        mean, std = (
+            np.array(value, np.float32).reshape(per_channel) for value in (self.mean, self.std)
+        )
         normal = (image.astype(np.float32) - mean) / std
         if self.order == "grey":
             return (normal * LUMA.reshape(per_channel)).sum(axis=-1, keepdims=True)
@@ -42,7 +42,8 @@ class Preprocessing:
     @property
     def pad_value(self) -> tuple[int, int, int]:
         """The uint8 RGB value closest to the mean: what crops and canvases are padded with."""
-        return tuple(round(value) for value in self.mean)
+        red, green, blue = self.mean
+        return round(red), round(green), round(blue)
 
 
 # The constants of each release, in RGB order.

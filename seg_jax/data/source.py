@@ -87,10 +87,11 @@ class Source:
         """Return where an image and its mask are stored."""
         names = self.image_file(index), self.label_file(index)
         if self.records is not None:
-            pair = zip(names, self.records[index], strict=True)
-            return tuple(images.Encoded(str(name), content) for name, content in pair)
+            image, label = self.records[index]
+            return images.Encoded(str(names[0]), image), images.Encoded(str(names[1]), label)
         if self.pages:
-            return tuple(images.Page(name, self.pages[index]) for name in names)
+            page = self.pages[index]
+            return images.Page(names[0], page), images.Page(names[1], page)
         return names
 
     def image_file(self, index: int) -> Path:

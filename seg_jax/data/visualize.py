@@ -1,6 +1,7 @@
 """Draw label maps: as palette images, as overlays on the image, and with a legend."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -48,7 +49,9 @@ def with_legend(
 ) -> Image.Image:
     """Return the image with the names and colours of the classes in `label` below it."""
     present = [value for value in np.unique(label).tolist() if value != IGNORE]
-    entries = [(classes[value], tuple(np.asarray(palette)[value].tolist())) for value in present]
+    entries: list[tuple[str, Any]] = [
+        (classes[int(value)], tuple(np.asarray(palette)[value].tolist())) for value in present
+    ]
     font = ImageFont.load_default(size=12)
     height, width = image.shape[:2]
     places, rows = _flow([_SWATCH + 5 + int(font.getlength(name)) for name, _ in entries], width)

@@ -1,6 +1,8 @@
 """U-Net's border weight map (Ronneberger et al. 2015, equation 2)."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -54,18 +56,19 @@ def border_term(label: np.ndarray, *, w0: float, sigma_px: float) -> np.ndarray:
             max(0, rows.start - reach) : rows.stop + reach,
             max(0, columns.start - reach) : columns.stop + reach,
         ]
-        distance = ndimage.distance_transform_edt(components[window] != number)
+        distance = np.asarray(ndimage.distance_transform_edt(components[window] != number))
         d1, d2 = nearest[(0, *window)], nearest[(1, *window)]
         np.minimum(d2, np.maximum(d1, distance), out=d2)
         np.minimum(d1, distance, out=d1)
     return w0 * np.exp(-((nearest[0] + nearest[1]) ** 2) / (2 * sigma_px**2))
 
 
-def _cells(label: np.ndarray):
+def _cells(label: np.ndarray) -> Iterator[tuple[np.ndarray, int, tuple[slice, slice]]]:
     """Yield every cell as a map of components [h w], its number there, and its bounding box."""
     for class_id in np.unique(label):
         if class_id in (0, IGNORE):
             continue
-        components, _ = ndimage.label(label == class_id)
+        labelled: Any = ndimage.label(label == class_id)
+        components, _ = labelled
         for number, box in enumerate(ndimage.find_objects(components), start=1):
             yield components, number, box

@@ -57,6 +57,13 @@ def test_jpeg_masks_are_refused_with_the_reason(tmp_path):
         labels(tmp_path)
 
 
+def test_a_jpeg_under_another_name_is_refused_too(tmp_path):
+    write(tmp_path)
+    Image.fromarray(MASK).save(tmp_path / "masks/p0.png", "JPEG")
+    with pytest.raises(UserError, match=r"p0\.png: a mask cannot be a JPEG"):
+        labels(tmp_path)
+
+
 def test_a_missing_mask_names_what_lies_there(tmp_path):
     write(tmp_path, suffix="-ground-truth.png")
     with pytest.raises(UserError, match=r"p0\.png does not exist; its folder has p0-ground-truth"):

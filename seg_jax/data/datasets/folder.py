@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.checks import UserError, unknown
+from seg_jax.data.images import LOSSY_MASK
 from seg_jax.data.source import MOST_CLASSES, Source, class_problem, is_hidden, read_list
 from seg_jax.types import IGNORE, voc_palette
 
@@ -246,7 +247,4 @@ def _refuse_lossy(folder: Path, missing: list[str]) -> None:
     lossy = _by_id(folder, LOSSY_SUFFIXES)
     for name in missing:
         if (mask := _mask_of(name, lossy)) is not None:
-            raise UserError(
-                f"{folder / mask}: a mask cannot be a JPEG: its compression changes pixel values, "
-                "and so the classes along every border; export the masks again, as PNG"
-            )
+            raise UserError(f"{folder / mask}: {LOSSY_MASK}")

@@ -66,15 +66,16 @@ class _Records(Sequence):
     def _source(self) -> Sequence[dict[str, Any]]:
         try:
             import tensorflow_datasets as tfds
+            from tensorflow_datasets.core.decode import SkipDecoding
         except ImportError as error:
             raise UserError("packed data needs tensorflow-datasets: pip install it") from error
 
         root, split, count = self._place
         packed_files.read_metadata(root)  # this may be another process than the one that opened it
-        as_stored = {name: tfds.decode.SkipDecoding() for name in ("image", "label")}
+        as_stored = {name: SkipDecoding() for name in ("image", "label")}
         try:
-            builder = tfds.builder_from_directory(root.absolute())
-            source = builder.as_data_source(split, decoders=as_stored)
+            open_folder: Any = tfds.builder_from_directory
+            source = open_folder(root.absolute()).as_data_source(split, decoders=as_stored)
             found = len(source)
         except Exception as error:  # TFDS raises a dozen types; each means broken files
             raise UserError(f"{root}: {split} cannot be read ({error}); pack it again") from error

@@ -103,6 +103,13 @@ def members(tar: tarfile.TarFile, pattern: str) -> Iterator[tuple[re.Match, tarf
         yield match, member
 
 
+def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return the content of a regular file in the archive."""
+    file = tar.extractfile(member)
+    assert file is not None  # `members` yields regular files only
+    return file.read()
+
+
 def need_space(folder: Path, size: int) -> None:
     """Raise a UserError if the disk of an existing folder has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free

@@ -47,11 +47,11 @@ def convert(
         for match, member in archives.members(tar, _FILES):
             image_id, split = match.groups()
             if split:
-                lists[split] = tuple(tar.extractfile(member).read().decode().split())
+                lists[split] = tuple(archives.content(tar, member).decode().split())
                 continue
             target = mask_folder / f"{image_id}.png"
             if not target.is_file():
-                content = tar.extractfile(member).read()
+                content = archives.content(tar, member)
                 mask = read_mat(content, f"{path}, {member.name}")
                 _insist_on_size(mask, image_folder / f"{image_id}.jpg", member.name)
                 files.write_bytes(target, _png(mask))

@@ -53,9 +53,11 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = Path(dl_manager.manual_dir)
         sources = [data.open_source(self.DATASET, root, split) for split in self._splits(root)]
-        self.info.metadata["classes"] = list(sources[0].classes)
-        self.info.metadata["palette"] = sources[0].palette.tolist()
-        self.info.metadata["splits"] = {
+        metadata = self.info.metadata
+        assert metadata is not None  # `_info` made it
+        metadata["classes"] = list(sources[0].classes)
+        metadata["palette"] = sources[0].palette.tolist()
+        metadata["splits"] = {
             source.split: {
                 "name": source.name,
                 "official": source.official,
@@ -96,6 +98,7 @@ class Voc2012Segmentation(_Segmentation):
     ]
 
     def _splits(self, root: Path) -> tuple[str, ...]:
+        assert self.builder_config is not None  # the class has BUILDER_CONFIGS
         return self.LISTS[self.builder_config.name]
 
 
@@ -152,7 +155,7 @@ def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=folder, num_shards=shards or None)
     )
-    for split, packed in builder.info.metadata["splits"].items():
+    for split, packed in (builder.info.metadata or {})["splits"].items():
         if packed["ids"] != list(data.reader(dataset)(folder, split).ids):
             raise UserError(
                 f"{builder.data_path} was written before and has other images in {split} than "

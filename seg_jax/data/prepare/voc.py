@@ -145,7 +145,7 @@ def _extract_voc(path: Path, home: Path) -> None:
         for target, member in progress.bar(
             wanted, desc=f"extracting {path.name}", unit="file", leave=True
         ):
-            files.write_bytes(target, tar.extractfile(member).read())
+            files.write_bytes(target, archives.content(tar, member))
 
 
 def _is_there(path: Path, size: int) -> bool:

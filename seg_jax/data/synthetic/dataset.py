@@ -186,7 +186,8 @@ def background(
 
 def _mottle(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Return the ground's texture, smooth noise and fine grain around 1, float [h w]."""
-    coarse = ndimage.zoom(rng.normal(0, 0.09, (5, 6)), (height / 5, width / 6), order=1)
+    knots = rng.normal(0, 0.09, (5, 6))
+    coarse = np.asarray(ndimage.zoom(knots, (height / 5, width / 6), order=1))
     coarse = np.resize(coarse, (height, width))
     return 1 + coarse + rng.normal(0, 0.045, (height, width))
 
@@ -254,7 +255,7 @@ def _place(
     alpha = coverage[..., None]
     image[window] = image[window] * (1 - alpha) + color * alpha
     solid = coverage > 0.42
-    band = ndimage.binary_dilation(solid, np.ones((3, 3))) & ~solid
+    band = np.asarray(ndimage.binary_dilation(solid, np.ones((3, 3))), bool) & ~solid
     label[window][band] = IGNORE
     label[window][solid] = VOC_CLASSES.index(name)
 

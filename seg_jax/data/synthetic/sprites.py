@@ -100,7 +100,7 @@ def draw(
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     extent = np.array([-width_px if mirror else width_px, height_px])
 
-    canvas = Image.new("L", (side * _SUPERSAMPLE,) * 2)
+    canvas = Image.new("L", (side * _SUPERSAMPLE, side * _SUPERSAMPLE))
     pen = ImageDraw.Draw(canvas)
     for part in sprite.parts:
         points = ((np.array(part.points) - 0.5) * extent) @ rotation + side / 2
