@@ -1,6 +1,7 @@
 """Losses as sums and counts: divided once, after the sums over all devices are known."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -38,6 +39,11 @@ class LossConfig:
 
     def __post_init__(self):
         _LOSSES.find(self.name)
+        for weight in self.class_weights:
+            if not (0 <= weight < math.inf):  # NaN is in no order
+                raise ValueError(f"class_weights has {weight}: weights are finite, and 0 or more")
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("class_weights are all 0: nothing would be learnt")
         checks.one_of(("mean", "image_mean", "sum"), reduction=self.reduction)
         if not self.heads:
             raise ValueError('heads is empty: name at least one output, e.g. (("out", 1.0),)')
