@@ -1,6 +1,8 @@
 """requirements.lock fits the bounds beside it, on every Python that the package takes."""
 
+import fnmatch
 import re
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -52,3 +54,15 @@ def test_lock_fits_the_bounds(file, python):
 def test_tests_are_no_part_of_what_running_needs():
     needed = {canonical(wanted.name) for wanted in requirements("requirements.txt")}
     assert not needed & {"pytest", "pytest-xdist", "hypothesis", "ruff", "pyright"}
+
+
+def test_the_wheel_has_every_file_of_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["*"]
+    files = [path for path in (ROOT / "seg_jax").rglob("*") if path.is_file()]
+    assert any(path.name == "py.typed" for path in files)
+    for path in files:
+        if path.suffix not in (".py", ".md") and "__pycache__" not in path.parts:
+            assert any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns), path
+    packages = {path.parent for path in files if path.suffix == ".py"}
+    assert {path.parent for path in files if path.suffix in (".toml", ".txtpb")} <= packages
