@@ -6,6 +6,7 @@ preemption send SIGTERM, upon which the verb saves too and SLURM itself requeues
 cancelled is not requeued.
 """
 
+import importlib
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -42,10 +43,10 @@ class Task:
 
     def checkpoint(self) -> Any:
         """Wait until the verb has saved and ended; what submitit requeues, None if it did not."""
-        import submitit
-
         code = self._process.wait() if self._process else SAVED
-        return submitit.helpers.DelayedSubmission(Task(self.command)) if code == SAVED else None
+        if code != SAVED:
+            return None
+        return _submitit().helpers.DelayedSubmission(Task(self.command))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"command": self.command, "_process": None}
@@ -121,11 +122,10 @@ class _signal:
 
 def _submitit() -> Any:
     try:
-        import submitit
-        import submitit.slurm.slurm
+        importlib.import_module("submitit.slurm.slurm")
+        return importlib.import_module("submitit")
     except ModuleNotFoundError as error:
         raise checks.UserError(f"--on slurm needs submitit: {INSTALL}") from error
-    return submitit
 
 
 def state_command(ids: Sequence[str]) -> list[str]:
