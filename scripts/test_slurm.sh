@@ -83,7 +83,6 @@ setup = ["export PATH=$(dirname "$python"):\$PATH JAX_PLATFORMS=cpu XLA_FLAGS=--
 options = { mem = "1900M" }
 T
 export SEG_JAX_CLUSTERS=$dir/clusters.toml
-"$python" -m seg_jax data synthesize --help >/dev/null
 
 launch() { # RUN: start the quick U-Net, print the job's id
   "$python" -m seg_jax launch unet_synthetic --on slurm --workdir "$1" --tasks-per-node 2 --cpus 1 --time 60m \
@@ -91,14 +90,13 @@ launch() { # RUN: start the quick U-Net, print the job's id
     --train.batch-size 2 --data.augmentation.crop 32 32
 }
 state() { squeue -h -j "$1" -o %T 2>/dev/null || true; }
-wait_for() { # ID RUN: until the job has left the queue
+wait_for() { # ID: until the job has left the queue
   while [ -n "$(state "$1")" ]; do sleep 2; done
-  [ -d "$2/checkpoints/$steps" ] || ls "$2/checkpoints" >&2
 }
 id_of() { "$python" -c "import json, sys; print(json.load(open(sys.argv[1] + '/launch/job.json'))['ids'][0])" "$1"; }
 
 launch "$dir/undisturbed"
-wait_for "$(id_of "$dir/undisturbed")" "$dir/undisturbed"
+wait_for "$(id_of "$dir/undisturbed")"
 
 launch "$dir/disturbed"
 job=$(id_of "$dir/disturbed")
@@ -109,9 +107,10 @@ until [ "$(grep -c '"train"' "$dir/disturbed/metrics.jsonl" 2>/dev/null || true)
 done
 scontrol requeue "$job"
 echo "requeued $job after $(tail -n 1 "$dir/disturbed/metrics.jsonl")"
-sleep 10
-scontrol update JobId="$job" StartTime=now || true # SLURM waits two minutes otherwise
-wait_for "$job" "$dir/disturbed"
+# SLURM would wait two minutes before it starts a requeued job.
+until [ "$(state "$job")" != COMPLETING ] && [ "$(state "$job")" != RUNNING ]; do sleep 1; done
+scontrol update JobId="$job" StartTime=now
+wait_for "$job"
 
 "$python" - "$dir/undisturbed" "$dir/disturbed" "$steps" <<'P'
 import json
