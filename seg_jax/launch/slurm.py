@@ -92,15 +92,15 @@ def render(job: Job, cluster: Cluster, source: Path) -> str:
     return f"{script}\n# each task runs: {job.command(job.run.resolve())}\n"
 
 
-def submit(job: Job, cluster: Cluster, source: Path, *, workers: int = 1) -> list[str]:
-    """Submit the job, `workers` times; return SLURM's job ids."""
+def submit(job: Job, cluster: Cluster, source: Path) -> list[str]:
+    """Submit the job; return SLURM's job id."""
     submitit = _submitit()
     with _signal():
         executor = submitit.SlurmExecutor(folder=_logs(job), max_num_timeout=1000)
         executor.update_parameters(**parameters(job, cluster, source))
         try:
             command = job.command(job.run.resolve())
-            return [executor.submit(Task(command)).job_id for _ in range(workers)]
+            return [executor.submit(Task(command)).job_id]
         except Exception as error:
             raise checks.UserError(f"sbatch refused the job: {error}") from error
 

@@ -35,8 +35,8 @@ def markdown(entries: Mapping[Key, Mapping[str, Any]], names: Iterable[str]) -> 
     return "".join(
         [
             _HEAD,
-            f"{done} of {cells} programs have been compiled so far; the others read "
-            f'"{NOT_YET}" here by standing in no table but the last.\n\n',
+            f"{done} of {cells} programs have been compiled so far. The tables list these; any "
+            f"other program is {NOT_YET}.\n\n",
             *_details(entries),
             "## Every experiment, every target\n\n",
             f'A blank cell is "{NOT_YET}". train, evaluate, kernel: which program.\n\n',
