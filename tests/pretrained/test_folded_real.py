@@ -58,7 +58,7 @@ def test_the_float_network_trains_as_it_evaluates(test_data):
             rngs={"dropout": jax.random.key(0)},
         )[0]  # fmt: skip
         total, count = losses.loss_sums(out, label, losses.LossConfig())
-        return out["out"], total / count
+        return out["out"], total / losses.divisor(count, losses.LossConfig())
 
     evaluated, trained, untreated = [], [], []
     for batch in itertools.islice(batches, 3):
@@ -101,7 +101,7 @@ def test_the_8_bit_classifier_s_backbone(test_data):
         np.corrcoef(np.ravel(features(v, train=True)), expected.ravel())[0, 1]
         for v in (found, given)
     ]
-    assert count == 64 and correlation[0] > 0.9 > correlation[1]
+    assert count == 64 and correlation[0] > correlation[1] + 0.3, correlation
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 from seg_jax import checks
 from seg_jax.pretrained.catalogue import caffe, google, pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
+from seg_jax.pretrained.formats import reading
 
 __all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
 
@@ -49,5 +50,5 @@ def of_file(path: Path) -> Entry:
 
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
+    with reading.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
