@@ -96,8 +96,8 @@ def state(*tensors):
 
 
 PICKLES = {
-    "sets": b"\x80\x04(" + b"\x8f" * 3_000_000 + b"t.",
-    "dictionaries": b"\x80\x02(" + b"}" * 3_000_000 + b"t.",
+    "sets": b"\x80\x04(" + b"\x8f" * 1_000_000 + b"t.",
+    "dictionaries": b"\x80\x02(" + b"}" * 1_000_000 + b"t.",
     "tuple1": b"\x80\x02)" + b"\x85" * 5_000_000 + b"}q\x00h\x00s.",
     "nested_key": b"\x80\x02})" + b"\x85" * 40 + b"K\x01s.",
     "lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
@@ -228,7 +228,7 @@ def described(dtype="F32", shape=(1,), begin=0, end=4):
         (as_safetensors({"a": described(shape=(0, 2**61), end=0)}), "damaged"),
         (as_safetensors({"a": described(shape=(2**40,))}, bytes(4)), "has the shape"),
         (as_safetensors({"a": described(shape=(-1,))}, bytes(4)), "has the shape"),
-        (as_safetensors({"a": described(end=2**40)}, bytes(4)), "has the shape"),
+        (as_safetensors({"a": described(end=2**40)}, bytes(4)), "do not end with the file"),
         (as_safetensors({"a": described(), "b": described()}, bytes(4)), "b does not begin"),
         (as_safetensors({"a": described(shape=(1,))}, bytes(8)), "do not end with the file"),
         (as_safetensors({"a\n\x1b[31m": described("F8")}, bytes(4)), "a??[31m is F8"),
@@ -264,7 +264,7 @@ def test_safetensors_are_read_as_their_library_reads_them(tmp_path, rng):
         kind: (100 * rng.random((3, 0 if kind == "i2" else 2))).astype(kind) for kind in kinds
     }
     path = tmp_path / "x.safetensors"
-    save_file({**arrays, "scalar": np.float32(3)}, path, metadata={"format": "np"})
+    save_file({**arrays, "scalar": np.array(3, np.float32)}, path, metadata={"format": "np"})
     found, expected = safetensors.read(path), load_file(path)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
