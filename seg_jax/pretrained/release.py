@@ -7,13 +7,12 @@
     card.md              the same for people
 
 A release may come from a stranger: reading one runs nothing of it. Weights are arrays only, and the
-configuration names only dataclasses of seg_jax and of the modules that the experiments have loaded.
+configuration names only types that a configuration may have, see `seg_jax.config`.
 """
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from seg_jax import checks, config, experiment, files
+from seg_jax import checks, config, files
 from seg_jax.data import label_map
+from seg_jax.experiment import Experiment
 from seg_jax.nn.import_tensors import import_tensors
 from seg_jax.pretrained.formats import reading, safetensors
 from seg_jax.pretrained.network import Pretrained
@@ -170,10 +170,7 @@ def _read_config(path: Path) -> dict[str, Any]:
                 f"{path}: format is {reading.printable(content['format'])}, this version reads "
                 f"{_FORMAT}"
             )
-        _refuse_foreign(content["experiment"], path)
-        found = config.from_dict(content["experiment"])
-        if not isinstance(found, experiment.Experiment):
-            raise ValueError("its experiment is none")
+        found = config.from_dict(content["experiment"], Experiment)
         missing = {"name", "classes", "colours", "licence", "sha256"} - content.keys()
         if missing:
             raise KeyError(*sorted(missing))
@@ -186,25 +183,3 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is no configuration of a release ({type(error).__name__}: "
             f"{reading.printable(error)}); copy or download the folder again"
         ) from error
-
-
-def _refuse_foreign(data: Any, path: Path) -> None:
-    """Raise UserError if a type is of a module that would have to be imported for it."""
-    experiment.discover()
-    for kind in _types(data):
-        module = kind.rpartition(".")[0]
-        if module.partition(".")[0] != "seg_jax" and module not in sys.modules:
-            raise checks.UserError(
-                f"{path} names {kind}, which none of the experiments here uses: its module would "
-                "be run. If you trust it, name its package in $SEG_JAX_EXPERIMENTS"
-            )
-
-
-def _types(data: Any) -> Iterator[str]:
-    if isinstance(data, dict):
-        if "type" in data:
-            yield str(data["type"])
-        data = list(data.values())
-    if isinstance(data, list):
-        for item in data:
-            yield from _types(item)

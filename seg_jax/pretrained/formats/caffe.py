@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     with reading.explained(path, ".caffemodel file"):
         net = protobuf.parse(_SCHEMA, "Net", data)
         blobs = {
-            f"{layer.name}.{index}": _array(blob, budget)
+            f"{protobuf.text(layer.name)}.{index}": _array(blob, budget)
             for layer in (*net.layers, *net.layer)
             for index, blob in enumerate(layer.blobs)
         }

@@ -59,6 +59,13 @@ def _count(schema: Schema, name: str, data: bytes, place: int, end: int, count: 
     return count
 
 
+def text(value: Any) -> str:
+    """Return a string field's value; ValueError if its bytes are no UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError(f"the name {value!r} is no UTF-8")
+    return value
+
+
 def varint(data: bytes, place: int) -> tuple[int, int]:
     """Return the number of 7 bits a byte at `place`, and where it ends.
 

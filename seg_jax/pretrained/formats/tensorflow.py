@@ -104,7 +104,7 @@ def _frozen(data: bytes) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     budget = reading.Budget(len(data))
     for node in protobuf.parse(_SCHEMA, "Graph", data).node:
-        name = node.name.removesuffix("/read")
+        name = protobuf.text(node.name).removesuffix("/read")
         if node.op != "Const" or name.rpartition("/")[2] not in _VARIABLES:
             continue
         (tensor,) = (item.value.tensor for item in node.attr if item.key == "value")
