@@ -74,6 +74,7 @@ def test_the_float_network_trains_as_it_evaluates(test_data):
     assert np.mean(untreated) - np.mean(evaluated) > 2
 
 
+@pytest.mark.slow
 def test_the_8_bit_classifier_s_backbone(test_data):
     """Features to 1e-4 of their largest, and in training mode near those of evaluation mode."""
     entry = catalogue.get("google_mobilenetv2_imagenet_uint8")
@@ -106,16 +107,16 @@ def test_the_8_bit_classifier_s_backbone(test_data):
 
 @pytest.mark.slow
 def test_fine_tuning_is_sane(test_data, tmp_path):
-    """20 steps at a small rate cost no more than a point of mIoU; 48 images of val, 257 px."""
+    """20 steps at a small rate cost no more than a point of mIoU; 32 images of val, 257 px."""
     chosen, source = voc(test_data, "val", crop=257, scale=(1.0, 1.0))
     chosen = dataclasses.replace(
         chosen,
         optim=dataclasses.replace(chosen.optim, base_lr=1e-4),
         train=dataclasses.replace(
-            chosen.train, steps=20, batch_size=16, accumulate=1, init=str(test_data / FLOAT)
+            chosen.train, steps=20, batch_size=8, accumulate=1, init=str(test_data / FLOAT)
         ),
     )
-    part = Part(source, 48)
+    part = Part(source, 32)
 
     def score(variables):
         return 100 * evaluate.evaluate(chosen, variables, part, boundaries=False).mean_iou
