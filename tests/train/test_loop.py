@@ -173,7 +173,7 @@ def test_weights_that_score_the_classes_are_scored_before_step_1(
     whole, root, capsys, fields, steps
 ):
     _, run = whole
-    name = f"first_{len(steps)}_{len(fields)}"
+    name = "first_" + "_".join(map(str, fields.values()))
     seen = []
 
     def look(given, variables, step):
