@@ -1,12 +1,12 @@
-"""Our release format: one folder, which needs nothing of where it was made.
+"""Our release format: one folder that is complete in itself.
 
     model.safetensors    the variables by path: params/backbone/conv1/kernel, ...
     config.json          the resolved experiment as in a run folder, the label map, the license, and
                          the SHA-256 of the weights
     result.json          the evaluation's record, as in a run folder; absent: never evaluated
-    card.md              the same for people
+    card.md              the same, to be read
 
-A release may come from a stranger: reading one runs nothing of it. Weights are arrays only, and the
+A release may come from a stranger: nothing in it is run. Weights are arrays only, and the
 configuration names only types that a configuration may have, see `seg_jax.config`.
 """
 
@@ -37,7 +37,7 @@ _MOST_CLASSES, _LONGEST_NAME = 256, 200  # a label map's value is one byte; lett
 def save(
     loaded: Pretrained, folder: Path, *, license: str, card: str, record: bytes | None = None
 ) -> None:
-    """Write a release; what is there of an earlier one is replaced.
+    """Write a release; an earlier one in the folder is replaced.
 
     Args:
       loaded: the network.
@@ -81,7 +81,7 @@ def save(
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder ready for a release: nothing but an earlier one may be in it.
+    """Prepare the folder of a release; it may hold an earlier release and nothing else.
 
     Raises:
       UserError: it holds something else.
@@ -91,7 +91,8 @@ def prepare(folder: Path) -> None:
     strange = [name for name in names if name not in FILES]
     if strange:
         raise checks.UserError(
-            f"{folder} holds {strange[0]}, which is of no release: give an empty or a new folder"
+            f"{folder} holds {strange[0]}, which is not part of a release: give an empty or a new "
+            "folder"
         )
 
 

@@ -73,7 +73,9 @@ def test_a_second_release_replaces_the_first(folder):
 
 def test_another_folder_is_not_written_into(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(checks.UserError, match=r"holds checkpoints, which is of no release"):
+    with pytest.raises(
+        checks.UserError, match=r"holds checkpoints, which is not part of a release"
+    ):
         release.save(network(), tmp_path, license="mit", card="")
 
 

@@ -57,7 +57,7 @@ def test_another_file_is_no_tflite(tmp_path):
         tflite.read(tmp_path / "x.tflite")
 
 
-# The second picture lies on its side: Google's test turns it upright and the mask back.
+# The second image lies on its side: Google's test turns it upright and the mask back.
 @pytest.mark.parametrize(("name", "agreement"), [("rotation0", 1.0), ("rotation90_flop", 0.9995)])
 def test_google_s_masks_are_reproduced(test_data, name, agreement):
     """Google's own test of this file lets 1 % of the pixels differ."""
@@ -68,8 +68,8 @@ def test_google_s_masks_are_reproduced(test_data, name, agreement):
 
     loaded = pretrained.load(test_data / FLOAT)
     assert loaded.name == "google_deeplabv3_mobilenetv2_dm05_voc"
-    picture = np.asarray(Image.open(folder / f"segmentation_input_{name}.jpg"))
-    x = loaded.preprocessing(np.ascontiguousarray(turn(picture)))
+    image = np.asarray(Image.open(folder / f"segmentation_input_{name}.jpg"))
+    x = loaded.preprocessing(np.ascontiguousarray(turn(image)))
     apply = jax.jit(functools.partial(loaded.model.apply, train=False))
     logits = apply(loaded.variables, x[None])["out"]
     mask = turn(np.asarray(logits)[0].argmax(-1))

@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Shapes are the file's: [out in h w] of a convolution; in older files always four numbers.
 
     Raises:
-      UserError: it is no such file, or damaged.
+      UserError: it is not such a file, or damaged.
     """
     data = reading.read_bytes(path)
     budget = reading.Budget(len(data))

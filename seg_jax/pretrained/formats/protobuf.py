@@ -1,4 +1,4 @@
-"""Parse protobuf messages of which only some fields matter, declared in Python by their numbers."""
+"""Parse protobuf messages of which only some fields are declared, by their numbers."""
 
 import functools
 from typing import Any
@@ -20,7 +20,7 @@ def parse(schema: Schema, name: str, data: bytes) -> Any:
     Packed numbers may be declared as bytes: that saves a Python object for each.
 
     Raises:
-      google.protobuf.message.DecodeError: the bytes are none.
+      google.protobuf.message.DecodeError: the bytes are not such a message.
       ValueError: they hold so many messages that these would take far more memory.
     """
     _count(schema, name, data, 0, len(data), 0)

@@ -1,8 +1,8 @@
 """Variables of TensorFlow 1 files without TensorFlow: checkpoints and frozen graphs.
 
-A checkpoint is an index, a table of LevelDB's format (doc/table_format.md there) from names to the
-places of their numbers, and files of nothing but numbers (tensorflow/core/util/tensor_bundle). A
-frozen graph holds the variables as constants (tensorflow/core/framework, graph.proto and others).
+A checkpoint is an index, which is a table in LevelDB's format (doc/table_format.md there) from
+names to positions, and files of raw arrays (tensorflow/core/util/tensor_bundle). A frozen graph
+holds the variables as constants (tensorflow/core/framework, graph.proto and others).
 """
 
 import struct
@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Return the variables of a checkpoint (its .index file) or of a frozen graph (.pb).
 
     Raises:
-      UserError: it is neither, is damaged, or the files of numbers are not beside the index.
+      UserError: it is neither, is damaged, or the files of arrays are not beside the index.
     """
     path = Path(path)
     kind = "frozen graph" if path.suffix == ".pb" else "checkpoint"
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def data_files(index: Path) -> list[Path]:
-    """Return the files of numbers beside a checkpoint's index."""
+    """Return the files of arrays beside a checkpoint's index."""
     return sorted(index.parent.glob(f"{index.stem}.data-*"))
 
 

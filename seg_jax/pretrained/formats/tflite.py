@@ -49,7 +49,7 @@ class Convolution:
       scope: of its weights in the TensorFlow graph, "MobilenetV2/expanded_conv/project".
       kernel: float32 [kh kw cin cout], of a depthwise one [kh kw 1 c*m].
       bias: float32 [cout].
-      stride, rate: vertical; the files here have the same horizontally.
+      stride, rate: vertical; the horizontal ones are equal in the files that are read here.
     """
 
     scope: str
@@ -61,7 +61,7 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What importers need of a file.
+    """The parts of a file that importers need.
 
     Attributes:
       convolutions: in the order in which they run.
@@ -78,7 +78,7 @@ def read(path: Path) -> Graph:
     """Read a .tflite file.
 
     Raises:
-      UserError: it is none, is damaged, or has weights in a form that is not read here.
+      UserError: it is not such a file, is damaged, or stores weights in an unsupported form.
     """
     data = reading.read_bytes(Path(path))
     if data[4:8] != _IDENTIFIER:
