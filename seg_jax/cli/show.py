@@ -41,7 +41,12 @@ class ShowOptions:
 
 
 def show(args: Sequence[str]) -> None:
-    """Print one experiment."""
+    """Print one experiment, or one entry of the catalogue of published weights."""
+    from seg_jax.pretrained import catalogue
+
+    if args and args[0] in catalogue.names():
+        _show_weights(args[0], args[1:])
+        return
     found, options = parse_experiment(args, "show", ShowOptions)
     from seg_jax import analysis, config
 
@@ -50,6 +55,24 @@ def show(args: Sequence[str]) -> None:
         print_json(analysis.summary(found) | {"config": config.to_dict(found), **details.to_dict()})
     else:
         print(analysis.as_text(details, found))
+
+
+def _show_weights(name: str, args: Sequence[str]) -> None:
+    options = parse(ShowOptions, args, f"show {name}")
+    from seg_jax import analysis, config
+    from seg_jax.pretrained import catalogue
+    from seg_jax.report import weights
+
+    entry = catalogue.get(name)
+    found = entry.experiment() if entry.experiment else None
+    if options.json:
+        details = analysis.analyse_experiment(found).to_dict() if found else {}
+        plain = {"config": config.to_dict(found)} if found else {}
+        print_json(weights.plain(entry) | plain | details)
+        return
+    print(weights.entry_text(entry))
+    if found:
+        print("\n" + analysis.as_text(analysis.analyse_experiment(found), found))
 
 
 @dataclasses.dataclass(frozen=True)
