@@ -1,4 +1,4 @@
-"""The report's page: one file, no requests, light and dark, readable on a phone."""
+"""The HTML page of a report: one file, no requests, light and dark, readable on a phone."""
 
 import html
 
@@ -48,7 +48,7 @@ dialog p { color: #fff; margin: .4rem 0; }
 details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(--panel);
   padding: .8rem; overflow-x: auto; font-size: .75rem; line-height: 1.4; }
 """
-# Strokes that stay apart on white and on black, for most colour-blind readers as well.
+# Line colours that can be told apart on white and black, also by most colour-blind readers.
 _COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccaa22", "#44aacc",
     "#aa3377", "#999999", "#e08030", "#7766cc", "#33997f",
@@ -79,7 +79,7 @@ def page(title: str, sections: list[tuple[str, str]], *, introduction: str = "")
 
     Args:
       title: plain text.
-      sections: (heading as plain text, body as HTML); one with an empty body is left out.
+      sections: (heading as plain text, body as HTML); sections with an empty body are left out.
       introduction: plain text below the title.
     """
     body = "\n".join(

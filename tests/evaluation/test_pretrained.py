@@ -58,10 +58,10 @@ def test_published_weights_stand_apart_in_the_table():
     """Others' training, even on the official split, fills no cell of ours."""
     found = small_record("fcn8s_vgg16_voc", data="voc2012", weights=SEEN)
     assert rows.images_of(found) is None
-    (row,) = [row for row in rows.line([found]) if row.experiment == "fcn8s_vgg16_voc"]
+    (row,) = [row for row in rows.networks([found]) if row.experiment == "fcn8s_vgg16_voc"]
     assert not row.records
-    text = table.line_markdown([found])
-    part = text.partition("Published weights, our forward:")[2]
+    text = table.networks_markdown([found])
+    part = text.partition("Published weights, our forward pass:")[2]
     assert "| some_net " in part and "voc2012 val: " in part
     assert "COCO, VOC 2012 trainval; saw VOC 2012 val: yes" in part
     assert "Measured on other images" not in text
