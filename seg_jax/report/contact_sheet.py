@@ -113,7 +113,8 @@ def _name(source: Source, value: int) -> str:
 def _tile(name: str, image: np.ndarray, colours: np.ndarray) -> Image.Image:
     tile = Image.new("RGB", (2 * _TILE + 2 * _GAP, _TILE + _CAPTION + _GAP), "white")
     scale = _TILE / max(image.shape[:2])
-    size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    size = (width, height)
     tile.paste(Image.fromarray(image).resize(size), (_GAP // 2, _CAPTION))
     mask = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
     tile.paste(mask, (_TILE + _GAP, _CAPTION))
