@@ -140,7 +140,9 @@ def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
     experiment = small_experiment()
     variables, source = small_variables(experiment.model), MemorySource(SIZES)
     opened = []
-    monkeypatch.setattr(evaluate.data, "open_source", lambda *which: opened.append(which) or source)
+    monkeypatch.setattr(
+        evaluate.data, "open_source", lambda *which, **_: opened.append(which) or source
+    )
     found = evaluate.intermediate(experiment, variables, 7)
     scores = evaluate.evaluate(experiment, variables, source, progress=False)
     assert opened == [("memory", None, "val")]
