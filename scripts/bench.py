@@ -8,8 +8,8 @@ training step (loss, gradients, SGD with momentum) of two images at a small crop
 that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has them, and otherwise
 those of tests/parity, which have the same parameters and are tested to give the same logits.
 Weights are random. Ours, PyTorch's, and a large matrix product in each take turns in one process,
-so that other load on the machine slows all of them. PyTorch's tensors are channels_last; on a GPU its networks
-are compiled, and in bfloat16 its step runs under autocast.
+so that other load slows all of them. PyTorch's tensors are channels_last; on a GPU its networks are
+compiled, and in bfloat16 its step runs under autocast.
 
 Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
 the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
@@ -136,7 +136,7 @@ def _planned(compiled: Any) -> int:
 def our_step(
     chosen: experiment.Experiment, batch: dict, dtype: str
 ) -> tuple[Callable[[], Any], int]:
-    """Return the trainer's compiled step on one device, which updates its own state, and its MiB."""
+    """Return the trainer's compiled step on one device, with a state of its own, and its MiB."""
     mesh = parallel.make_mesh(jax.devices()[:1])
     shape = (1, *batch["image"].shape[1:])
     variables = train_state.init_variables(chosen.model, input_shape=shape, seed=0)
@@ -270,7 +270,7 @@ def table(record: Mapping[str, Any]) -> str:
     if slow:
         lines += [
             "",
-            "Rows above 1: the layers that lose the most time, each timed by itself (ours / PyTorch):",
+            "Rows above 1: the layers that lose the most time, timed singly (ours / PyTorch):",
             "",
         ]
     lines += [f"* {r['network']}, {r['job']}: {'; '.join(r['costly_layers'])}" for r in slow]

@@ -47,6 +47,21 @@ dialog img { width: min(96vw, 96vh, 1100px); height: auto; cursor: zoom-out; dis
 dialog p { color: #fff; margin: .4rem 0; }
 details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(--panel);
   padding: .8rem; overflow-x: auto; font-size: .75rem; line-height: 1.4; }
+@page { size: A4 landscape; margin: 12mm; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --paper: #fff;
+    --panel: #f6f7f9; --bar: #c4d6ee; }
+  body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact;
+    -webkit-print-color-adjust: exact; }
+  .scroll, pre { overflow: visible; }
+  table { font-size: 7pt; } th, td { white-space: normal; padding: .15rem .3rem; }
+  td { overflow-wrap: anywhere; } td.number { white-space: nowrap; }
+  td.long { min-width: 0; } td.bar { min-width: 2.5rem; }
+  th:first-child, td:first-child { position: static; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  thead { display: table-header-group; } h2, h3, summary { break-after: avoid; }
+  tr, figure, .chart, .legend, .row, .multiples > div { break-inside: avoid; }
+}
 """
 # Line colours that can be told apart on white and black, also by most colour-blind readers.
 _COLOURS = (
