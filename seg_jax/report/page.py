@@ -55,7 +55,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(
     -webkit-print-color-adjust: exact; }
   .scroll, pre { overflow: visible; }
   table { font-size: 7pt; } th, td { white-space: normal; padding: .15rem .3rem; }
-  td { overflow-wrap: anywhere; } td.number { white-space: nowrap; }
+  th, td { overflow-wrap: anywhere; } td.number { white-space: nowrap; }
   td.long { min-width: 0; } td.bar { min-width: 2.5rem; }
   th:first-child, td:first-child { position: static; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
