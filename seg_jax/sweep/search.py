@@ -172,7 +172,12 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     stored = files.read_json(history)
     if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
         raise UserError(f'{history}: has no "settings": is it the history of a sweep?')
-    before = config.flatten(config.upgrade(stored["settings"]))
+    try:  # rebuilt, so that fields that came later have their defaults
+        begun = config.from_dict(stored["settings"].get("experiment"), Experiment)
+    except ValueError as error:
+        raise UserError(f"{history}: settings.experiment: {error}") from error
+    upgraded = config.upgrade(stored["settings"]) | {"experiment": config.to_dict(begun)}
+    before = config.flatten(upgraded)
     now = config.flatten(json.loads(json.dumps(settings)))
     free = tuple(f"experiment.{name}" for name in run_folder.FREE)
     changed = [
