@@ -1,4 +1,4 @@
-"""The catalogue of published weights, printed."""
+"""The catalogue of published weights as tables and as JSON."""
 
 import dataclasses
 import json
@@ -10,12 +10,12 @@ from seg_jax.report.grid import NONE, Column, Grid
 
 _CAPTION = """\
 Saw val: whether VOC 2012's val images were trained on; such weights are never scored on val.
-Folded norms: a training with norms that are not frozen estimates their statistics first. Get a file
+Folded norms: training with norms that are not frozen first estimates their statistics. Get a file
 from its publishers and import it: python -m seg_jax weights import FILE --as NAME"""
 
 
 def as_text() -> str:
-    """Return one row an entry, and below them where each file is offered."""
+    """Return one row for each entry, and below them a table of where each file is published."""
     entries = [catalogue.get(name) for name in catalogue.names()]
     columns = (
         "name",
@@ -49,7 +49,7 @@ def as_text() -> str:
 
 
 def as_json() -> str:
-    """Return one object an entry."""
+    """Return a JSON list with one object for each entry."""
     return json.dumps([plain(catalogue.get(name)) for name in catalogue.names()], indent=2)
 
 
@@ -89,7 +89,7 @@ def plain(entry: catalogue.Entry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "license": entry.license,
         "experiment": experiment.name if experiment else None,
-        "preprocessing": dataclasses.asdict(preprocessing),
+        "preprocessing": dataclasses.asdict(preprocessing) if preprocessing else None,
         "trained_on": entry.trained_on,
         "saw_val": entry.leak,
         "score": dataclasses.asdict(entry.score) if entry.score else None,
