@@ -27,7 +27,7 @@ RELEASED_NORM = Norm(momentum=0.997, epsilon=1e-3)
 
 
 def divisible(channels: float, divisor: int) -> int:
-    """Return the multiple of `divisor` nearest to `channels`, but none that is 10 % below it.
+    """Return the multiple of `divisor` nearest to `channels`, or the next if over 10 % below it.
 
     >>> divisible(12.0, 1), divisible(12.0, 8), divisible(11.2, 8), divisible(17.6, 8)
     (12, 16, 16, 16)
@@ -37,14 +37,14 @@ def divisible(channels: float, divisor: int) -> int:
 
 
 class Unit(NamedTuple):
-    """What distinguishes one inverted residual from another.
+    """Specification of one inverted residual block.
 
     Attributes:
       name: as in TensorFlow: "expanded_conv", "expanded_conv_1", ...
       expansion: factor from the input's channels to the depthwise convolution's.
       channels: of the result at width 1.
       stride, rate: of the depthwise convolution.
-      stage: its result is the map "c<stage>", unless a later unit's is.
+      stage: "c<stage>" is the result of the last unit with this stage.
     """
 
     name: str
@@ -58,17 +58,17 @@ class Unit(NamedTuple):
 class MobileNetV2(nn.Module):
     """MobileNetV2 up to the last bottleneck, slim's layer_18: 320 channels, no 1x1 to 1280.
 
-    At an output stride below 32 the units from that stride on keep the map's size, and stride
-    becomes rate from the next unit on. Convolutions pad symmetrically, as torchvision's;
-    TensorFlow's "SAME" is the same at image sides of 32 k + 1 and shifts even maps by one pixel.
+    At an output stride below 32, units that would exceed it do not subsample; from the next unit on
+    their stride becomes a rate. Convolutions pad symmetrically, as in torchvision; TensorFlow's
+    "SAME" is the same at image sides of 32 k + 1 and shifts even maps by one pixel.
 
     Attributes:
       output_stride: image pixels between two samples of the last map: 8, 16 or 32.
-      divisor: of every channel count after `width`. 1 in the DeepLab release, whose network of
-        half the width has 12 channels where slim's and torchvision's ImageNet networks, of divisor
-        8, have 16. No difference at width 1.
+      divisor: every channel count, after `width`, is rounded to a multiple of it. It is 1 in the
+        DeepLab release, whose network of half width has 12 channels in places where slim's and
+        torchvision's ImageNet networks (divisor 8) have 16. No difference at width 1.
       norm: of every convolution.
-      width: factor of every channel count, the release's "depth multiplier".
+      width: factor on every channel count, the release's "depth multiplier".
     """
 
     output_stride: int = 16
@@ -97,23 +97,23 @@ class MobileNetV2(nn.Module):
 
     @nn.nowrap
     def scaled(self, channels: int) -> int:
-        """Return a channel count of the paper's at this width."""
+        """Return the paper's channel count `channels` scaled to this width."""
         checks.positive(width=self.width, divisor=self.divisor)
         return divisible(max(4, channels * self.width), self.divisor)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"c1", ..., "c5": the last bottleneck before the next stride}, and "low_level":
-        what the release's decoder is made for, the depthwise convolution of layer_4 after ReLU6.
+        """Return the maps "c1", ..., "c5": the last bottleneck of each stride; and "low_level" for
+        the release's decoder: the output of layer_4's depthwise convolution after ReLU6.
 
         Args:
           image: float [n h w c].
           train: batch norms use the batch's statistics and update the running ones.
 
         Returns:
-          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 at most `output_stride` and 16, 24, 32,
-          96 and 320 channels; "low_level" of stride 4 and 144 channels. The bottlenecks are linear:
-          they end in no ReLU.
+          float [n h/s w/s c] with strides s = 2, 4, 8, 16, 32, at most `output_stride`, and 16, 24,
+          32, 96 and 320 channels; "low_level" has stride 4 and 144 channels. The bottlenecks are
+          linear: they do not end with a ReLU.
         """
         units = self.units()
         conv = ConvNorm(
@@ -138,9 +138,9 @@ class MobileNetV2(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 "expand", 3x3 "depthwise", both with ReLU6, and 1x1 "project" without.
+    """Inverted residual: 1x1 "expand" and 3x3 "depthwise" with ReLU6, linear 1x1 "project".
 
-    The input is added where stride and channels allow it.
+    The input is added if the stride is 1 and the channel counts agree.
 
     Attributes:
       spec: expansion, stride, rate.
@@ -154,7 +154,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, *, train: bool) -> tuple[Any, Any]:
-        """Return the result [n h/s w/s channels] and what enters the projection [n h/s w/s e]."""
+        """Return the result [n h/s w/s channels] and the projection's input [n h/s w/s e]."""
         y, norm = x, self.norm
         if self.spec.expansion > 1:
             expanded = divisible(x.shape[-1] * self.spec.expansion, 8)
@@ -186,7 +186,7 @@ def torchvision_layer(module: str) -> str | None:
     if not (match := re.fullmatch(pattern, module)):
         return None
     unit, part, is_norm = int(match[1] or 0), match[2], match[3] == "bn"
-    # The first unit has no expansion; a projection stands flat in the Sequential.
+    # The first unit has no expansion; a projection is not nested in the Sequential.
     position = {"expand": 0, "depthwise": 1, "project": 2}[part] - (unit == 0)
     inner = f"{position + is_norm}" if part == "project" else f"{position}.{int(is_norm)}"
     return f"features.{unit + 1}.conv.{inner}"
@@ -195,9 +195,9 @@ def torchvision_layer(module: str) -> str | None:
 def from_torchvision(model: MobileNetV2, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the variables of a MobileNetV2 from torchvision's mobilenet_v2.
 
-    Every leaf is covered and every tensor used but those of the 1x1 convolution to 1280 channels
-    and the classifier. torchvision's epsilon is 1e-5, `Norm()`'s; of narrower networks of its own
-    (width_mult) the divisor is 8.
+    Every leaf is filled, and every tensor used except those of the 1x1 convolution to 1280 channels
+    and of the classifier. torchvision's epsilon is 1e-5, as in `Norm()`; its narrower networks
+    (width_mult) have divisor 8.
 
     Raises:
       UserError: other weights; the layers that do not fit are listed.

@@ -1,4 +1,4 @@
-"""ResNet: bottleneck units with shortcuts, plain or dilated, in the variants that the papers used.
+"""ResNet: bottleneck units with shortcuts, plain or dilated, in the variants of the papers.
 
 He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385;
 Table 1. The backbone of PSPNet, GCN and DeepLab v2, v3 and v3+.
@@ -18,7 +18,7 @@ from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import max_pool
 from seg_jax.nn.width_multiplier import scaled
 
-# Units of blocks 1 to 4. 14 and 26 are not He et al.'s: the same network, small.
+# Units of blocks 1 to 4. Depths 14 and 26 are not in He et al.: smaller, for tests.
 UNITS = {
     14: (1, 1, 1, 1),
     26: (2, 2, 2, 2),
@@ -34,7 +34,7 @@ Variant = Literal["msra", "torchvision", "semseg", "slim"]
 class _Variant(NamedTuple):
     strided_unit: Literal["first", "last"]  # of a block
     strided_conv: Literal["conv1", "conv2"]  # of that unit
-    dilated: Literal["itself", "from the next unit"]  # where a unit gives up its stride
+    dilated: Literal["itself", "from the next unit"]  # which unit gets the rate that replaces it
 
 
 _VARIANTS = {
@@ -46,17 +46,17 @@ _VARIANTS = {
 
 
 class Unit(NamedTuple):
-    """What distinguishes one bottleneck from another.
+    """Specification of one bottleneck.
 
     Attributes:
-      block, index: both counted from 1, as in TensorFlow's names.
+      block, number: both counted from 1, as in TensorFlow's names.
       channels: of its two inner convolutions at width 1; it returns four times as many.
       stride: of its strided convolution and its shortcut.
       rate: of its 3x3 convolution.
     """
 
     block: int
-    index: int
+    number: int
     channels: int
     stride: int
     rate: int
@@ -65,10 +65,10 @@ class Unit(NamedTuple):
 class ResNet(nn.Module):
     """ResNet up to its last block, without the classifier.
 
-    At an output stride below 32 the units from that stride on keep the map's size: stride becomes
-    rate, so that they still see the same pixels. The variants, as their weights were trained:
+    At an output stride below 32, units that would exceed it do not subsample: their stride becomes
+    a rate, so that later units see the same pixels. The variants, as their weights were trained:
 
-        variant      stride 2 is in                            a unit that gives it up has
+        variant      stride 2 is in                            a unit without its stride has
         msra         the first 1x1 of a block's first unit     the new rate
         torchvision  the 3x3 of a block's first unit           the old rate
         semseg       the 3x3 of a block's first unit           the new rate
@@ -77,19 +77,19 @@ class ResNet(nn.Module):
     Attributes:
       depth: 50, 101 or 152; 14 and 26 for tests and quick runs.
       variant: one of the above.
-      stem: "7x7", or "3x3": three of 64, 64 and 128 channels (PSPNet; TensorFlow's
-        resnet_v1_beta). Weights of the one do not fit the other.
+      stem: "7x7"; or "3x3": three convolutions of 64, 64 and 128 channels (PSPNet; TensorFlow's
+        resnet_v1_beta). Their weights are not interchangeable.
       output_stride: image pixels between two samples of the last map.
-      multi_grid: unit rates of block 4 and the cascade, times the block's rate (DeepLab v3, section
-        3.2.1); as many as a block has units. Empty: all 1.
+      multi_grid: factors on the block's rate, one for each unit of block 4 and of each block of the
+        cascade (DeepLab v3, section 3.2.1). Empty: all 1.
       cascade: copies of block 4 that follow it, 3 for DeepLab v3's blocks 5 to 7 (Figure 3); each
         doubles the stride or the rate once more.
-      unit: "bottleneck"; or "gcn", whose first two convolutions are a global convolution of
-        size 5 (ResNet-GCN: Large Kernel Matters, section 4.1).
-      pool_rounding: of the stem's pooled size; "ceil" is Caffe's. They differ at image
+      unit: "bottleneck"; or "gcn": its first two convolutions are replaced by a global convolution
+        of size 5 (ResNet-GCN: Large Kernel Matters, section 4.1).
+      pool_rounding: of the size after the stem's pool; "ceil" is Caffe's. They differ at image
         sides of 4 k and 4 k - 1.
       norm: of every convolution.
-      width: factor of every channel count.
+      width: factor on every channel count.
     """
 
     depth: Depth = 50
@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         """Return the units in order.
 
         Raises:
-          ValueError: a field that none of the papers' networks has.
+          ValueError: a value that no network of the papers has.
         """
         _check(self)
         variant, counts = _VARIANTS[self.variant], _counts(self)
@@ -132,18 +132,18 @@ class ResNet(nn.Module):
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
         """Return {"c1": the stem before its pool, "c2": block 1, ..., "c5": block 4, ...}.
 
-        A cascade's blocks 5, 6 and 7 are "c6", "c7" and "c8". Beside them "low_level" is what
-        DeepLab v3+ hands to its decoder as released: the residual of block 1's last unit but one
-        (unit 2), after its batch norm, before it is added to the shortcut and before the ReLU.
+        A cascade's blocks 5, 6 and 7 are "c6", "c7" and "c8". "low_level" is the decoder's input in
+        the DeepLab v3+ release: the residual of block 1's second to last unit (unit 2), after its
+        batch norm, before the shortcut is added and before the ReLU.
 
         Args:
           image: float [n h w c].
           train: batch norms use the batch's statistics and update the running ones.
 
         Returns:
-          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 at most `output_stride`; 256, 512,
-          1024 and 2048 channels from "c2" to "c5", 256 for "low_level" (stride 4). Of the variant
-          "slim" the strides are 2, 8, 16, 32, 32: blocks close with their stride.
+          float [n h/s w/s c] with strides s = 2, 4, 8, 16, 32, at most `output_stride`; 256, 512,
+          1024 and 2048 channels from "c2" to "c5", 256 for "low_level" (stride 4). The variant
+          "slim" has strides 2, 8, 16, 32, 32: its blocks end with their stride.
         """
         units, counts = self.units(), _counts(self)
         features = {"c1": self._stem(image, train=train)}
@@ -156,10 +156,10 @@ class ResNet(nn.Module):
                 self.unit,
                 self.norm,
                 self.width,
-                name=f"block{unit.block}_unit{unit.index}",
+                name=f"block{unit.block}_unit{unit.number}",
             )
             x, residual = bottleneck(x, train=train)
-            if (unit.block, unit.index) == (1, max(1, counts[0] - 1)):
+            if (unit.block, unit.number) == (1, max(1, counts[0] - 1)):
                 features["low_level"] = residual
             features[f"c{unit.block + 1}"] = x
         return features
@@ -176,17 +176,17 @@ class ResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ReLU(shortcut + residual), the residual 1x1, 3x3 and 1x1 convolutions with batch norm.
+    """ReLU(shortcut + residual); the residual is 1x1, 3x3 and 1x1 convolutions with batch norm.
 
-    The shortcut is the input where it has the residual's channels (and every second pixel of it at
-    stride 2), else a 1x1 convolution.
+    The shortcut is the input (every second pixel at stride 2) if the channel counts agree, else a
+    1x1 convolution of it.
 
     Attributes:
       spec: channels, stride, rate.
       strided: which convolution has the stride.
       kind: "gcn" replaces the first two convolutions, see `ResNet`.
       norm: of every convolution.
-      width: factor of every channel count.
+      width: factor on every channel count.
     """
 
     spec: Unit
@@ -217,9 +217,9 @@ class Bottleneck(nn.Module):
 
 
 def _gcn_channels(inner: int) -> int:
-    """Return g for which a unit with a global convolution has as many weights as a bottleneck.
+    """Return the channels g at which a GCN unit has as many weights as a bottleneck.
 
-    The paper asks for similar cost. With 4 m channels in and out, m inner and k = 5:
+    The paper requires a similar cost. With 4 m channels in and out, m inner and k = 5:
     2 k (4 m g + g^2) + 4 m g = 4 m^2 + 9 m^2 + 4 m^2, so g = 0.3574 m.
     """
     return max(1, round(0.3574 * inner))
@@ -241,8 +241,8 @@ def _check(model: ResNet) -> None:
     units = UNITS[model.depth][-1]
     if len(model.multi_grid) not in (0, units):
         raise ValueError(
-            f"multi_grid {model.multi_grid} must have {units} rates, one a unit of ResNet-"
-            f"{model.depth}'s block 4"
+            f"multi_grid {model.multi_grid} must have {units} rates, one for each unit of block 4 "
+            f"of ResNet-{model.depth}"
         )
 
 
@@ -260,8 +260,8 @@ def torchvision_layer(module: str) -> str | None:
 def from_torchvision(model: ResNet, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the variables of a ResNet with the 7x7 stem from torchvision's resnet50/101/152.
 
-    Every leaf is covered and every tensor used but the classifier's. The numbers fit any variant;
-    the function is torchvision's only with the variant "torchvision".
+    Every leaf is filled, and every tensor used except the classifier's. The weights have the shapes
+    of every variant, but only the variant "torchvision" computes the same function.
 
     Raises:
       UserError: other weights; the layers that do not fit are listed.

@@ -1,4 +1,4 @@
-"""VGG: stages of 3x3 convolutions, each closed by a 2x2 pool.
+"""VGG: stages of 3x3 convolutions, each followed by a 2x2 pool.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 ICLR 2015, arXiv:1409.1556; Table 1. The backbone of FCN, SegNet and DeepLab v1/v2.
@@ -33,24 +33,24 @@ class Pool:
         checks.non_negative(padding=self.padding)
 
 
-# DeepLab's output stride of 8: the last two pools keep the size, and conv5 has holes instead.
+# DeepLab's output stride of 8: the last two pools have stride 1, and conv5 is atrous instead.
 DEEPLAB_RATES = (1, 1, 1, 1, 2)
-# LargeFOV and v2: windows of 3, so that every map's samples lie on pixels 0, s, 2 s, ...
+# LargeFOV and v2: windows of 3, so that the samples of each map lie on pixels 0, s, 2 s, ...
 DEEPLAB_POOLS = (*(Pool(3, 2, 1),) * 3, Pool(3, 1, 1), Pool(3, 1, 1))
 
 
 class VGG(nn.Module):
-    """The convolutional part of VGG-16 (configuration D), up to and with pool5.
+    """The convolutional part of VGG-16 (configuration D), up to and including pool5.
 
     The classifier's fc6 and fc7 belong to the models: each paper turns them into convolutions in
     its own way.
 
     Attributes:
-      width: factor of every channel count.
+      width: factor on every channel count.
       depths: convolutions in each of the five stages; the default is VGG-16.
-      pools: that close the five stages. DeepLab changes window, stride and padding.
-      rates: of the convolutions in each stage: where a pool gives up its stride, the rate doubles.
-      conv1_1_padding: zeros that conv1_1 sees around the image; FCN's release has 100.
+      pools: at the end of each stage. DeepLab changes window, stride and padding.
+      rates: of the convolutions in each stage; doubled after a pool whose stride was removed.
+      conv1_1_padding: zero padding of the image in conv1_1; 100 in FCN's release.
       pool_rounding: of pooled sizes; "ceil" is Caffe's, which the published weights were trained
         with.
     """
@@ -68,18 +68,18 @@ class VGG(nn.Module):
 
         Args:
           image: float [n h w c].
-          train: part of the contract of backbones; VGG acts the same in training.
+          train: unused; all backbones have it.
 
         Returns:
-          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 with the default pools, where h and w
-          count the padding.
+          float [n h/s w/s c] with strides s = 2, 4, 8, 16, 32 with the default pools, where h and w
+          include the padding.
 
         Raises:
-          ValueError: depths, pools or rates that are not five.
+          ValueError: not five depths, pools or rates.
         """
         for name in ("depths", "pools", "rates"):
             if len(getattr(self, name)) != 5:
-                raise ValueError(f"{name} {getattr(self, name)} must be five, one a stage")
+                raise ValueError(f"{name} {getattr(self, name)} must be five, one for each stage")
         features = {}
         x = image
         stages = zip(self.depths, CHANNELS, self.rates, self.pools, strict=True)
@@ -121,8 +121,8 @@ def torchvision_layers(depths: tuple[int, ...]) -> dict[str, str]:
 def from_torchvision(model: VGG, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the variables of a VGG from torchvision's vgg16 (or vgg11, 13, 19, by `depths`).
 
-    Every leaf is covered and every tensor used but the classifier's. torchvision's pools round
-    down: at sides that 32 does not divide, the function is its own only with pool_rounding="floor".
+    Every leaf is filled, and every tensor used except the classifier's. torchvision's pools round
+    down: at sides not divisible by 32 the function is the same only with pool_rounding="floor".
 
     Raises:
       UserError: other weights; the layers that do not fit are listed.

@@ -1,8 +1,9 @@
 """Aligned Xception as DeepLab v3+ modified it: 41, 65 or 71 convolutions deep.
 
 Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017,
-arXiv:1610.02357; changed in Chen et al., arXiv:1802.02611, section 3.2 and Figure 4: deeper, every
-maximum pool a separable convolution of stride 2, batch norm after every 3x3 depthwise convolution.
+arXiv:1610.02357; modified by Chen et al., arXiv:1802.02611, section 3.2 and Figure 4: deeper, with
+separable convolutions of stride 2 for maximum pools, and batch norm after every 3x3 depthwise
+convolution.
 Layer names and constants are those of the authors' release (tensorflow/models, research/deeplab).
 """
 
@@ -15,7 +16,7 @@ from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.width_multiplier import scaled
 
-# Of every block of the entry flow: its channels and stride.
+# Channels and stride of each block of the entry flow.
 _ENTRY_3 = ((128, 2), (256, 2), (728, 2))
 _ENTRY_5 = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
 _ENTRY = {41: _ENTRY_3, 65: _ENTRY_3, 71: _ENTRY_5}
@@ -24,42 +25,43 @@ _INIT = nn.initializers.truncated_normal(0.09)  # of all kernels in the release
 
 RELEASED_NORM = Norm(momentum=0.9997, epsilon=1e-3)
 
+_Shortcut = Literal["conv", "identity", "none"]
+
 
 class Unit(NamedTuple):
-    """What distinguishes one module of three separable convolutions from another.
+    """Specification of one module of three separable convolutions.
 
     Attributes:
       name: TensorFlow's "entry_flow/block1/unit_1" with underscores.
       channels: of the three convolutions at width 1.
       stride: of the third convolution and of the shortcut.
       rate: of the three depthwise convolutions.
-      shortcut: 1x1 convolution with norm, the input itself, or none. Without one the ReLUs stand
-        after the norms, with one before the convolutions.
-      stage: its result is the map "c<stage>", unless a later unit's is.
+      shortcut: 1x1 convolution with norm, the input itself, or none. ReLUs come before the
+        convolutions if there is a shortcut, else after the norms.
+      stage: "c<stage>" is the result of the last unit with this stage.
     """
 
     name: str
     channels: tuple[int, int, int]
     stride: int
     rate: int
-    shortcut: Literal["conv", "identity", "none"]
+    shortcut: _Shortcut
     stage: int
 
 
 class Xception(nn.Module):
     """Modified aligned Xception up to its 2048 channels, without the classifier.
 
-    At an output stride below 32 the units from that stride on keep the map's size, and stride
-    becomes rate from the next unit on: at 16 the exit flow's second block has rate 2; at 8 the
-    middle flow (which the paper does not mention) and the exit flow's first block have 2, its
-    second 4.
+    At an output stride below 32, units that would exceed it do not subsample; from the next unit on
+    their stride becomes a rate: at 16 the exit flow's second block has rate 2; at 8 the middle flow
+    (which the paper does not mention) and the exit flow's first block have 2, its second block 4.
 
     Attributes:
       depth: 65 in the paper; 41 has half the middle flow, 71 two more blocks in the entry flow.
       output_stride: image pixels between two samples of the last map: 8, 16 or 32.
-      middle_units: of the middle flow; None: 8 or 16, as the depth says.
+      middle_units: units of the middle flow; None: 8 or 16, depending on the depth.
       norm: after every depthwise and every pointwise convolution.
-      width: factor of every channel count.
+      width: factor on every channel count.
     """
 
     depth: Literal[41, 65, 71] = 65
@@ -79,12 +81,13 @@ class Xception(nn.Module):
         checks.one_of((8, 16, 32), output_stride=self.output_stride)
         middle = _MIDDLE_UNITS[self.depth] if self.middle_units is None else self.middle_units
         checks.positive(middle_units=middle)
-        plan = [
-            (f"entry_flow_block{number}_unit1", (channels,) * 3, stride, "conv")
+        plan: list[tuple[str, tuple[int, int, int], int, _Shortcut]] = []
+        plan += [
+            (f"entry_flow_block{number}_unit1", (channels, channels, channels), stride, "conv")
             for number, (channels, stride) in enumerate(_ENTRY[self.depth], start=1)
         ]
         plan += [
-            (f"middle_flow_block1_unit{number}", (728,) * 3, 1, "identity")
+            (f"middle_flow_block1_unit{number}", (728, 728, 728), 1, "identity")
             for number in range(1, middle + 1)
         ]
         plan += [
@@ -101,21 +104,21 @@ class Xception(nn.Module):
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"c1": conv1_2, "c2", "c3", "c4": the sums of the last unit before the next
-        stride, "c5": the exit flow}, and "low_level" for DeepLab v3+'s decoder.
+        """Return the maps "c1" (conv1_2), "c2", "c3", "c4" (the last unit of each stride), "c5"
+        (the exit flow), and "low_level" for DeepLab v3+'s decoder.
 
-        "c2" to "c4" end in no ReLU: the units begin with one. "low_level" is, as released, the
-        second convolution of the unit that leaves stride 4 (entry_flow/block2; block3 of depth 71)
-        after its batch norm and before the ReLU.
+        "c2" to "c4" do not end with a ReLU: the units begin with one. "low_level" is, as released,
+        the second convolution of the unit with input stride 4 and output stride 8
+        (entry_flow/block2; block3 of depth 71), after its batch norm and before the ReLU.
 
         Args:
           image: float [n h w c].
           train: batch norms use the batch's statistics and update the running ones.
 
         Returns:
-          float [n h/s w/s c] of strides s = 2, 4, 8, 16, 32 at most `output_stride` and 64, 128,
-          256, 728 and 2048 channels (depth 71: 64, 256, 728, 728 and 2048); "low_level" of stride
-          4 and 256 channels.
+          float [n h/s w/s c] with strides s = 2, 4, 8, 16, 32, at most `output_stride`, and 64,
+          128, 256, 728 and 2048 channels (depth 71: 64, 256, 728, 728 and 2048); "low_level" has
+          stride 4 and 256 channels.
         """
         x = image
         for name, channels, stride in (("conv1_1", 32, 2), ("conv1_2", 64, 1)):
@@ -135,12 +138,12 @@ class Xception(nn.Module):
 
 
 class XceptionModule(nn.Module):
-    """Three separable convolutions, and a shortcut that is added.
+    """Three separable convolutions, plus a shortcut.
 
     Attributes:
       spec: channels, stride, rate, shortcut.
       norm: of every convolution.
-      width: factor of every channel count.
+      width: factor on every channel count.
     """
 
     spec: Unit
@@ -149,7 +152,7 @@ class XceptionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, *, train: bool) -> tuple[Any, Any]:
-        """Return the result [n h/s w/s c3] and that of the second convolution [n h w c2]."""
+        """Return the module's output [n h/s w/s c3] and its second convolution's [n h w c2]."""
         inside = self.spec.shortcut == "none"  # where the ReLUs are
         y, results = x, []
         for number, channels in enumerate(self.spec.channels, start=1):

@@ -1,9 +1,9 @@
-"""DeepLab v1: VGG-16 with holes instead of its last two strides, scored at every eighth pixel.
+"""DeepLab v1: VGG-16 with atrous convolution, scored at every eighth pixel.
 
 Chen, Papandreou, Kokkinos, Murphy & Yuille, "Semantic Image Segmentation with Deep Convolutional
 Nets and Fully Connected CRFs", ICLR 2015, arXiv:1412.7062. Layer names and constants are those of
-the authors' released networks (vgg128_noup, vgg128_ms, and the LargeFOV ones). Their dense CRF is
-no part of the network.
+the authors' released networks (vgg128_noup, vgg128_ms, and the LargeFOV ones). The dense CRF is not
+part of the network.
 """
 
 from typing import Any, Literal
@@ -24,14 +24,14 @@ from seg_jax.nn.width_multiplier import scaled
 POOLS_2X2 = (*(Pool(2, 2, 1),) * 3, Pool(2, 1, 0), Pool(3, 1, 1))
 
 _BRANCHES = ("data", "pool1", "pool2", "pool3", "pool4")
-# The released MSc networks start these two layers apart from the others of their kind.
+# In the released MSc networks these two layers have another initial deviation than their siblings.
 _BRANCH_STDDEV = {"pool4_fc": 0.005, "pool3_ms": 0.0}
 
 
 class DeepLabV1(nn.Module):
-    """DeepLab, from VGG-16 as it is to LargeFOV and MSc-LargeFOV.
+    """DeepLab v1 and its variants up to MSc-LargeFOV.
 
-    The variants of the paper's Table 2, with the field of view that it gives to fc6:
+    The variants of the paper's Table 2, with the field of view of fc6:
 
         name                fc6_kernel  fc6_rate  fc_channels  pool5a     pools      view
         DeepLab             4           4         4096         "none"     POOLS_2X2  128 px
@@ -41,14 +41,14 @@ class DeepLabV1(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      fc6_kernel: side of fc6.
-      fc6_rate: distance of its taps, in cells of the map (8 px).
+      fc6_kernel: side of the kernel of fc6.
+      fc6_rate: distance between its taps, in cells of the map (8 px).
       fc_channels: output channels of fc6 and of fc7.
-      pool5a: average over 3x3 cells after pool5; in LargeFOV, but not in its successors in v2.
-      branches: maps that have a small classifier of their own, whose scores are added: all five
-        in the MSc networks (section 4.3).
-      branch_channels: of the two layers before a branch's scores.
-      dropout: rate after fc6, fc7 and the branches' first two layers.
+      pool5a: average over 3x3 cells after pool5; in LargeFOV, but not in the networks of v2.
+      branches: maps scored by a small classifier each, whose scores are added: all five in the MSc
+        networks (section 4.3).
+      branch_channels: channels of the two layers before a branch's scores.
+      dropout: rate after fc6, fc7 and the first two layers of the branches.
       width: factor of fc6's, fc7's and the branches' channel counts.
       backbone: VGG with an output stride of 8.
     """
@@ -72,29 +72,29 @@ class DeepLabV1(nn.Module):
     @property
     def first_pixel(self) -> int:
         """Row and column of the image to which the first score belongs: 0, or 1 with POOLS_2X2."""
-        # Samples lie at 8 i + 1/2 there; the release crops one pixel off the label's beginning.
+        # With POOLS_2X2, samples lie at 8 i + 1/2; the release crops the label's first pixels.
         return int(self.backbone.grid(5).origin + 0.5)
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
         """Return the sides nearest to `side` whose corners get a score: 8 k + 1 + first_pixel.
 
-        The release asks for 32 k + 1 (its 32 k - 31: 321, 513), so that networks that do subsample
-        at the last pools could be compared; 8 k + 1 is what this one needs to be aligned.
+        The release uses 32 k + 1 (its 32 k - 31: 321, 513), to compare with networks that subsample
+        in the last pools too; for alignment 8 k + 1 is enough.
         """
         return nearest_sides(side, step=self.output_stride, rest=1 + self.first_pixel)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}; at every eighth pixel, from `first_pixel` on, the
-        scores themselves, bilinear between them (Caffe's Interp layer: corners on corners).
+        """Return {"out": float32 [n h w k]}: scores at every eighth pixel from `first_pixel` on,
+        interpolated bilinearly between them (Caffe's Interp layer: corners aligned).
 
         Args:
           image: float [n h w c].
-          train: dropout is on; needs an rng "dropout".
+          train: dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side for which no score falls on the last pixel, and the nearest for which
-            one does; an fc6 or a branch whose samples lie between those of the map.
+          ValueError: a side for which no score falls on the last pixel (names the nearest legal
+            ones), or an fc6 or a branch whose samples lie between those of the map.
         """
         check_sides(image, self.legal_sizes)
         features = self.backbone(image, train=train)
@@ -106,7 +106,7 @@ class DeepLabV1(nn.Module):
             score = score + self._branch(maps[stage], branch, stage, train=train)
         out = upsample_scores(score, self.output_stride)
         first = self.first_pixel
-        # The pixels before the first score have none on their other side: they get the same.
+        # The pixels before the first score get the first score.
         for axis in (1, 2):
             edge = jax.lax.slice_in_dim(out, 0, 1, axis=axis)
             out = jnp.concatenate([*[edge] * first, out], axis=axis)
@@ -129,15 +129,13 @@ class DeepLabV1(nn.Module):
         return Conv(self.num_classes, 1, kernel_init=nn.initializers.normal(0.01), name="fc8")(x)
 
     def _branch(self, x: Any, branch: str, stage: int, *, train: bool) -> Any:
-        """Classify a finer map by two layers: a 3x3 convolution that strides to the scores' grid,
-        and a 1x1 one.
-        """
+        """Score a finer map: a 3x3 convolution strided to the scores' grid, then a 1x1 one."""
         grid, target = self.backbone.grid(stage), self.backbone.grid(5)
         stride = int(target.stride / grid.stride)
         if grid.conv(3, stride=stride, padding=1) != target:
             raise ValueError(
                 f"branches: {branch!r} has its samples at {grid}, the scores at {target}: no "
-                "stride joins them; use backbone.pools=DEEPLAB_POOLS"
+                "stride aligns them; use backbone.pools=DEEPLAB_POOLS"
             )
         channels = scaled(self.branch_channels, self.width)
         for suffix, features, kernel, stddev in (
@@ -158,9 +156,9 @@ class DeepLabV1(nn.Module):
 def upsample_scores(score: Any, stride: int) -> Any:
     """Interpolate scores [n h w k] to float32 [n (h-1)*stride+1 (w-1)*stride+1 k].
 
-    Every stride-th pixel is a score itself, exactly: a loss that looks at those pixels only is the
-    release's, whose label is "shrunk" by the same factor.
+    Every stride-th pixel is exactly one of the scores: a loss on these pixels only is the loss of
+    the release, which shrinks the label by the same factor.
     """
     # Interpolated logits lose too much in bfloat16.
-    size = tuple((side - 1) * stride + 1 for side in score.shape[1:3])
-    return resize_align_corners(score.astype(jnp.float32), size)
+    height, width = ((side - 1) * stride + 1 for side in score.shape[1:3])
+    return resize_align_corners(score.astype(jnp.float32), (height, width))

@@ -1,10 +1,10 @@
-"""DeepLab v1 whose dense CRF is the last layer of the network, trained with it.
+"""DeepLab v1 with the dense CRF as its last layer, trained end to end (CRF-RNN).
 
 Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015, arXiv:1502.03240:
-mean-field updates are differentiable, so the loss reaches the CRF's own parameters and, through the
-unaries, the network. The paper learns the kernels' weights and the compatibility and keeps the
-widths; it puts the CRF on FCN-8s, here it is on DeepLab v1, which has the same CRF afterwards. One
-weight a kernel, as in the paper's equations; its release has one for each class.
+mean-field updates are differentiable, so the loss reaches the parameters of the CRF and, through
+the unaries, the network. As in the paper, kernel weights and compatibility are learned, kernel
+widths are fixed. The paper puts the CRF on FCN-8s; here it is on DeepLab v1, whose post-processing
+is the same CRF. One weight per kernel, as in the paper's equations; its release has one per class.
 """
 
 from typing import Any
@@ -16,29 +16,29 @@ from flax import linen as nn
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.models.deeplab_v1 import DeepLabV1, upsample_scores
 
-_SMALLEST = 1e-30  # of a probability: its logarithm and the derivative of that are finite
+_SMALLEST = 1e-30  # smallest probability: the logarithm and its derivative stay finite
 
 
 class CrfRnn(nn.Module):
     """Mean-field updates over every `stride`-th pixel.
 
-    Where they are many, the permutohedral lattice filters them, as in the paper: its cost grows
-    with the pixels, but its scattered reads are slow on a CPU. Where they are few, all pairs are
-    exact, and as two matrix products faster: at stride 4 a crop of 97 px has 625 pixels, and the
-    layer costs about as much as a network of an eighth of VGG-16's channels.
+    Many pixels are filtered by the permutohedral lattice, as in the paper: its cost is linear in
+    the number of pixels, but its scattered reads are slow on a CPU. For few pixels, all pairs as
+    two matrix products are faster, and exact: at stride 4 a crop of 97 px has 625 pixels, and the
+    layer costs about as much as a network with an eighth of VGG-16's channels.
 
     Attributes:
-      stride: pixels of the image between those that the CRF sees; divides the sides less 1.
-      all_pairs_px: up to so many of these pixels, all pairs ("reference" of `kernels.crf`); beyond,
+      stride: distance in the image between the pixels of the CRF; must divide the sides minus 1.
+      all_pairs_px: up to this many CRF pixels, all pairs ("reference" of `kernels.crf`); above it,
         "lattice".
       train_iterations: mean-field updates in training: 5, against vanishing gradients (section 5).
-      iterations: and in evaluation.
+      iterations: mean-field updates in evaluation.
       bilateral_px: width of the appearance kernel in pixels of the image; not learned.
       bilateral_rgb: its width in grey levels; not learned.
       spatial_px: width of the smoothness kernel in pixels of the image; not learned.
-      bilateral_weight: of the appearance kernel, where learning starts.
-      spatial_weight: of the smoothness kernel, where learning starts.
-      grey_levels: of one unit of the normalised image, and of its zero: what undoes the
+      bilateral_weight: initial weight of the appearance kernel.
+      spatial_weight: initial weight of the smoothness kernel.
+      grey_levels: (scale, offset) from the normalised image back to grey levels: undoes the
         experiment's preprocessing.
     """
 
@@ -55,16 +55,16 @@ class CrfRnn(nn.Module):
 
     @nn.compact
     def __call__(self, logits: Any, image: Any, *, train: bool) -> Any:
-        """Return the marginals' logarithms, float32 [n h w k]; bilinear between the CRF's pixels.
+        """Return log marginals, float32 [n h w k], interpolated bilinearly between CRF pixels.
 
         Args:
           logits: float32 [n h w k], of the network.
-          image: float [n h w 3], as the network sees it.
-          train: `train_iterations` updates, not `iterations`.
+          image: float [n h w 3], the normalised input of the network.
+          train: do `train_iterations` updates, not `iterations`.
         """
         step, size = self.stride, image.shape[1:3]
         if any((side - 1) % step for side in size):
-            raise ValueError(f"stride {step} does not divide the sides {size} less 1")
+            raise ValueError(f"stride {step} does not divide the sides {size} minus 1")
         scale, zero = self.grey_levels
         rgb = jnp.clip(image[:, ::step, ::step].astype(jnp.float32) * scale + zero, 0.0, 255.0)
         few = rgb.shape[1] * rgb.shape[2] <= self.all_pairs_px
@@ -74,11 +74,11 @@ class CrfRnn(nn.Module):
             self._params(logits.shape[-1], self.train_iterations if train else self.iterations),
             implementation="reference" if few else "lattice",
         )
-        # A loss that looks at the CRF's pixels only (label_grids) sees these logarithms themselves.
+        # A loss on the CRF's pixels only (label_grids) gets exactly these logarithms.
         return upsample_scores(jnp.log(jnp.maximum(marginals, _SMALLEST)), step)
 
     def _params(self, classes: int, iterations: int) -> CrfParams:
-        """Declare what is learned; the widths are in pixels of the strided image."""
+        """Declare the learned parameters; widths are converted to pixels of the strided image."""
 
         def weight(name: str, start: float) -> Any:
             return self.param(name, nn.initializers.constant(start), (), jnp.float32)
@@ -98,10 +98,10 @@ class CrfRnn(nn.Module):
 
 
 class DeepLabV1CrfRnn(nn.Module):
-    """DeepLab v1 and its CRF in one network; layers are named as in DeepLabV1, whose weights fit.
+    """DeepLab v1 and its CRF in one network; layer names, hence weights, are those of DeepLabV1.
 
     Attributes:
-      network: gives the unaries.
+      network: computes the unaries.
       crf: the last layer.
     """
 
@@ -119,13 +119,12 @@ class DeepLabV1CrfRnn(nn.Module):
         return self.network.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the sides nearest to `side` that the network takes."""
+        """Return the sides nearest to `side` that the network accepts."""
         return self.network.legal_sizes(side)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, the marginals' logarithms, and the network's own
-        logits as "unary".
+        """Return {"out": log marginals, "unary": logits of the network}, float32 [n h w k] each.
 
         Args:
           image: float [n h w 3].

@@ -2,8 +2,8 @@
 
 Chen, Papandreou, Kokkinos, Murphy & Yuille, "DeepLab: Semantic Image Segmentation with Deep
 Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", PAMI 2018, arXiv:1606.00915.
-Layer names and constants are those of the authors' released networks. Their dense CRF is no part
-of the network.
+Layer names and constants are those of the authors' released networks. The dense CRF is not part of
+the network.
 """
 
 import math
@@ -39,7 +39,7 @@ ASPP_S, ASPP_L = (2, 4, 8, 12), (6, 12, 18, 24)  # section 4.1.2
 
 
 class DeepLabV2(nn.Module):
-    """DeepLab-LargeFOV, DeepLab-ASPP and their multi-scale form.
+    """DeepLab v2: LargeFOV, ASPP, and multi-scale inputs.
 
         network              rates     fc_channels  scales          backbone
         LargeFOV (VGG-16)    (12,)     1024         (1,)            VGG16
@@ -50,13 +50,13 @@ class DeepLabV2(nn.Module):
     Attributes:
       num_classes: channels of the logits.
       rates: of the parallel branches, whose scores are added (ASPP, Figure 4).
-      fc_channels: of each branch's fc6 and fc7; 0: a branch is one 3x3 convolution, straight to the
+      fc_channels: of each branch's fc6 and fc7; 0: a branch is a single 3x3 convolution to the
         scores, as on ResNet-101.
       scales: of the image. The same network scores each; the scores of the smaller ones are
-        interpolated to the grid of the first, and the largest counts, class by class.
+        interpolated to the grid of the first, then the maximum is taken for each class.
       dropout: rate after fc6 and fc7.
       width: factor of fc6's and fc7's channel counts.
-      backbone: of output stride 8, its samples on the pixels 0, 8, 16, ...
+      backbone: with output stride 8 and samples at the pixels 0, 8, 16, ...
     """
 
     num_classes: int = 21
@@ -75,26 +75,26 @@ class DeepLabV2(nn.Module):
     def legal_sizes(self, side: int) -> tuple[int, ...]:
         """Return the sides nearest to `side` at which the scores of all scales are aligned.
 
-        The corners of the image must be scores at every scale: 8 k + 1 px, and 32 k + 1 (the
-        release's 32 k - 31: 321, 513) where scales of 0.75 and 0.5 are fused.
+        The corners of the image must be scores at every scale: 8 k + 1 px, or 32 k + 1 (the
+        release's 32 k - 31: 321, 513) if scales of 0.75 and 0.5 are fused.
         """
         shrunk = (Fraction(scale).limit_denominator(100).denominator for scale in self.scales)
         return nearest_sides(side, step=self.output_stride * math.lcm(*shrunk), rest=1)
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, and {"scale<s>": float32 [n h w k]} of each scale s
-        if there are several: the scores before the maximum, for losses of their own.
+        """Return {"out": float32 [n h w k]}, and {"scale<s>": float32 [n h w k]} for each scale s
+        if there are several: the scores before the maximum, which get a loss each.
 
-        Scores are interpolated to the image's size with corners on corners (Caffe's Interp layer):
-        every eighth pixel (8/s of "scale<s>") is a score itself.
+        Scores are interpolated to the image's size with aligned corners (Caffe's Interp layer):
+        every eighth pixel (8/s of "scale<s>") is exactly a score.
 
         Args:
           image: float [n h w c].
-          train: dropout is on; needs an rng "dropout".
+          train: dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side at which the scores are not aligned; the nearest at which they are.
+          ValueError: a side at which the scores are not aligned; names the nearest legal ones.
         """
         _check(self)
         check_sides(image, self.legal_sizes)
@@ -111,7 +111,7 @@ class DeepLabV2(nn.Module):
         return {"out": upsample_scores(fused, self.output_stride), **outputs}
 
     def _scorer(self, *, train: bool) -> Callable[[Any], Any]:
-        """Return image [n h w c] -> scores [n h/8 w/8 k], with the same layers at every call."""
+        """Return a function image [n h w c] -> scores [n h/8 w/8 k] that shares its layers."""
         branches = [self._branch(number, train=train) for number in range(len(self.rates))]
 
         def score(image):
@@ -119,15 +119,16 @@ class DeepLabV2(nn.Module):
             expected = tuple((side - 1) // self.output_stride + 1 for side in image.shape[1:3])
             if x.shape[1:3] != expected:
                 raise ValueError(
-                    f"backbone: its c5 has {x.shape[1]}x{x.shape[2]} cells, an output stride of "
-                    f"{self.output_stride} {expected[0]}x{expected[1]}; use VGG16 or RESNET101"
+                    f"backbone: its c5 has {x.shape[1]}x{x.shape[2]} cells, but an output stride of"
+                    f" {self.output_stride} needs {expected[0]}x{expected[1]}; use VGG16 or "
+                    "RESNET101"
                 )
             return sum(branch(x) for branch in branches)
 
         return score
 
     def _branch(self, number: int, *, train: bool) -> Callable[[Any], Any]:
-        """Build one of ASPP's branches: fc6 with holes, fc7 and fc8, or one convolution."""
+        """Build one branch of ASPP: atrous fc6, fc7 and fc8, or a single convolution."""
         rate = self.rates[number]
         init = nn.initializers.normal(0.01)  # of every last layer, in all releases
         if not self.fc_channels:
@@ -150,14 +151,14 @@ class DeepLabV2(nn.Module):
 
 def _shrink(image: Any, scale: float) -> Any:
     """Resize as Caffe's Interp layer: 321 px at 0.75 and 0.5 become 241 and 161."""
-    size = tuple(round((side - 1) * scale) + 1 for side in image.shape[1:3])
-    return resize_align_corners(image, size)
+    height, width = (round((side - 1) * scale) + 1 for side in image.shape[1:3])
+    return resize_align_corners(image, (height, width))
 
 
 def _check(model: DeepLabV2) -> None:
     checks.positive(**{f"rates[{i}]": rate for i, rate in enumerate(model.rates)})
     if not model.rates or model.scales[:1] != (1.0,):
         raise ValueError(
-            f"rates {model.rates} must name a branch, and scales {model.scales} begin with 1: "
+            f"rates {model.rates} must not be empty, and scales {model.scales} must begin with 1: "
             "the others are fused on its grid"
         )

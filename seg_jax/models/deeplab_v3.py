@@ -1,4 +1,4 @@
-"""DeepLab v3: atrous convolution in cascade, or in parallel with batch norm and the whole image.
+"""DeepLab v3: atrous convolution in cascade, or in parallel (ASPP) with image-level features.
 
 Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation",
 arXiv:1706.05587. Layer names and constants are those of the authors' release (tensorflow/models,
@@ -26,21 +26,21 @@ from seg_jax.nn.pool import average_pool, global_average_pool
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
 from seg_jax.nn.width_multiplier import scaled
 
-# Section 4.1; the release's ResNets have 0.95, its ASPP this.
+# Section 4.1. In the release ASPP has this momentum, the ResNets have 0.95.
 PAPER_NORM = Norm(momentum=0.9997, epsilon=1e-5)
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1 and several atrous 3x3 convolutions side by side with
-    the averaged map, concatenated and projected (section 3.3, Figure 5).
+    """Atrous spatial pyramid pooling: parallel 1x1 and atrous 3x3 convolutions and image pooling,
+    concatenated and projected (section 3.3, Figure 5).
 
     Attributes:
       channels: of every branch and of the result.
-      rates: at an output stride of 16, from tap to tap; at 8 they double, so that they reach as
-        far in the image. (): only the 1x1 convolution and image pooling, as on MobileNetV2.
-      image_pooling: "whole" averages over the whole map; "crop" over windows of the training crop,
-        slid by one sample, as the release does on images larger than the crop. They are the same
-        on images of that size.
+      rates: of the 3x3 convolutions at output stride 16; doubled at 8, so that they cover the same
+        pixels of the image. (): only the 1x1 convolution and image pooling, as on MobileNetV2.
+      image_pooling: "whole" averages over the whole map; "crop" over sliding windows of the size of
+        the training crop, as the release does on larger images. They are the same on images of
+        that size.
       crop: (height, width) in pixels of "crop".
       convolution: of the atrous branches; "separable" in DeepLab v3+.
       dropout: rate after the projection; in the release, not in the paper.
@@ -62,9 +62,9 @@ class ASPP(nn.Module):
         """Return [n h w channels] for x [n h w c].
 
         Args:
-          x: the backbone's last map.
-          output_stride: image pixels from one of its samples to the next.
-          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+          x: the last map of the backbone.
+          output_stride: image pixels between its samples.
+          train: batch norms use the batch, dropout is on; needs the rng "dropout".
         """
         channels = scaled(self.channels, self.width)
 
@@ -86,7 +86,9 @@ class ASPP(nn.Module):
     def _rates(self, output_stride: int) -> tuple[int, ...]:
         rates = [divmod(rate * 16, output_stride) for rate in self.rates]
         if any(rest or not rate for rate, rest in rates):
-            raise ValueError(f"rates {self.rates} at stride 16 are none at {output_stride}")
+            raise ValueError(
+                f"atrous rates {self.rates} do not scale from output stride 16 to {output_stride}"
+            )
         return tuple(rate for rate, _ in rates)
 
     def _average(self, x: Any, output_stride: int) -> Any:
@@ -101,7 +103,7 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3(nn.Module):
-    """DeepLab v3 with ASPP or with a cascade, and torchvision's relative of it.
+    """DeepLab v3 with ASPP or with a cascade, and torchvision's variant of it.
 
         network             backbone                            aspp   head_convs  upsampling
         ASPP (section 3.3)  slim, multi_grid (1, 2, 4)          ASPP   0           align_corners
@@ -114,9 +116,9 @@ class DeepLabV3(nn.Module):
       num_classes: channels of the logits.
       aspp: atrous spatial pyramid pooling; None: the scores are taken from the last block.
       head_convs: 3x3 convolutions between ASPP and the scores.
-      aux: a second head on block 3, which only training uses.
+      aux: auxiliary head on block 3, used only in training.
       aux_dropout: rate before its scores.
-      upsampling: of the scores to the image, in training as well; which pixels stay in place.
+      upsampling: alignment of the bilinear upsampling of the scores, in training as well.
       norm: of head_convs and the auxiliary head.
       width: factor of their channel counts.
       backbone: ResNet.
@@ -146,15 +148,14 @@ class DeepLabV3(nn.Module):
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, and {"aux": ...} in training if there is that head.
+        """Return {"out": float32 [n h w k]}; in training also {"aux": ...} if there is such a head.
 
         Args:
           image: float [n h w c].
-          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+          train: batch norms use the batch, dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side at which the scores would not be aligned; the nearest at which they
-            are.
+          ValueError: a side at which the scores would not be aligned; names the nearest legal ones.
         """
         checks.one_of(("align_corners", "half_pixel"), upsampling=self.upsampling)
         check_sides(image, self.legal_sizes)
@@ -233,14 +234,14 @@ def from_torchvision(model: DeepLabV3, state: Mapping[str, Any]) -> dict[str, An
 
 
 def with_image_pooling_first(state: Mapping[str, Any], projection: str) -> Mapping[str, Any]:
-    """Return a state dict whose ASPP concatenates image pooling first, as the authors' release; in
-    torchvision, and where it was copied from there, it comes last.
+    """Return a state dict whose ASPP concatenates image pooling first, as in the authors' release;
+    in torchvision and its copies it comes last.
 
     Args:
       state: of a network with five branches.
-      projection: name of the tensor [256 1280 1 1] that reads them.
+      projection: name of the tensor [256 1280 1 1] of the projection.
     """
     if projection not in state:
-        return state  # the import says what is missing
+        return state  # the import reports what is missing
     weight = np.asarray(state[projection])
     return {**state, projection: np.roll(weight, weight.shape[1] // 5, axis=1)}

@@ -1,4 +1,4 @@
-"""DeepLab v3+: DeepLab v3 as an encoder, and a small decoder that finds the objects' boundaries.
+"""DeepLab v3+: DeepLab v3 as an encoder, and a small decoder that refines object boundaries.
 
 Chen, Zhu, Papandreou, Schroff & Adam, "Encoder-Decoder with Atrous Separable Convolution for
 Semantic Image Segmentation", ECCV 2018, arXiv:1802.02611. Layer names and constants are those of
@@ -25,19 +25,18 @@ from seg_jax.nn.width_multiplier import scaled
 
 
 class Decoder(nn.Module):
-    """The encoder's map, enlarged, beside low-level features of stride 4 with fewer channels; and
-    convolutions that refine both (section 3.1, Figure 2).
+    """Concatenates the upsampled encoder map with reduced low-level features of stride 4, and
+    refines both by convolutions (section 3.1, Figure 2).
 
     Attributes:
       channels: of the convolutions.
-      low_level: which of the backbone's maps is handed over. "low_level" is the release's, a map
-        inside a block before its ReLU (MobileNetV2's after its ReLU6) and before any shortcut is
-        added; see the backbones. "c2", a block's result, is what most other implementations take:
-        weights of the one fit the other, and give something else. slim's ResNets have no "c2" of
-        stride 4.
+      low_level: the backbone's map that is used. "low_level" is the release's: a map inside a block
+        before its ReLU (MobileNetV2: after its ReLU6) and before any shortcut is added; see the
+        backbones. "c2", the result of a block, is used by most other implementations: their weights
+        have the same shapes but compute another function. slim's ResNets have no "c2" of stride 4.
       low_level_channels: to which a 1x1 convolution reduces them (Table 1).
       convs: number of convolutions (Table 2).
-      kernel_size: of theirs.
+      kernel_size: of these convolutions.
       convolution: "separable" as in the release and, with Xception, in the paper.
       norm: of every convolution.
       width: factor of `channels` and `low_level_channels`.
@@ -62,13 +61,13 @@ class Decoder(nn.Module):
         resize: Callable[[Any, tuple[int, int]], Any] = resize_align_corners,
         train: bool,
     ) -> Any:
-        """Return [n *size channels] for the encoder's map x and all of the backbone's maps.
+        """Return [n *size channels] for the map x of the encoder and all maps of the backbone.
 
         Args:
           x: [n h w c].
           features: of the backbone.
           size: (height, width) of the low-level features.
-          resize: enlarges x.
+          resize: upsamples x.
           train: batch norms use the batch.
 
         Raises:
@@ -79,8 +78,8 @@ class Decoder(nn.Module):
         low_level = features[self.low_level]
         if low_level.shape[1:3] != size:
             raise ValueError(
-                f"decoder.low_level {self.low_level!r} has {low_level.shape[1:3]} samples, at "
-                f'stride 4 it would have {size}; use "low_level" with this backbone'
+                f"decoder.low_level {self.low_level!r} has {low_level.shape[1:3]} samples, but "
+                f'stride 4 needs {size}; use "low_level" with this backbone'
             )
         reduced = scaled(self.low_level_channels, self.width)
         project = ConvNorm(reduced, 1, norm=self.norm, name="feature_projection0")
@@ -101,15 +100,15 @@ class DeepLabV3Plus(nn.Module):
         ResNet-101 (Table 3)  slim, multi_grid (1, 2, 4)          standard           standard
         MobileNetV2           MobileNetV2()                       rates ()           None
 
-    The output stride is the backbone's; at 8 instead of 16 the rates of ASPP double, and those
-    inside the backbone. Parameters are the same: the papers train at 16 and evaluate at 8.
+    The output stride is the backbone's; at 8 instead of 16 the rates in ASPP and in the backbone
+    double. The parameters are the same: the papers train at 16 and evaluate at 8.
 
     Attributes:
       num_classes: channels of the logits.
       aspp: atrous spatial pyramid pooling of the backbone's last map.
       decoder: None: the scores are taken from the encoder, as in DeepLab v3.
-      upsampling: of the encoder's map and of the scores; which pixels stay in place. The release
-        aligns the corners; implementations in PyTorch mostly do not.
+      upsampling: alignment of the bilinear upsampling of the encoder's map and of the scores. The
+        release aligns corners; implementations in PyTorch mostly do not.
       backbone: Xception, ResNet or MobileNetV2.
     """
 
@@ -135,11 +134,11 @@ class DeepLabV3Plus(nn.Module):
 
         Args:
           image: float [n h w c].
-          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+          train: batch norms use the batch, dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side at which the scores would not be aligned; the nearest at which they
-            are. Or low-level features that do not have stride 4.
+          ValueError: a side at which the scores would not be aligned (names the nearest legal
+            ones), or low-level features that do not have stride 4.
         """
         checks.one_of(("align_corners", "half_pixel"), upsampling=self.upsampling)
         check_sides(image, self.legal_sizes)
@@ -148,8 +147,8 @@ class DeepLabV3Plus(nn.Module):
         features = self.backbone(image, train=train)
         x = self.aspp(features["c5"], output_stride=self.output_stride, train=train)
         if self.decoder is not None:
-            size = tuple((side - 1) // 4 + 1 for side in image.shape[1:3])
-            x = self.decoder(x, features, size=size, resize=resize, train=train)
+            height, width = ((side - 1) // 4 + 1 for side in image.shape[1:3])
+            x = self.decoder(x, features, size=(height, width), resize=resize, train=train)
         init = nn.initializers.truncated_normal(0.01)
         logits = Conv(self.num_classes, 1, kernel_init=init, name="logits")(x)
         # Interpolated logits lose too much in bfloat16.

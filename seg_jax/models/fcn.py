@@ -1,4 +1,4 @@
-"""FCN: a classifier run over the whole image, its scores upsampled and fused with finer layers.
+"""FCN: a fully convolutional classifier; scores are upsampled and fused with finer layers' scores.
 
 Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
 arXiv:1411.4038; Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211. Layer names and constants
@@ -22,14 +22,14 @@ _STAGE = {"pool4": 4, "pool3": 3}  # of the backbone, in the order in which they
 class FCN(nn.Module):
     """FCN-32s, FCN-16s and FCN-8s: any image size in, logits of the same size out.
 
-    The image is padded so far that the upsampled scores cover it; crops then align every map with
-    it. The crops follow from the layers' coordinates (`crop_offsets`), so that a network with
+    The image is padded so much that the upsampled scores cover it; crops then align every map with
+    it. The crops are computed from the layers' coordinates (`crop_offsets`), so that a network with
     another padding or fc6 kernel is aligned as exactly as the released one.
 
     Attributes:
       num_classes: channels of the logits.
-      skips: pooling layers that are scored and fused: none is FCN-32s, pool4 is FCN-16s, pool4
-        and pool3 is FCN-8s.
+      skips: pooling layers that are scored and fused: none in FCN-32s, pool4 in FCN-16s, pool4
+        and pool3 in FCN-8s.
       pool4_scale: factor of pool4 before it is scored; 0.01 in the network trained at once.
       pool3_scale: factor of pool3 before it is scored; 0.0001 in the network trained at once.
       upsampling: of scores between two fusions: "fixed" bilinear (released), or "learned" from a
@@ -57,7 +57,7 @@ class FCN(nn.Module):
 
     @property
     def crop_offsets(self) -> dict[str, int]:
-        """Rows and columns cut off in front of each skip's scores and of the upsampled "score"."""
+        """Rows and columns cropped before each skip's scores and before the upsampled "score"."""
         offsets = {}
         grid = self.backbone.grid(5).conv(self.fc6_kernel)
         for skip in self.skips:
@@ -73,10 +73,10 @@ class FCN(nn.Module):
 
         Args:
           image: float [n h w c], h and w of any size that the padding allows.
-          train: dropout is on; needs an rng "dropout".
+          train: dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: skips or padding for which no crop exists, or an image too small.
+          ValueError: skips or padding for which no crop exists, or an image that is too small.
         """
         _check(self)
         height, width = image.shape[1:3]
@@ -106,7 +106,7 @@ class FCN(nn.Module):
         return self._score(x, name="score_fr")
 
     def _score(self, x: Any, *, name: str) -> Any:
-        # CVPR 2015, section 4.2: zero at first, so that a new skip leaves the coarser net as is.
+        # CVPR 2015, section 4.2: zero at first, so that a new skip does not change the coarser net.
         return Conv(self.num_classes, 1, kernel_init=nn.initializers.zeros, name=name)(x)
 
     def _double(self, score: Any, *, name: str) -> Any:

@@ -1,8 +1,8 @@
 """FCN on a dilated ResNet: torchvision's fcn_resnet50 and fcn_resnet101.
 
-Long, Shelhamer & Darrell's idea (CVPR 2015, arXiv:1411.4038) on a backbone that keeps every eighth
-pixel, as DeepLab's: no paper, but the baseline that later ones are compared with. Constants and
-weights are torchvision's (references/segmentation).
+Long, Shelhamer & Darrell's idea (CVPR 2015, arXiv:1411.4038) on a backbone of output stride 8, as
+in DeepLab: not from a paper, but a common baseline. Constants and weights are torchvision's
+(references/segmentation).
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class FCNResNet(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      aux: a second such head on block 3, which only training uses.
+      aux: auxiliary head on block 3, used only in training.
       dropout: rate before the scores.
       norm: of the heads.
       width: factor of the heads' channel counts.
@@ -45,11 +45,11 @@ class FCNResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, in training {"aux": float32 [n h w k]} as well.
+        """Return {"out": float32 [n h w k]}; in training also {"aux": float32 [n h w k]}.
 
         Args:
           image: float [n h w c] of any size.
-          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+          train: batch norms use the batch, dropout is on; needs the rng "dropout".
         """
         features = self.backbone(image, train=train)
         heads = {"out": ("c5", 512), "aux": ("c4", 256)}

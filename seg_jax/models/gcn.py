@@ -1,4 +1,4 @@
-"""GCN: a kernel as large as the map classifies, a residual unit refines boundaries.
+"""GCN: score maps by kernels as large as the map, refined at boundaries by a residual unit.
 
 Peng, Zhang, Yu, Luo & Sun, "Large Kernel Matters: Improve Semantic Segmentation by Global
 Convolutional Network", CVPR 2017, arXiv:1703.02719. The authors released no code.
@@ -17,14 +17,14 @@ from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.resize import LearnedUpsample, resize_half_pixel
 from seg_jax.nn.width_multiplier import scaled
 
-_LINEAR = nn.initializers.lecun_normal()  # no ReLU follows, which He et al.'s variance is for
+_LINEAR = nn.initializers.lecun_normal()  # He et al.'s variance assumes a ReLU; none follows here
 
 
 class BoundaryRefinement(nn.Module):
     """x + conv(ReLU(conv(x))), two 3x3 convolutions without norm (Figure 2 C).
 
-    It starts as the identity (the paper does not say how): nine random ones in a row would blow the
-    first scores up.
+    Initialised as the identity (the paper does not say): nine random units in a row would make the
+    first scores very large.
     """
 
     @nn.compact
@@ -38,8 +38,8 @@ class BoundaryRefinement(nn.Module):
 class GCN(nn.Module):
     """Blocks 1 to 4 of a ResNet, each scored by a large kernel, fused from coarse to fine.
 
-    Every score map is refined; so is every sum, and every map after its upsampling to strides 2
-    and 1: nine boundary refinements (Figure 2 A).
+    Every score map and every sum is refined, and so are the maps upsampled to strides 2 and 1: nine
+    boundary refinements (Figure 2 A).
 
     Attributes:
       num_classes: channels of the logits and of all that follows the backbone.
@@ -49,9 +49,9 @@ class GCN(nn.Module):
       kernel_size: k in pixels, odd; 15 covers the 16x16 map of a 512 px image.
       stacked_channels: between the convolutions of "stacked"; 2048, 1024 and 210 in Table 4.
       refinement: boundary refinement; without it scores are only added and upsampled.
-      upsampling: "bilinear", or "learned": transposed convolutions that start as bilinear, which
-        the paper's figure names and its parameter counts leave out.
-      width: factor of stacked_channels; scores always have num_classes channels.
+      upsampling: "bilinear"; or "learned": transposed convolutions initialised as bilinear, which
+        the paper's figure shows but its parameter counts do not include.
+      width: factor on stacked_channels; scores always have num_classes channels.
       backbone: ResNet of output stride 32.
     """
 
@@ -70,7 +70,7 @@ class GCN(nn.Module):
         return self.backbone.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the sides nearest to `side` at which doubled maps fit the finer ones: 32 k."""
+        """Return the multiples of 32 nearest to `side`: upsampled maps then fit the finer ones."""
         return nearest_sides(side, step=32, rest=32)
 
     @nn.compact
@@ -82,12 +82,12 @@ class GCN(nn.Module):
           train: batch norms use the batch.
 
         Raises:
-          ValueError: a side that is no multiple of 32; the nearest that are.
+          ValueError: a side that is not a multiple of 32; names the nearest legal ones.
         """
         _check(self)
         check_sides(image, self.legal_sizes)
         features = self.backbone(image, train=train)
-        score = None
+        score: Any = None
         for stage in ("c5", "c4", "c3", "c2"):
             own = self._refine(self._score(features[stage], stage, train=train), stage)
             if score is None:
@@ -117,7 +117,7 @@ class GCN(nn.Module):
         return BoundaryRefinement(name=f"refine_{name}")(score) if self.refinement else score
 
     def _double(self, score: Any, name: str) -> Any:
-        """Double the sides; pixel centres stay where they are, as under a 4x4 bilinear kernel."""
+        """Double both sides, with half-pixel centres, as a 4x4 bilinear kernel of stride 2 does."""
         height, width = (2 * side for side in score.shape[1:3])
         if self.upsampling == "bilinear":
             return resize_half_pixel(score, (height, width))

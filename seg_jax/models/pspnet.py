@@ -1,4 +1,4 @@
-"""PSPNet: what the whole scene and its quarters look like, beside what every pixel does.
+"""PSPNet: pyramid pooling adds context from the whole image and its parts to every pixel.
 
 Zhao, Shi, Qi, Wang & Jia, "Pyramid Scene Parsing Network", CVPR 2017, arXiv:1612.01105. Constants
 are those of the authors' releases: hszhao/PSPNet (Caffe) and hszhao/semseg (PyTorch).
@@ -23,7 +23,7 @@ from seg_jax.nn.resize import resize_align_corners
 
 
 class PyramidPooling(nn.Module):
-    """Averages over grids of the map, each projected and upsampled, beside the map (section 3.2).
+    """Pyramid pooling: grids of averages, projected, upsampled and concatenated (section 3.2).
 
     Attributes:
       bins: cells along each side of the grids.
@@ -37,8 +37,8 @@ class PyramidPooling(nn.Module):
     def __call__(self, x: Any, *, train: bool) -> Any:
         """Return [n h w 2c] for x [n h w c]: x first, then the grids in order, c/len(bins) each.
 
-        Where a grid does not divide the map its cells overlap by a pixel, as in PyTorch; Caffe has
-        none such: at the published 473 px the map is 60x60.
+        If a grid does not divide the map, its cells overlap by a pixel, as in PyTorch. This does
+        not occur in Caffe: at the published 473 px the map is 60x60.
         """
         size, channels = x.shape[1:3], x.shape[3] // len(self.bins)
         maps = [x]
@@ -53,12 +53,12 @@ class PyramidPooling(nn.Module):
 class PSPNet(nn.Module):
     """A dilated ResNet with the deep stem, pyramid pooling, a 3x3 and a 1x1 convolution.
 
-    The ImageNet weights must be of the deep stem, too: an ordinary ResNet's do not fit. Batch norm
-    wants 16 images an update, over all devices (synchronised).
+    ImageNet weights must have the deep stem, too: those of an ordinary ResNet do not fit. Batch
+    norm needs 16 images per update, over all devices (synchronised).
 
     Attributes:
       num_classes: channels of the logits.
-      aux: a second head on block 3, which only training uses (section 4).
+      aux: auxiliary head on block 3, used only in training (section 4).
       dropout: rate before the scores, of single elements (Caffe; semseg drops whole channels).
       norm: of the pyramid and the heads.
       width: factor of the heads' channel counts.
@@ -85,17 +85,17 @@ class PSPNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}, in training {"aux": float32 [n h w k]} as well.
+        """Return {"out": float32 [n h w k]}; in training also {"aux": float32 [n h w k]}.
 
-        Scores are interpolated with corners on corners (Caffe's Interp layer): every eighth pixel
-        is a score itself.
+        Scores are interpolated with aligned corners (Caffe's Interp layer): every eighth pixel is
+        exactly a score.
 
         Args:
           image: float [n h w c].
-          train: batch norms use the batch, dropout is on; needs an rng "dropout".
+          train: batch norms use the batch, dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side that is not 8 k + 1; the nearest that are.
+          ValueError: a side that is not 8 k + 1; names the nearest legal ones.
         """
         check_sides(image, self.legal_sizes)
         features = self.backbone(image, train=train)
@@ -125,17 +125,17 @@ def semseg_layer(module: str) -> str | None:
     if part == "backbone":
         return resnet.torchvision_layer(layer)
     if match := re.fullmatch(r"bins(\d+)/(conv|bn)", layer):
-        # each of its own: pool, conv, norm, ReLU
+        # One Sequential per grid: pool, conv, norm, ReLU.
         return f"ppm.features.{(1, 2, 3, 6).index(int(match[1]))}.{1 + (match[2] == 'bn')}"
     return f"{_SEMSEG_HEADS[part]}.{TORCH_LAYERS[layer]}"
 
 
 def from_semseg(model: PSPNet, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of a PSPNet with an aux head from the state dict of semseg's.
+    """Return the variables of a PSPNet with an aux head from semseg's state dict.
 
     Raises:
       UserError: other weights; the layers that do not fit are listed.
     """
-    # semseg saves the network as its wrapper for several GPUs holds it.
+    # semseg saves the network inside its wrapper for several GPUs.
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return torch_state.import_state(model, state, semseg_layer)

@@ -1,15 +1,15 @@
-"""SegNet: a decoder that puts each maximum back where the encoder's pool found it.
+"""SegNet: an encoder-decoder that upsamples with the pooling indices of the encoder.
 
 Badrinarayanan, Kendall & Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
 Image Segmentation", PAMI 2017, arXiv:1511.00561. Kendall, Badrinarayanan & Cipolla, "Bayesian
 SegNet", BMVC 2017, arXiv:1511.02680. Layer names and constants are those of the authors' released
 networks.
 
-Batch norm: the release keeps no running averages. After the training its compute_bn_statistics.py
-averages the batches' statistics over one pass of the training set with the final weights; without
-that pass its networks cannot be tested. Nor can they by running averages alone: the rate stays high
-up to the end, and raw pixels turn small changes of a weight into large ones of a mean. So the
-experiments let the averages catch up at a rate of 0 (`Schedule.settle`).
+Batch norm: the release keeps no running averages. After training, its compute_bn_statistics.py
+averages the batch statistics over one pass of the training set with the final weights; without that
+pass its networks cannot be tested. Running averages alone would not do: the learning rate stays
+high to the end, and with raw pixels small changes of a weight are large changes of a mean. So the
+experiments end with steps at learning rate 0, in which the averages converge (`Schedule.settle`).
 """
 
 from typing import Any, Literal, get_args
@@ -28,7 +28,7 @@ from seg_jax.nn.pool import max_pool_with_indices, max_unpool
 from seg_jax.nn.resize import bilinear_init, upsample_bilinear_fixed
 from seg_jax.nn.width_multiplier import scaled
 
-# The release's epsilon. The averages reach over about 50 batches, of CamVid 200 pictures or more.
+# The release's epsilon. The averages span about 50 batches, on CamVid 200 images or more.
 NORM = Norm(momentum=0.98, epsilon=1e-9)
 
 DropoutAt = Literal["none", "central", "all"]
@@ -39,9 +39,9 @@ Decoder = Literal[
 
 
 class SegNet(nn.Module):
-    """SegNet on VGG-16: 13 convolutions, five pools, and the same backwards.
+    """SegNet on VGG-16: 13 convolutions and five pools, mirrored in the decoder.
 
-    Any image size: each unpooling restores the size that the encoder's pool saw, also an odd one
+    Any image size: each unpooling restores the input size of the encoder's pool, even an odd one
     (360x480: 23x30 becomes 12x15 and 23x30 again).
 
     Attributes:
@@ -51,7 +51,7 @@ class SegNet(nn.Module):
         to 3 of the decoder (Bayesian SegNet, and SUN RGB-D); "all": before every pool and every
         unpooling (the release for VOC).
       dropout: its rate.
-      norm: between each convolution, but the last, and its ReLU.
+      norm: between each convolution and its ReLU; none after the last convolution.
       width: factor of every channel count.
     """
 
@@ -73,11 +73,11 @@ class SegNet(nn.Module):
 
         Args:
           image: float [n h w c], h and w of any size.
-          train: batch norm uses the batch; dropout is on, if there is any: needs an rng "dropout".
-          sampling: dropout is on although `train` is not: one Monte Carlo sample.
+          train: batch norm uses the batch; dropout, if any, is on and needs the rng "dropout".
+          sampling: dropout is on although `train` is False: one Monte Carlo sample.
         """
         if len(self.depths) != len(CHANNELS):
-            raise ValueError(f"depths {self.depths} must be five, one a stage")
+            raise ValueError(f"depths {self.depths} must be five, one for each stage")
         off = not (train or sampling)
         x, pools = image, []
         for stage, depth in enumerate(self.depths, start=1):
@@ -91,13 +91,13 @@ class SegNet(nn.Module):
         for stage in reversed(range(1, len(self.depths) + 1)):
             x = _drop(self, x, "before_unpool", stage, off=off)
             x = max_unpool(x, *pools[stage - 1], window=2)
-            # The last convolution of a stage hands over the channels of the stage below,
+            # The last convolution of a stage reduces to the channels of the stage below;
             for layer in reversed(range(2, self.depths[stage - 1] + 1)):
                 x = self._layer(x, CHANNELS[stage - 1], f"conv{stage}_{layer}_D", train=train)
             if stage > 1:
                 x = self._layer(x, CHANNELS[stage - 2], f"conv{stage}_1_D", train=train)
                 x = _drop(self, x, "after_decoder", stage, off=off)
-        # and that of the first stage is the classifier: 3x3, without norm.
+        # that of the first stage is the classifier: 3x3, without norm.
         return {"out": Conv(self.num_classes, 3, name="conv1_1_D")(x).astype(jnp.float32)}
 
     def _layer(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
@@ -106,10 +106,10 @@ class SegNet(nn.Module):
 
 
 class SegNetBasic(nn.Module):
-    """SegNet-Basic: four stages of one 7x7 convolution, and the decoders the paper compares with.
+    """SegNet-Basic: four stages of one 7x7 convolution, and the decoders of the paper's Table 1.
 
-    The released network has biases in all convolutions, where the paper (section 3.2) speaks of
-    none: 1,416,587 parameters at 11 classes, of the paper's 1.425 M. The decoders of Table 1:
+    The released network has biases in all convolutions, the paper (section 3.2) has none:
+    1,416,587 parameters at 11 classes; the paper says 1.425 M. The decoders of Table 1:
 
         decoder                        upsampling                 parameters  the paper's
         "segnet"                       pooling indices, 7x7       1,416,587   1.425 M
@@ -123,9 +123,10 @@ class SegNetBasic(nn.Module):
                                        encoder map
         "fcn_no_addition_no_reduction" of 64 channels             1,661,579   1.625 M
 
-    Only "segnet" was released. The others follow the paper's text; where it leaves open: the
-    encoder maps that are added are the pooled ones (as the memory it quotes says), reductions have
-    a bias, learned upsampling none and no batch norm, and it starts bilinear, constants kept.
+    Only "segnet" was released. The others follow the paper's text, and our reading where it is
+    silent: the added encoder maps are the pooled ones (which fits the memory it quotes); reductions
+    have a bias; learned upsampling has no bias and no batch norm, and is initialised as bilinear,
+    so that constants are kept.
 
     Attributes:
       num_classes: channels of the logits.
@@ -151,7 +152,7 @@ class SegNetBasic(nn.Module):
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool, sampling: bool = False) -> dict[str, Any]:
-        """Return {"out": float32 [n h w k]}; arguments as those of `SegNet`."""
+        """Return {"out": float32 [n h w k]}; arguments as in `SegNet`."""
         checks.one_of(get_args(Decoder), decoder=self.decoder)
         off = not (train or sampling)
         x = local_response_norm(image)  # the paper: "local contrast normalization"
@@ -171,7 +172,7 @@ class SegNetBasic(nn.Module):
         return {"out": x.astype(jnp.float32)}
 
     def _decode_by_indices(self, x: Any, pools: list, *, train: bool, off: bool) -> Any:
-        """Unpool, then make dense by a convolution and a norm. There is no ReLU."""
+        """Unpool, then densify by a convolution and a norm, without ReLU."""
         for stage in (4, 3, 2, 1):
             _, indices, size = pools[stage - 1]
             x = _drop(self, x, "before_unpool", stage, off=off)
@@ -187,7 +188,7 @@ class SegNetBasic(nn.Module):
         return Conv(self.num_classes, 1, name="conv_classifier")(x)
 
     def _decode_by_filters(self, x: Any, pools: list) -> Any:
-        """Upsample by transposed convolutions, as FCN does: scores, or with all 64 channels."""
+        """Upsample by transposed convolutions, as FCN does: scores, or all 64 channels."""
         adds = self.decoder in ("fcn", "fcn_no_reduction")
         reduces = not self.decoder.endswith("no_reduction")
         channels = self.num_classes if reduces else scaled(64, self.width)
@@ -230,18 +231,18 @@ def local_response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: flo
 def mc_dropout(
     model: SegNet | SegNetBasic, variables: Any, image: Any, key: jax.Array, samples: int
 ) -> tuple[Any, Any]:
-    """Sample the network's dropout: Bayesian SegNet's prediction and its uncertainty.
+    """Return Bayesian SegNet's prediction and its uncertainty, by Monte Carlo dropout.
 
     Args:
       model: with dropout_at other than "none".
       variables: its parameters and running averages; batch norm uses the averages.
       image: float [n h w c].
-      key: of the samples.
-      samples: forward passes; the paper's figures need about 40, six already beat none.
+      key: random key of the samples.
+      samples: forward passes; the paper's results need about 40, but six are better than none.
 
     Returns:
       Mean and (biased) variance of the class probabilities over the samples, float32 [n h w k]
-      each. The paper's uncertainty map is the variance's mean over the classes.
+      each. The paper's uncertainty map is the mean of the variance over the classes.
     """
     checks.positive(samples=samples)
     if model.dropout_at == "none":
@@ -249,7 +250,8 @@ def mc_dropout(
 
     def sample(running, key):
         count, mean, deviation = running  # Welford: sums of squares would lose small variances
-        out = model.apply(variables, image, train=False, sampling=True, rngs={"dropout": key})
+        rngs = {"dropout": key}
+        out: Any = model.apply(variables, image, train=False, sampling=True, rngs=rngs)
         change = nn.softmax(out["out"]) - mean
         mean = mean + change / (count + 1)
         deviation = deviation + change**2 * (count / (count + 1))
@@ -268,7 +270,7 @@ def _norm(norm: Norm, convolution: str) -> BatchNorm:
 
 
 def _drop(model: SegNet | SegNetBasic, x: Any, place: str, stage: int, *, off: bool) -> Any:
-    """Apply the dropout that `model.dropout_at` has at a place of a stage, if any."""
+    """Apply dropout if `model.dropout_at` has it at this place of this stage."""
     places = {
         "none": (),
         "central": ("after_pool", "after_decoder") if stage >= 3 else (),
@@ -281,5 +283,5 @@ def _drop(model: SegNet | SegNetBasic, x: Any, place: str, stage: int, *, off: b
 
 
 def _bilinear_keeping_constants(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> Any:
-    """Initialise 8x8 kernels of stride 2, of which 4x4 taps meet in a pixel, as bilinear."""
+    """Initialise 8x8 kernels of stride 2 as bilinear; 4x4 taps overlap in each pixel."""
     return bilinear_init(key, shape, dtype) / 4

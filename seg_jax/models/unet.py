@@ -1,4 +1,4 @@
-"""U-Net: a contracting path for context, an expanding path that gets every detail handed across.
+"""U-Net: a contracting path for context, and an expanding path with skip connections for detail.
 
 Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
 MICCAI 2015, arXiv:1505.04597. Layer names are those of the authors' release of 2 October 2015.
@@ -29,7 +29,7 @@ class UNet(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      depth: poolings, each of which doubles the channels; 4 as published.
+      depth: number of poolings, each of which doubles the channels; 4 as published.
       width: factor of every channel count (64, 128, ..., 1024 at 1).
       padding: "valid", as published: the logits lack `margin` pixels on every side; or "same":
         any size in, the same size out.
@@ -54,22 +54,22 @@ class UNet(nn.Module):
         """Pixels by which the logits are smaller than the image, on every side; 92 as published."""
         if self.padding == "same":
             return 0
-        # Each 3x3 convolution takes one pixel: two at each level on the way down, two at each on
-        # the way up but the deepest, and a pixel of level i is 2^i pixels of the image.
+        # Each 3x3 convolution loses one pixel: two at each level on the way down, two at each on
+        # the way up except the deepest, and a pixel of level i is 2^i pixels of the image.
         down = sum(2 * 2**level for level in range(self.depth + 1))
         up = sum(2 * 2**level for level in range(self.depth))
         return down + up
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the sides nearest to `side` that a valid U-Net takes: 16 b + 124, b >= 4.
+        """Return the sides nearest to `side` that a valid U-Net accepts: 16 b + 124, b >= 4.
 
-        At these sizes every map that is pooled has an even side. One or two sizes: the next
-        smaller, if there is one, and the next larger; `side` alone if it is legal itself.
+        At these sizes every map that is pooled has an even side. Returns the next smaller, if there
+        is one, and the next larger; only `side` if it is legal.
         """
         if self.padding == "same":
             return (side,)
         step = 2**self.depth
-        # 188 px: the deepest map is 4 wide; from a smaller one the last maps would vanish.
+        # 188 px: the deepest map is 4 wide; with a smaller one the last maps would be empty.
         return nearest_sides(side, step=step, rest=12 * step - 4)
 
     @nn.compact
@@ -78,10 +78,10 @@ class UNet(nn.Module):
 
         Args:
           image: float [n h w c].
-          train: dropout is on; needs an rng "dropout".
+          train: dropout is on; needs the rng "dropout".
 
         Raises:
-          ValueError: a side that valid convolutions cannot take; the nearest that they can.
+          ValueError: a side that valid convolutions do not accept; names the nearest legal ones.
         """
         checks.positive(depth=self.depth)
         checks.one_of(("valid", "same"), padding=self.padding)
@@ -138,15 +138,15 @@ class UNet(nn.Module):
 
 
 def _he_normal(incoming: int) -> nn.initializers.Initializer:
-    """Section 3: a standard deviation of sqrt(2 / N), N the incoming nodes of one neuron."""
+    """Section 3: standard deviation sqrt(2 / N), N the number of incoming nodes of one neuron."""
     return nn.initializers.normal(math.sqrt(2 / incoming))
 
 
 def _crop_to_common(upsampled: Any, skip: Any) -> tuple[Any, Any]:
     """Crop both to the smaller height and width.
 
-    Valid: the skip is larger by the same even number of pixels in front and behind. Same: a pool of
-    an odd side rounds up, and the upsampled map is one pixel longer than the skip, behind.
+    Valid: the skip is larger, by equally many pixels on both sides. Same: the pool of an odd side
+    rounds up, so that the upsampled map has one more pixel than the skip at its end.
     """
     height = min(upsampled.shape[1], skip.shape[1])
     width = min(upsampled.shape[2], skip.shape[2])

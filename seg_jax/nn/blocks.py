@@ -1,4 +1,4 @@
-"""What the papers build from: convolution, batch norm and activation in one; separable ones."""
+"""Building blocks of the papers: convolution + batch norm + activation, dense and separable."""
 
 from typing import Literal
 
@@ -27,8 +27,8 @@ class ConvNorm(nn.Module):
 
     Attributes:
       features, kernel_size, stride, rate, padding, kernel_init: see `Conv`.
-      norm: how to normalise.
-      activation: after the norm.
+      norm: settings of the batch norm.
+      activation: applied after the norm.
     """
 
     features: int
@@ -93,8 +93,8 @@ class SeparableConv(nn.Module):
     Attributes:
       features: output channels.
       kernel_size, stride, rate: of the depthwise part.
-      norm: how both parts normalise.
-      activation: after each of the two norms; "none" where the activation stands before the block.
+      norm: settings of both batch norms.
+      activation: after each of the two norms; "none" where it is applied before the block.
       depthwise_init, pointwise_init: initialisers of the kernels; by default those of DeepLab v3+'s
         release for its ASPP and decoder.
     """

@@ -1,7 +1,7 @@
-"""Convolution: ordinary, atrous, depthwise, transposed. Images [n h w c], kernels [kh kw cin cout].
+"""Convolutions: dense, atrous, depthwise, transposed. Images [n h w c], kernels [kh kw cin cout].
 
-All are correlations (the kernel is not flipped), as in Caffe, PyTorch and TensorFlow. They compute
-in the dtype of their input, which the kernel must share.
+All are cross-correlations (the kernel is not flipped), as in Caffe, PyTorch and TensorFlow. They
+compute in the dtype of their input, which the kernel must share.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn import lowering
-from seg_jax.nn.conv_geometry import Geometry, Pair
+from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
 Size = int | Pair
@@ -21,8 +21,9 @@ Initializer = Callable[..., Array]
 
 
 def pair(value: Size) -> Pair:
-    """Return (vertical, horizontal) for a number or such a pair."""
-    return (value, value) if isinstance(value, int) else tuple(value)
+    """Return (vertical, horizontal) for one number or a pair of them."""
+    vertical, horizontal = (value, value) if isinstance(value, int) else value
+    return vertical, horizontal
 
 
 def same_padding(kernel_size: Pair, rate: Pair) -> tuple[Pair, Pair]:
@@ -55,8 +56,8 @@ def _pad_pairs(padding: Padding, kernel_size: Pair, rate: Pair) -> tuple[Pair, P
 def _geometry(x: Array, kernel: Array, stride: Size, rate: Size, padding: Padding) -> Geometry:
     stride, rate = pair(stride), pair(rate)
     checks.positive(stride=min(stride), rate=min(rate))
-    geometry = Geometry(stride, rate, _pad_pairs(padding, kernel.shape[:2], rate))
-    geometry.output_size(x.shape[1:3], kernel.shape[:2])  # raises where the kernel does not fit
+    geometry = Geometry(stride, rate, _pad_pairs(padding, kernel_size(kernel), rate))
+    geometry.output_size(image_size(x), kernel_size(kernel))  # raises where the kernel does not fit
     return geometry
 
 
@@ -65,14 +66,14 @@ def conv(
 ) -> Array:
     """Convolve x [n h w cin] with kernel [kh kw cin cout] -> [n h' w' cout].
 
-    h' = floor((h + padding - (kh - 1) rate - 1) / stride) + 1. With rate r the taps lie r pixels
+    h' = floor((h + padding - (kh - 1) rate - 1) / stride) + 1. With rate r the taps are r pixels
     apart: y[i] = sum_k x[i + r k] w[k] (DeepLab v2, Eq. 1).
 
     Args:
       x: image.
       kernel: weights, in the dtype of x.
       stride: output step in pixels, or (vertical, horizontal).
-      rate: distance of neighbouring taps in pixels, or (vertical, horizontal).
+      rate: distance between neighbouring taps in pixels, or (vertical, horizontal).
       padding: zeros on each side in pixels; "same" for rate * (k - 1) / 2 (odd kernels); or
         ((top, bottom), (left, right)).
 
@@ -81,14 +82,14 @@ def conv(
     """
     _check_channels(x, kernel, kernel.shape[2])
     geometry = _geometry(x, kernel, stride, rate, padding)
-    run = lowering.choose_conv(x.shape[1:3], kernel.shape[:2], geometry)
+    run = lowering.choose_conv(image_size(x), kernel_size(kernel), geometry)
     return run(x, kernel, geometry)
 
 
 def depthwise_conv(
     x: Array, kernel: Array, *, stride: Size = 1, rate: Size = 1, padding: Padding = 0
 ) -> Array:
-    """Convolve every channel by itself: x [n h w c], kernel [kh kw 1 c*m] -> [n h' w' c*m].
+    """Convolve each channel separately: x [n h w c], kernel [kh kw 1 c*m] -> [n h' w' c*m].
 
     Output channel i * m + j reads input channel i. Arguments and errors as in `conv`.
     """
@@ -104,29 +105,29 @@ def depthwise_conv(
 def transposed_conv(
     x: Array, kernel: Array, *, stride: Size, padding: int | tuple[Pair, Pair] = 0
 ) -> Array:
-    """Scatter x [n h w cin] through kernel [kh kw cin cout] -> [n h' w' cout].
+    """Apply a transposed convolution: x [n h w cin], kernel [kh kw cin cout] -> [n h' w' cout].
 
-    h' = (h - 1) stride + kh - 2 padding, and y[i stride + k - padding] += x[i] w[k]: the transpose
-    X^T of the matrix X of a `conv` with this stride and padding, and with the kernel's channel axes
-    swapped; so its gradient with respect to the input. Caffe's and PyTorch's "deconvolution".
+    h' = (h - 1) stride + kh - 2 padding, and y[i stride + k - padding] += x[i] w[k]. This is the
+    gradient with respect to its input of a `conv` with this stride and padding and the kernel's
+    channel axes swapped. Caffe's and PyTorch's "deconvolution".
 
     Args:
       x: image.
       kernel: weights, in the dtype of x.
-      stride: distance in the output of neighbouring pixels of x, or (vertical, horizontal).
-      padding: pixels to take away from each side of the output, or ((top, bottom), (left, right)).
+      stride: distance in the output between neighbouring pixels of x, or (vertical, horizontal).
+      padding: pixels to crop from each side of the output, or ((top, bottom), (left, right)).
 
     Raises:
-      ValueError: the channels differ, or the padding takes away all of the output.
+      ValueError: the channels differ, or the padding crops the whole output.
     """
     _check_channels(x, kernel, kernel.shape[2])
     stride = pair(stride)
     checks.positive(stride=min(stride))
-    pads = _pad_pairs(padding, kernel.shape[:2], (1, 1))
+    pads = _pad_pairs(padding, kernel_size(kernel), (1, 1))
     sizes = zip(x.shape[1:3], stride, kernel.shape[:2], pads, strict=True)
     if any((n - 1) * s + k <= sum(pad) for n, s, k, pad in sizes):
         raise ValueError(
-            f"padding {pads} takes away all of the output: the input is {x.shape[1]}x{x.shape[2]}, "
+            f"padding {pads} crops the whole output: the input is {x.shape[1]}x{x.shape[2]}, "
             f"stride {stride}, kernel {kernel.shape[:2]}"
         )
     return lowering.choose_transposed()(x, kernel, stride, pads)
@@ -147,10 +148,11 @@ class Conv(nn.Module):
       features: output channels.
       kernel_size: pixels, or (vertical, horizontal).
       stride: output step in pixels, or (vertical, horizontal).
-      rate: distance of neighbouring taps in pixels, or (vertical, horizontal).
+      rate: distance between neighbouring taps in pixels, or (vertical, horizontal).
       padding: see `conv`.
       use_bias: add a bias per output channel.
-      kernel_init: by default He et al. 2015's, Caffe's "msra", truncated: variance 2 / fan_in.
+      kernel_init: by default that of He et al. 2015 (Caffe's "msra") as a truncated normal:
+        variance 2 / fan_in.
       bias_init: by default zeros.
     """
 
@@ -173,7 +175,7 @@ class Conv(nn.Module):
 
 
 class AtrousConv(nn.Module):
-    """Convolution with holes: y[i] = sum_k x[i + r k] w[k] for the rate r (DeepLab v2, Eq. 1).
+    """Atrous convolution: y[i] = sum_k x[i + r k] w[k] with rate r (DeepLab v2, Eq. 1).
 
     Attributes as in `Conv`; the rate must be given.
     """
@@ -198,7 +200,7 @@ class AtrousConv(nn.Module):
 class TransposedConv(nn.Module):
     """Transposed convolution with the parameters "kernel" [kh kw cin features] and "bias".
 
-    Attributes as in `Conv`; padding takes pixels away from the output, see `transposed_conv`.
+    Attributes as in `Conv`; padding crops the output, see `transposed_conv`.
     """
 
     features: int
@@ -219,7 +221,7 @@ class TransposedConv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Convolution of every channel by itself; parameters "kernel" [kh kw 1 c*multiplier], "bias".
+    """Depthwise convolution; parameters "kernel" [kh kw 1 c*multiplier] and "bias".
 
     Attributes as in `Conv`; multiplier is the number of output channels per input channel.
     """
@@ -242,6 +244,6 @@ class DepthwiseConv(nn.Module):
         return _add_bias(self, y) if self.use_bias else y
 
 
-def _add_bias(module: nn.Module, y: Array) -> Array:
+def _add_bias(module: Conv | AtrousConv | TransposedConv | DepthwiseConv, y: Array) -> Array:
     bias = module.param("bias", module.bias_init, (y.shape[-1],))
     return y + jnp.reshape(bias, (1, 1, 1, -1))

@@ -1,21 +1,35 @@
-"""Where the taps of a convolution fall, pixel by pixel."""
+"""Stride, rate and padding of a convolution, and which pixels each of its taps reads."""
 
 import dataclasses
 import math
 
+import jax
+
 Pair = tuple[int, int]
+
+
+def image_size(x: jax.Array) -> Pair:
+    """Return (h, w) of images [n h w c]."""
+    h, w = x.shape[1:3]
+    return h, w
+
+
+def kernel_size(kernel: jax.Array) -> Pair:
+    """Return (kh, kw) of a kernel [kh kw cin cout]."""
+    kh, kw = kernel.shape[:2]
+    return kh, kw
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Where the taps of a convolution fall; (vertical, horizontal), padding (before, after)."""
+    """Geometry of a convolution: (vertical, horizontal) values; padding is (before, after)."""
 
     stride: Pair
     rate: Pair
     padding: tuple[Pair, Pair]
 
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
-        """Return the output's (h, w); ValueError where the kernel does not fit."""
+        """Return (h, w) of the output; raise ValueError if the kernel does not fit."""
         extent = [(k - 1) * r + 1 for k, r in zip(kernel, self.rate, strict=True)]
         padded = [n + sum(p) for n, p in zip(size, self.padding, strict=True)]
         if min(p - e for p, e in zip(padded, extent, strict=True)) < 0:
@@ -27,7 +41,7 @@ class Geometry:
         return h, w
 
     def spans(self, size: Pair, kernel: Pair) -> tuple[list["Span"], list["Span"]]:
-        """Return what each row and each column of taps reads of an image of this size."""
+        """Return which pixels each row and each column of taps reads in an image of this size."""
         outputs = self.output_size(size, kernel)
         rows, columns = (
             [self._span(tap, axis, size[axis], outputs[axis]) for tap in range(kernel[axis])]
@@ -36,7 +50,7 @@ class Geometry:
         return rows, columns
 
     def _span(self, tap: int, axis: int, size: int, outputs: int) -> "Span":
-        """Find the outputs o with 0 <= o * stride + offset < size."""
+        """Return the outputs o for which 0 <= o * stride + offset < size."""
         stride = self.stride[axis]
         offset = tap * self.rate[axis] - self.padding[axis][0]
         first = max(0, -(offset // stride))  # ceil(-offset / stride)
@@ -45,36 +59,33 @@ class Geometry:
         return Span(max(0, last - first + 1), source, (first, outputs - 1 - last))
 
     def inside_share(self, size: Pair, kernel: Pair) -> float:
-        """Return which share of the products tap * pixel reads the image, not its padding."""
+        """Return the fraction of the products tap * pixel that read the image, not its padding."""
         read = [sum(s.count for s in spans) for spans in self.spans(size, kernel)]
         return math.prod(read) / math.prod(self.output_size(size, kernel) + kernel)
 
     def transposed(self, kernel: Pair) -> "Geometry":
-        """Return the convolution of stride 1 that is this one's gradient (of stride 1 as well)."""
+        """Return the geometry of the input gradient of this convolution (stride 1 only)."""
         reach = [(k - 1) * r for k, r in zip(kernel, self.rate, strict=True)]
         (top, bottom), (left, right) = self.padding
         v, h = reach
         return Geometry((1, 1), self.rate, ((v - top, v - bottom), (h - left, h - right)))
 
     def beyond(self, kernel: Pair) -> tuple[Pair, Pair]:
-        """Return by how much the padding exceeds the kernel's reach; 0 unless the stride is 1.
-
-        That many outputs at each side read padding only.
-        """
+        """Return how many outputs on each side read only padding; 0 unless the stride is 1."""
         if self.stride != (1, 1):
             return ((0, 0), (0, 0))
         reach = [(k - 1) * r for k, r in zip(kernel, self.rate, strict=True)]
-        rows, columns = (
-            tuple(max(0, pad - most) for pad in pads)
-            for pads, most in zip(self.padding, reach, strict=True)
+        (top, bottom), (left, right) = (
+            (max(0, before - most), max(0, after - most))
+            for (before, after), most in zip(self.padding, reach, strict=True)
         )
-        return rows, columns
+        return (top, bottom), (left, right)
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """What one row or column of taps reads inside the image."""
+    """The part of the image that one row or column of taps reads."""
 
-    count: int  # outputs that read the image there; where it is 0, the rest means nothing
+    count: int  # outputs that read the image; if 0, the other fields are meaningless
     source: slice  # of the image
-    around: Pair  # outputs before and after, which read padding
+    around: Pair  # outputs before and after these, which read padding

@@ -1,4 +1,4 @@
-"""The small classifier that most dilated networks end with, and that trains their middle."""
+"""FCN head: the classifier of the dilated networks, also used as their auxiliary head."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from seg_jax.nn.conv import Conv
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.width_multiplier import scaled
 
-# Our layers in the Sequential that torchvision and semseg write: conv, norm, ReLU, dropout, conv.
+# Our layer -> index in torchvision's and semseg's Sequential: conv, norm, ReLU, dropout, conv.
 TORCH_LAYERS = {"conv/conv": "0", "conv/bn": "1", "score": "4"}
 
 
@@ -20,8 +20,8 @@ class FCNHead(nn.Module):
       num_classes: channels of the scores.
       channels: between the two convolutions.
       dropout: rate, of single elements.
-      norm: of the 3x3 convolution.
-      width: factor of `channels`.
+      norm: settings of the batch norm after the 3x3 convolution.
+      width: factor on `channels`.
     """
 
     num_classes: int
@@ -32,7 +32,7 @@ class FCNHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, *, train: bool) -> Any:
-        """Return scores [n h w k] for x [n h w c]; `train` needs an rng "dropout"."""
+        """Return scores [n h w k] for x [n h w c]; `train` needs the rng "dropout"."""
         channels = scaled(self.channels, self.width)
         x = ConvNorm(channels, 3, norm=self.norm, name="conv")(x, train=train)
         x = nn.Dropout(self.dropout, name="dropout")(x, deterministic=not train)

@@ -1,4 +1,4 @@
-"""The global convolution of Large Kernel Matters: a large kernel at the price of a thin cross.
+"""Global convolution of Large Kernel Matters: a k x k kernel from 1 x k and k x 1 convolutions.
 
 Peng, Zhang, Yu, Luo & Sun, "Large Kernel Matters: Improve Semantic Segmentation by Global
 Convolutional Network", CVPR 2017, arXiv:1703.02719; section 3.1 and Figure 2 B.
@@ -8,22 +8,23 @@ from flax import linen as nn
 from jax import Array
 
 from seg_jax.nn.blocks import ConvNorm
-from seg_jax.nn.conv import Conv
+from seg_jax.nn.conv import Conv, Size
 from seg_jax.nn.norm import Norm
 
 
 class GlobalConv(nn.Module):
     """(k x 1, then 1 x k) + (1 x k, then k x 1): every output sees k x k inputs.
 
-    It has 2 k features (c + features) weights for c input channels, a dense kernel k^2 c features.
+    It has 2 k features (c + features) weights for c input channels; a dense kernel has
+    k^2 c features.
 
     Attributes:
       features: channels of the result, and between the two convolutions of a path.
       kernel_size: k in pixels; odd.
-      stride: output step in pixels; each convolution has it along its kernel.
-      rate: distance of neighbouring taps in pixels.
-      norm: None, as in the segmentation network: each convolution has a bias and nothing follows
-        it. Else batch norm and a ReLU follow each, as in the units of ResNet-GCN.
+      stride: output step in pixels; each convolution applies it along its kernel.
+      rate: distance between neighbouring taps in pixels.
+      norm: None, as in the segmentation network: convolutions with a bias, without norm or ReLU.
+        Otherwise batch norm and a ReLU follow each, as in the units of ResNet-GCN.
     """
 
     features: int
@@ -43,8 +44,10 @@ class GlobalConv(nn.Module):
         right = self._conv(right, *column, name="right_column", train=train)
         return left + right
 
-    def _conv(self, x: Array, size, stride, rate, *, name: str, train: bool) -> Array:
-        if self.norm is None:  # and no ReLU, which He et al.'s variance is for
+    def _conv(
+        self, x: Array, size: Size, stride: Size, rate: Size, *, name: str, train: bool
+    ) -> Array:
+        if self.norm is None:  # no ReLU either: He et al.'s variance, which assumes one, is wrong
             init = nn.initializers.lecun_normal()
             return Conv(self.features, size, stride, rate, kernel_init=init, name=name)(x)
         return ConvNorm(self.features, size, stride, rate, self.norm, name=name)(x, train=train)

@@ -1,4 +1,4 @@
-"""From named tensors of another library to Flax variables: nothing left out, nothing left over."""
+"""Strict import of another library's named tensors: every leaf filled, every tensor used."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,10 +9,10 @@ import numpy as np
 
 from seg_jax import checks
 
-_LISTED = 20  # names of a kind in an error: enough to see which network the weights are of
+_LISTED = 20  # names listed per kind of error: enough to see which network the weights belong to
 
-# (collection, module, leaf), e.g. ("params", "backbone/conv1_1", "kernel"), to a tensor's name, or
-# to a constant where the other library has none; or to None: it has no such layer.
+# From (collection, module, leaf), e.g. ("params", "backbone/conv1_1", "kernel"), to the name of a
+# tensor; to a constant if the other library has no such tensor; to None if it has no such layer.
 Find = Callable[[str, str, str], "str | np.ndarray | None"]
 
 
@@ -25,19 +25,19 @@ def import_tensors(
     image_shape: tuple[int, ...] | None = None,
     ignore: str = "",
 ) -> dict[str, Any]:
-    """Return the model's variables, filled with tensors.
+    """Return the model's variables, filled with the given tensors.
 
     Args:
       model: Linen module.
       tensors: name -> NumPy array, or what `np.asarray` takes.
-      find: which tensor a leaf has, see `Find`.
-      convert: (module's "/"-joined name and leaf, tensor) -> the leaf: transposed, say.
-      image_shape: float32 [n h w c] of an image the model takes; None: colour, of about 65 px.
-      ignore: regular expression; tensors whose names it matches in full may be left over.
+      find: returns the name of a leaf's tensor, see `Find`.
+      convert: (module's "/"-joined name and leaf, tensor) -> the leaf, e.g. transposed.
+      image_shape: [n h w c] of a float32 image that the model accepts; None: RGB of about 65 px.
+      ignore: regular expression; tensors whose full names match it may remain unused.
 
     Raises:
-      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; of each
-        kind how many, and the first twenty.
+      UserError: leaves without a tensor, tensors without a leaf, or shapes that differ; gives the
+        number and the first twenty names of each kind.
     """
     shapes = _shapes(model, image_shape)
     left_over, missing, different = set(tensors), [], []
@@ -49,13 +49,13 @@ def import_tensors(
         if isinstance(source, np.ndarray):
             return np.broadcast_to(source, leaf.shape).astype(leaf.dtype)
         if source is None or source not in tensors:
-            origin = f"from {source}" if source else "of a layer that the other network has not"
+            origin = f"from {source}" if source else "the other network has no such layer"
             missing.append(f"{module}/{name} ({origin})")
             return np.zeros(leaf.shape, leaf.dtype)
         left_over.discard(source)
         tensor = convert(f"{module}/{name}", np.asarray(tensors[source]))
         if tensor.shape != leaf.shape:
-            different.append(f"{source} is {tensor.shape}, {module} wants {leaf.shape}")
+            different.append(f"{source} is {tensor.shape}, {module} needs {leaf.shape}")
         return np.asarray(tensor, leaf.dtype)
 
     variables = jax.tree.map_with_path(fill, shapes)
@@ -64,7 +64,7 @@ def import_tensors(
         "unknown to the network": sorted(n for n in left_over if not re.fullmatch(ignore, n)),
         "of another shape": different,
     }
-    _complain(type(model).__name__, problems)
+    _raise_if_any(type(model).__name__, problems)
     return variables
 
 
@@ -76,11 +76,11 @@ def _shapes(model: Any, image_shape: tuple[int, ...] | None) -> Any:
     return jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
 
 
-def _complain(network: str, problems: Mapping[str, list[str]]) -> None:
+def _raise_if_any(network: str, problems: Mapping[str, list[str]]) -> None:
     listed = "; ".join(
         f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)}"
         for what, names in problems.items()
         if names
     )
     if listed:
-        raise checks.UserError(f"these are no weights of this {network}; {listed}")
+        raise checks.UserError(f"these weights do not fit this {network}; {listed}")

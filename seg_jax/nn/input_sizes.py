@@ -1,11 +1,11 @@
-"""Image sides that a network takes: those at which its map of scores is aligned with the image."""
+"""Input sizes a network accepts: those at which its score map is aligned with the image."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def nearest_sides(side: int, *, step: int, rest: int) -> tuple[int, ...]:
-    """Return those of step * k + rest, k >= 0, that are nearest to `side`: itself, or both around.
+    """Return `side` if it is step * k + rest with k >= 0, else the nearest such numbers around it.
 
     >>> nearest_sides(500, step=8, rest=1), nearest_sides(513, step=8, rest=1)
     ((497, 505), (513,))
@@ -17,9 +17,10 @@ def nearest_sides(side: int, *, step: int, rest: int) -> tuple[int, ...]:
 
 
 def aligned_sides(side: int, *, upsampling: str, output_stride: int) -> tuple[int, ...]:
-    """Return the sides nearest to `side` at which `upsampling` keeps scores in their places.
+    """Return the sides nearest to `side` at which `upsampling` keeps scores and pixels aligned.
 
-    With "align_corners" the corners are scores: output_stride k + 1. With "half_pixel" any side.
+    With "align_corners", corner scores lie on corner pixels, so sides are output_stride k + 1;
+    with "half_pixel" any side will do.
     """
     if upsampling == "half_pixel":
         return (side,)
@@ -27,11 +28,11 @@ def aligned_sides(side: int, *, upsampling: str, output_stride: int) -> tuple[in
 
 
 def check_sides(image: Any, legal_sizes: Callable[[int], tuple[int, ...]]) -> None:
-    """Raise ValueError unless height and width of image [n h w c] are legal; name the nearest.
+    """Raise ValueError, with the nearest legal sizes, if a side of image [n h w c] is not legal.
 
     Args:
-      image: an array or its shape and dtype.
-      legal_sizes: of a side: itself if it is legal, else the nearest ones that are.
+      image: an array, or its shape and dtype.
+      legal_sizes: returns a given side if it is legal, else the nearest legal ones.
     """
     for name, side in zip(("height", "width"), image.shape[1:3], strict=True):
         legal = legal_sizes(side)

@@ -1,7 +1,7 @@
-"""How convolutions are carried out: by XLA's own operation, or in a form that is faster somewhere.
+"""Implementations of convolutions: XLA's operation, and forms that are faster on some platforms.
 
-For each kind of operation several functions compute the same; the `choose_...` functions are the
-one place that picks, by platform, at trace time. `scripts/bench_conv.py` measures the choices.
+For each kind of operation several functions compute the same result; only the `choose_...`
+functions pick one, by platform, at trace time. `scripts/bench_conv.py` measures the choices.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
-from seg_jax.nn.conv_geometry import Geometry, Pair
+from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
 
@@ -27,14 +27,16 @@ _PLATFORMS = ("cpu", "gpu", "tpu")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
-# XLA:CPU's convolution is up to 1.6 times faster than one matrix product a tap where every tap sees
-# the image; the products win once this share of their work is left, here or in the gradient.
+# XLA:CPU's convolution is up to 1.6 times faster than one matrix product per tap if no tap reads
+# padding; the products win once less than this share of them reads the image, here or in the
+# gradient.
 TAPS_BELOW = 0.8
-# The sum of more products, each padded to the whole, costs more than it saves: SegNet-Basic's 7x7
-# on maps of 6 to 12 px made its training step 2.7 times slower. Without padding each is the whole.
+# With more taps, padding each product to the full output costs more than is saved: SegNet-Basic's
+# 7x7 on maps of 6 to 12 px made its training step 2.7 times slower. Unpadded convolutions have no
+# such limit: each product already covers the full output.
 MOST_TAPS = 16
 # XLA:CPU's gradient with respect to the kernel is 1.3 to 4.5 times slower once the images outgrow
-# the cache; in blocks of so many numbers it is not. More blocks would take long to compile.
+# the cache; in blocks of this many numbers it is not. More blocks would take long to compile.
 BLOCK = 2**21
 MOST_BLOCKS = 8
 
@@ -44,9 +46,9 @@ TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
 
 @contextlib.contextmanager
 def use(choice: str) -> Iterator[None]:
-    """Within the context, trace convolutions as XLA's own ("xla") or as fits the platform ("auto").
+    """Within the context, trace convolutions as XLA's ("xla") or as best for the platform ("auto").
 
-    Read while tracing: a function that is already compiled keeps what it was compiled with.
+    Read while tracing: a function that is already compiled keeps its implementation.
     """
     checks.one_of(_CHOICES, choice=choice)
     token = _choice.set(choice)
@@ -92,10 +94,10 @@ def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
 
 
 def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
-    """Return the lower share of products that read no padding: of the convolution, its gradient.
+    """Return the smaller share of products that read no padding: convolution or its gradient.
 
-    A 7x7 kernel without padding reads nothing else, but its gradient at an image of 11x11 lies in
-    a frame of zeros of 6 pixels, which XLA:CPU multiplies: 15 times slower than taps.
+    An unpadded 7x7 convolution reads no padding, but its gradient on an 11x11 image has a frame of
+    6 zero pixels, which XLA:CPU multiplies: 15 times slower than taps.
     """
     share = geometry.inside_share(size, kernel_size)
     if geometry.stride != (1, 1):
@@ -127,7 +129,7 @@ def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
 
 
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
-    """XLA's own convolution: x [n h w cin], kernel [kh kw cin/groups cout]."""
+    """XLA's convolution: x [n h w cin], kernel [kh kw cin/groups cout]."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -140,27 +142,26 @@ def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) ->
 
 
 def conv_padded(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """XLA's own; without padding, as one of a row of zeros more whose output is dropped.
+    """XLA's convolution. Unpadded convolutions get one extra zero row; its output is dropped.
 
-    XLA:CPU has a way for padded images that is 2.5 to 3.5 times faster, forward and backward.
+    XLA:CPU's code for padded images is 2.5 to 3.5 times faster, forward and backward.
     """
     if geometry.padding != ((0, 0), (0, 0)):
         return conv_xla(x, kernel, geometry)
-    height, _ = geometry.output_size(x.shape[1:3], kernel.shape[:2])
+    height, _ = geometry.output_size(image_size(x), kernel_size(kernel))
     padding = ((0, geometry.stride[0]), (0, 0))
     return conv_xla(x, kernel, dataclasses.replace(geometry, padding=padding))[:, :height]
 
 
 def conv_trimmed(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A convolution of stride 1 without the outputs that read padding only: FCN pads 100 pixels."""
-    size, kernel_size = x.shape[1:3], kernel.shape[:2]
-    beyond = geometry.beyond(kernel_size)
+    """A convolution of stride 1 that skips outputs that read only padding: FCN pads 100 pixels."""
+    beyond = geometry.beyond(kernel_size(kernel))
     padding = tuple(
         (before - less, after - lesser)
         for (before, after), (less, lesser) in zip(geometry.padding, beyond, strict=True)
     )
     trimmed = dataclasses.replace(geometry, padding=padding)
-    y = choose_conv(size, kernel_size, trimmed)(x, kernel, trimmed)
+    y = choose_conv(image_size(x), kernel_size(kernel), trimmed)(x, kernel, trimmed)
     return jnp.pad(y, ((0, 0), *beyond, (0, 0)))
 
 
@@ -178,15 +179,15 @@ def _conv_blocks_jvp(geometry, primals, tangents):
     if not isinstance(x_dot, SymbolicZero):
         y_dot += conv_padded(x_dot, kernel, geometry)
     if not isinstance(kernel_dot, SymbolicZero):
-        # Its transpose is the gradient: of each block alone, and then their sum.
+        # Its transpose is the gradient with respect to the kernel: one per block, then their sum.
         y_dot += _in_blocks(x, kernel_dot, geometry)
     return y, y_dot
 
 
 def _in_blocks(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """Return `conv_padded` of groups of images, or of bands of rows of each where they are few."""
+    """Compute `conv_padded` by groups of images, and by bands of rows if the images are few."""
     images = x.shape[0]
-    height, width = geometry.output_size(x.shape[1:3], kernel.shape[:2])
+    height, width = geometry.output_size(image_size(x), kernel_size(kernel))
     numbers = max(x.size, images * height * width * kernel.shape[3])
     blocks = min(MOST_BLOCKS, round(numbers / BLOCK))
     if blocks <= 1 or geometry.stride != (1, 1):
@@ -209,7 +210,7 @@ def _bounds(length: int, parts: int) -> list[int]:
 
 
 def _rows(x: Array, kernel: Array, geometry: Geometry, begin: int, end: int) -> Array:
-    """Return the output's rows [begin, end), of stride 1."""
+    """Return the rows [begin, end) of the output, for stride 1."""
     (top, _), columns = geometry.padding
     first = begin - top
     last = end - top + (kernel.shape[0] - 1) * geometry.rate[0]
@@ -219,20 +220,20 @@ def _rows(x: Array, kernel: Array, geometry: Geometry, begin: int, end: int) -> 
 
 
 def conv_matmul(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A 1x1 convolution without padding, as one matrix product over the channels."""
+    """An unpadded 1x1 convolution as one matrix product over the channels."""
     down, right = geometry.stride
     return x[:, ::down, ::right] @ kernel[0, 0]
 
 
 def conv_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A convolution as one matrix product per tap, each over the outputs whose input is inside.
+    """A convolution as one matrix product per tap, over the outputs whose input is in the image.
 
-    At a large rate most taps see mostly padding, and a tap that sees only padding costs nothing.
+    At a large rate most taps see mostly padding; a tap that sees only padding costs nothing.
     """
-    rows, columns = geometry.spans(x.shape[1:3], kernel.shape[:2])
-    out_h, out_w = geometry.output_size(x.shape[1:3], kernel.shape[:2])
+    rows, columns = geometry.spans(image_size(x), kernel_size(kernel))
+    out_h, out_w = geometry.output_size(image_size(x), kernel_size(kernel))
     total = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), _wide(x))
-    # Split, not indexed: the gradient is then put together once, not padded and added tap by tap.
+    # Split, not indexed: the gradient is then concatenated once, not padded and added tap by tap.
     taps = iter(
         lax.split(kernel.reshape(-1, *kernel.shape[2:]), (1,) * math.prod(kernel.shape[:2]))
     )
@@ -246,14 +247,14 @@ def conv_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """XLA's grouped convolution, one group a channel: x [n h w c], kernel [kh kw 1 c*m]."""
+    """XLA's grouped convolution, one group per channel: x [n h w c], kernel [kh kw 1 c*m]."""
     return conv_xla(x, kernel, geometry, groups=x.shape[3])
 
 
 def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """A depthwise convolution as a sum of shifted images, each times its tap."""
     kh, kw, _, channels = kernel.shape
-    out_h, out_w = geometry.output_size(x.shape[1:3], (kh, kw))
+    out_h, out_w = geometry.output_size(image_size(x), (kh, kw))
     multiplier = channels // x.shape[3]
     if multiplier > 1:  # output channel i * multiplier + j reads input channel i
         x = jnp.broadcast_to(x[..., None], (*x.shape, multiplier)).reshape(*x.shape[:3], channels)
@@ -269,11 +270,12 @@ def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
             columns = slice(left, left + (out_w - 1) * geometry.stride[1] + 1, geometry.stride[1])
             part = x[:, rows, columns] * kernel[i, j, 0].reshape(1, 1, 1, channels)
             total = part if total is None else total + part
+    assert total is not None  # a kernel has a tap
     return total.astype(dtype)
 
 
 def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
-    """XLA's convolution of x [n h w cin], zeros between its pixels, with [kh kw cin cout]."""
+    """XLA's convolution of x [n h w cin], with zeros between its pixels, and [kh kw cin cout]."""
     pads = zip(kernel.shape[:2], padding, strict=True)
     return lax.conv_general_dilated(
         x,
@@ -288,9 +290,9 @@ def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, P
 def transposed_blocks(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
     """A transposed convolution as matrix products, one for each stride x stride block of taps.
 
-    The blocks of one product lie side by side in the output; a kernel larger than its stride takes
-    several products, shifted by whole strides. XLA:CPU's gradient with respect to the kernel is 6
-    to 70 times slower than this one's.
+    The blocks of one product lie side by side in the output; a kernel larger than its stride needs
+    several products, shifted by whole strides. The gradient of XLA:CPU's transposed convolution
+    with respect to the kernel is 6 to 70 times slower.
     """
     (down, right), (kh, kw, _, _) = stride, kernel.shape
     kernel = jnp.pad(kernel, ((0, -kh % down), (0, -kw % right), (0, 0), (0, 0)))
@@ -306,6 +308,7 @@ def transposed_blocks(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair
             zero = jnp.zeros((), part.dtype)
             part = lax.pad(part, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
             total = part if total is None else total + part
+    assert total is not None  # a kernel has a tap
     return total.astype(x.dtype)
 
 
@@ -317,7 +320,7 @@ def _side_by_side(x: Array, block: Array) -> Array:
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
 
 
-# Interpolation weights in full precision: by default TPUs would multiply with 8 bits of each.
+# Interpolation at full precision: by default TPUs would use only 8 bits of each factor.
 _EXACT = lax.Precision.HIGHEST
 
 
@@ -328,9 +331,9 @@ def separable_einsum(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> 
 
 
 def separable_batched(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """The same, with a copy of the matrix for every row and image: XLA:CPU then moves no data.
+    """The same, with a copy of the matrix for every row and image, so that XLA:CPU moves no data.
 
-    Up to five times as fast as `separable_einsum`, whose operands it transposes for one product.
+    Up to five times as fast as `separable_einsum`, whose operands XLA:CPU transposes.
     """
     n, h, w, c = x.shape
     y = _batched(horizontal, x.reshape(n * h, w, c))
@@ -339,7 +342,7 @@ def separable_batched(x: Array, vertical: np.ndarray, horizontal: np.ndarray) ->
 
 
 def _batched(matrix: np.ndarray, x: Array) -> Array:
-    """Return matrix [b w] times each of x [k w m]: [k b m]."""
+    """Return the products of matrix [b w] and each of x [k w m]: [k b m]."""
     if matrix.shape[1] > 4 * x.shape[2]:  # the copies would be the larger part
         return jnp.einsum("bw,kwm->kbm", matrix, x, precision=_EXACT)
     copies = jnp.broadcast_to(matrix, (x.shape[0], *matrix.shape))
@@ -347,7 +350,7 @@ def _batched(matrix: np.ndarray, x: Array) -> Array:
 
 
 def _wide(x: Array) -> np.dtype:
-    """Return the dtype in which partial sums are kept, as XLA's own convolution keeps them."""
+    """Return the dtype of partial sums, the same as in XLA's convolution."""
     return np.promote_types(x.dtype, np.float32)
 
 

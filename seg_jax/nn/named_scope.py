@@ -1,4 +1,4 @@
-"""Names for the operations of functions that are no modules."""
+"""Named scopes for functions that are not Flax modules."""
 
 import functools
 from collections.abc import Callable
@@ -7,9 +7,9 @@ import jax
 
 
 def scoped(function: Callable) -> Callable:
-    """Put the function's name on what it computes, as Flax puts the modules' on theirs.
+    """Label the function's operations with its name, as Flax does for modules.
 
-    Profiles show it, and `python -m seg_jax show` finds pools and resizings by it.
+    Profiles show it, and `python -m seg_jax show` finds pooling and resizing layers by it.
     """
 
     @functools.wraps(function)

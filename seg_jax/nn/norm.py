@@ -18,14 +18,15 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """How a model normalises; a field of every model that has batch normalisation.
+    """Settings of batch normalisation; a field of every model that has it.
 
     Attributes:
-      momentum: of the running averages: new = momentum * old + (1 - momentum) * batch. TensorFlow's
-        "decay" and Caffe's moving average fraction; PyTorch's momentum is 1 - this.
+      momentum: of the running averages: new = momentum * old + (1 - momentum) * batch. TensorFlow
+        calls it "decay", Caffe the moving average fraction; PyTorch's momentum is 1 - this.
       epsilon: added to the variance.
       statistics: in training, "sync" normalises by the whole batch over all devices, "per_device"
-        by each device's own part; "frozen" by the running averages, with scale and bias constant.
+        by each device's own part of it; "frozen" by the running averages, with constant scale and
+        bias.
     """
 
     momentum: float = 0.9
@@ -42,16 +43,16 @@ class BatchNorm(nn.Module):
     """y = scale (x - mean) / sqrt(var + epsilon) + bias, over n, h, w (Ioffe and Szegedy 2015).
 
     Parameters "scale" and "bias" [c]; running "mean" and "var" [c], float32, in "batch_stats".
-    Statistics are float32 whatever the dtype of x, which the result keeps. Both the normalising and
+    Statistics are float32 for any dtype of x; the result has the dtype of x. Both the batch's and
     the running variance are biased (divided by n h w), as in TensorFlow; PyTorch's running variance
     is unbiased, larger by n h w / (n h w - 1).
 
-    "sync" averages over the mapped axis `types.DATA_AXIS`; outside of a mapped function the batch
-    at hand is the whole batch. With "per_device" the running averages differ between devices: the
-    training step averages them.
+    "sync" averages over the mapped axis `types.DATA_AXIS`; outside of a mapped function, over the
+    batch. With "per_device" the running averages differ between devices: the training step averages
+    them.
 
     Attributes:
-      norm: momentum, epsilon and where the statistics come from.
+      norm: momentum, epsilon and source of the statistics.
       bias_init: by default zeros.
     """
 
@@ -80,11 +81,11 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array]:
-    """Return mean and biased variance [c] of x [n h w c] in float32, over a mapped axis if named.
+    """Return float32 mean and biased variance [c] of x [n h w c], also over a mapped axis if given.
 
     Var x = E[(x - c)^2] - (E[x] - c)^2 for every constant c. The shorter formula, c = 0, loses all
-    digits once the mean exceeds some thousand deviations; with c = E[x] nothing is lost, and as c
-    counts as a constant, the gradient has no third sum over the image.
+    digits once the mean exceeds some thousand standard deviations; with c = E[x] nothing is lost,
+    and because c is treated as a constant, the gradient needs no third sum over the image.
     """
 
     def mean_of(values):
@@ -99,12 +100,12 @@ def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Arr
 
 
 def _axis(norm: Norm) -> str | None:
-    """Return the mapped axis to average over: None where there is none."""
+    """Return the mapped axis to average over, or None."""
     if norm.statistics != "sync":
         return None
     try:
         lax.axis_index(DATA_AXIS)
-    except NameError:  # jax's word for an axis that is not mapped here
+    except NameError:  # what jax raises if the axis is not mapped here
         return None
     return DATA_AXIS
 

@@ -1,7 +1,7 @@
-"""Pooling: maximum with the place of the first maximum, its inverse, averages, pyramids.
+"""Pooling: maximum with indices and its inverse (unpooling), average, pyramid.
 
-The gradients are written out: a maximum's goes to the first place where it occurs, as in Caffe,
-and none needs XLA's select-and-scatter, whose sums come in no fixed order on GPUs (flax#4233).
+The gradients are written out: that of a maximum goes to its first position, as in Caffe, and none
+needs XLA's select-and-scatter, which sums in no fixed order on GPUs (flax#4233).
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from jax import numpy as jnp
 
 from seg_jax import checks
 from seg_jax.nn.conv import Size, pair
+from seg_jax.nn.conv_geometry import Pair, image_size
 from seg_jax.nn.named_scope import scoped
 from seg_jax.nn.resize import apply_separable
 
 Array = jax.Array
-Pair = tuple[int, int]
 Rounding = Literal["floor", "ceil"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Windows:
-    """Windows on an image: (vertical, horizontal) each; all static."""
+    """Geometry of pooling windows: static pairs (vertical, horizontal)."""
 
     window: Pair
     stride: Pair
@@ -34,7 +34,7 @@ class _Windows:
     outputs: Pair
 
     def pad(self, x: Array, value: float) -> Array:
-        """Return x [n h w c] padded, or cropped, to just what the windows cover."""
+        """Return x [n h w c] padded or cropped to exactly the area that the windows cover."""
         config = [
             (p, (o - 1) * s + k - n - p, 0)
             for p, o, s, k, n in zip(
@@ -44,7 +44,7 @@ class _Windows:
         return lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
     def taps(self, padded: Array) -> list[Array]:
-        """Return, in row-major order, what each place of the window sees: [n oh ow c] each."""
+        """Return, for each position in the window in row-major order, its inputs [n oh ow c]."""
         (down, right), (rows, columns) = self.stride, self.outputs
         return [
             padded[
@@ -55,7 +55,7 @@ class _Windows:
         ]
 
     def first_inside(self) -> np.ndarray:
-        """Return the first tap inside the image, of every window: int32 [1 oh ow 1]."""
+        """Return the first position inside the image of every window: int32 [1 oh ow 1]."""
         rows, columns = (
             np.maximum(0, p - s * np.arange(o))
             for p, s, o in zip(self.padding, self.stride, self.outputs, strict=True)
@@ -63,7 +63,7 @@ class _Windows:
         return (rows[:, None] * self.window[1] + columns)[None, :, :, None].astype(np.int32)
 
 
-def _windows(x: Array, window: Size, stride: Size, padding: Size, rounding: str) -> _Windows:
+def _windows(x: Array, window: Size, stride: Size, padding: Size, rounding: Rounding) -> _Windows:
     if x.ndim != 4:
         raise ValueError(f"x must be [n h w c], got shape {x.shape}")
     checks.one_of(("floor", "ceil"), rounding=rounding)
@@ -72,19 +72,19 @@ def _windows(x: Array, window: Size, stride: Size, padding: Size, rounding: str)
     checks.non_negative(padding=min(padding))
     if any(p >= k for p, k in zip(padding, window, strict=True)):
         raise ValueError(f"padding {padding} must be smaller than the window {window}")
-    outputs = tuple(
+    rows, columns = (
         pooled_size(n, k, s, p, rounding)
         for n, k, s, p in zip(x.shape[1:3], window, stride, padding, strict=True)
     )
-    return _Windows(window, stride, padding, x.shape[1:3], outputs)
+    return _Windows(window, stride, padding, image_size(x), (rows, columns))
 
 
 def pooled_size(size: int, window: int, stride: int, padding: int, rounding: Rounding) -> int:
     """Return how many windows fit: rounded down, or (Caffe) up if the last one starts inside.
 
-    "Inside" counts the padding before the image, not that after it, in Caffe and in PyTorch alike.
-    (Caffe asks only where there is padding; else it holds by itself unless windows leave gaps.)
-    Raises ValueError if not even one fits.
+    "Inside" includes the padding before the image but not that after it, in Caffe and in PyTorch.
+    (Caffe checks this only if there is padding; without, it can fail only if windows leave gaps.)
+    Raises ValueError if no window fits.
     """
     room = size + 2 * padding - window
     if rounding == "ceil":
@@ -108,25 +108,26 @@ def max_pool(
     Args:
       x: image.
       window: pixels, or (vertical, horizontal).
-      stride: distance of neighbouring windows in pixels.
-      padding: pixels on each side, smaller than the window; they never win.
+      stride: distance between neighbouring windows in pixels.
+      padding: pixels on each side, smaller than the window; they are never the maximum.
       rounding: "ceil" keeps a last window that is only partly filled (Caffe's rule, in FCN, SegNet,
         DeepLab v1 and v2); "floor" drops it (PyTorch's default).
 
-    The gradient of a window goes to its first maximum in row-major order. A NaN wins its window, so
-    that it reaches the loss.
+    The gradient of a window goes to its first maximum in row-major order. The maximum of a window
+    with a NaN is NaN, so that it reaches the loss.
     """
-    return _max_pool(x, _windows(x, window, stride, padding, rounding))[0]
+    y, _ = _max_pool(x, _windows(x, window, stride, padding, rounding))
+    return y
 
 
 @scoped
 def max_pool_with_indices(
     x: Array, *, window: Size = 2, stride: Size = 2, padding: Size = 0, rounding: Rounding = "floor"
 ) -> tuple[Array, Array]:
-    """Return `max_pool` of x [n h w c] and the place of each window's first maximum.
+    """Return `max_pool` of x [n h w c] and the index of each window's first maximum.
 
-    The places are int32 [n h' w' c]: row * w + column in x, for every channel by itself (SegNet).
-    Of equal values the first in row-major order wins; after a ReLU whole windows are zero.
+    Indices are int32 [n h' w' c]: row * w + column in x, for each channel separately (SegNet). Of
+    equal values the first in row-major order counts; after a ReLU whole windows are zero.
     """
     windows = _windows(x, window, stride, padding, rounding)
     y, tap = _max_pool(x, windows)
@@ -138,9 +139,8 @@ def max_pool_with_indices(
     return y, row * windows.size[1] + column
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(x: Array, windows: _Windows) -> tuple[Array, Array]:
-    """Return the maxima [n oh ow c] and which tap of the window each is, int8 or int32."""
+def _max_and_position(x: Array, windows: _Windows) -> tuple[Array, Array]:
+    """Return the maxima [n oh ow c] and their positions in the window, int8 or int32."""
     index_dtype = jnp.int8 if windows.window[0] * windows.window[1] <= 127 else jnp.int32
     taps = windows.taps(windows.pad(x, -jnp.inf))
     best = jnp.full_like(taps[0], -jnp.inf)
@@ -152,15 +152,20 @@ def _max_pool(x: Array, windows: _Windows) -> tuple[Array, Array]:
     return best, index
 
 
-def _max_pool_forward(x, windows):
+_max_pool = jax.custom_vjp(_max_and_position, nondiff_argnums=(1,))
+
+
+def _max_pool_forward(x: Array, windows: _Windows) -> tuple[tuple[Array, Array], Array]:
     best, index = _max_pool(x, windows)
     return (best, index), index
 
 
-def _max_pool_backward(windows, index, gradients):
-    """Every pixel gathers from the windows that it lies in, about (window / stride)^2 of them.
+def _max_pool_backward(
+    windows: _Windows, index: Array, gradients: tuple[Array, Array]
+) -> tuple[Array]:
+    """Each pixel gathers the gradients of the about (window / stride)^2 windows that contain it.
 
-    Tap stride * block + phase of window o falls on pixel (o + block) * stride + phase: one term a
+    Position stride * block + phase of window o is pixel (o + block) * stride + phase: one term per
     block, each a whole image. The indices are shifted rather than the images: XLA:CPU would
     otherwise recompute the forward pass for every term, 50 times slower at 3x3 with stride 2.
     """
@@ -175,12 +180,13 @@ def _max_pool_backward(windows, index, gradients):
         for j in range(last_j + 1):
             number = np.arange(i * down, (i + 1) * down)[:, None] * kw
             number = number + np.arange(j * right, (j + 1) * right)
-            number[kh - i * down :] = -1  # beyond the window: no tap
+            number[kh - i * down :] = -1  # outside the window
             number[:, kw - j * right :] = -1
             top, left = last_i - i, last_j - j
             part = (slice(None), slice(top, top + rows), slice(left, left + columns))
             term = _spread(gradient[part], index[part], number)
             image = term if image is None else image + term
+    assert image is not None  # a window has a tap
     offset = (-windows.padding[0], -windows.padding[1])
     return (_place(_flatten(image), offset, windows.size),)
 
@@ -189,11 +195,11 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _spread(values: Array, index: Array, number: np.ndarray) -> Array:
-    """Blow up values [n h w c] to [n h a w b c]: at phase (i, j) where index is number[i, j]."""
+    """Expand values [n h w c] to [n h a w b c]: nonzero at (i, j) where index is number[i, j]."""
     n, h, w, c = values.shape
     down, right = number.shape
-    number = jnp.asarray(number, index.dtype).reshape(1, 1, down, 1, right, 1)
-    hit = index.reshape(n, h, 1, w, 1, c) == number
+    numbers = jnp.asarray(number, index.dtype).reshape(1, 1, down, 1, right, 1)
+    hit = index.reshape(n, h, 1, w, 1, c) == numbers
     return jnp.where(hit, values.reshape(n, h, 1, w, 1, c), jnp.zeros((), values.dtype))
 
 
@@ -211,17 +217,17 @@ def _place(image: Array, offset: Pair, size: Pair) -> Array:
 
 @scoped
 def max_unpool(y: Array, indices: Array, size: Pair, *, window: Size | None = 2) -> Array:
-    """Put each value of y [n h w c] back at its place in an image of zeros [n *size c] (SegNet).
+    """Put each value of y [n h w c] back at its index in an image of zeros [n *size c] (SegNet).
 
     Args:
       y: values.
       indices: int32 [n h w c], row * size[1] + column, as `max_pool_with_indices` returns them.
-      size: (h, w) of the result: that of the pooled image, which may be odd.
-      window: of the pooling, which had stride = window and no padding, so that no two windows
-        share a pixel; a place outside its own window is then dropped. None takes any places, by a
-        slower scatter; of values with the same place one is kept, undefined which.
+      size: (h, w) of the result, i.e. of the input of the pooling; may be odd.
+      window: of the pooling, which must have had stride = window and no padding, so that windows do
+        not overlap; an index outside its window is dropped. None accepts any indices, by a slower
+        scatter; of several values with the same index an undefined one is kept.
 
-    Values are written, not added. The gradient picks the pixels of the places.
+    Values are written, not added. The gradient reads the pixels at the indices.
     """
     if y.shape != indices.shape or y.ndim != 4:
         raise ValueError(f"y {y.shape} and indices {indices.shape} must be the same [n h w c]")
@@ -247,11 +253,11 @@ def _scatter(y: Array, indices: Array, size: Pair) -> Array:
     return flat.reshape(n, *size, c)
 
 
-def _scatter_forward(y, indices, size):
+def _scatter_forward(y: Array, indices: Array, size: Pair) -> tuple[Array, Array]:
     return _scatter(y, indices, size), indices
 
 
-def _scatter_backward(size, indices, gradient):
+def _scatter_backward(size: Pair, indices: Array, gradient: Array) -> tuple[Array, None]:
     n, h, w, c = indices.shape
     flat = gradient.reshape(n, size[0] * size[1], c)
     picked = jnp.take_along_axis(flat, indices.reshape(n, h * w, c), axis=1)
@@ -276,18 +282,20 @@ def average_pool(
     Args:
       x: image.
       window: pixels, or (vertical, horizontal).
-      stride: distance of neighbouring windows in pixels.
+      stride: distance between neighbouring windows in pixels.
       padding: zeros on each side, smaller than the window.
       rounding: as in `max_pool`.
-      divisor: "padded" counts the padding's zeros, but not what a rounded-up last window has beyond
-        it (Caffe, PyTorch's default); "valid" counts pixels of the image only (TensorFlow).
+      divisor: "padded" counts the padding, but not the part of a last "ceil" window beyond it
+        (Caffe, PyTorch's default); "valid" counts only pixels of the image (TensorFlow).
     """
     checks.one_of(("padded", "valid"), divisor=divisor)
     windows = _windows(x, window, stride, padding, rounding)
     wide = windows.pad(x.astype(np.promote_types(x.dtype, np.float32)), 0.0)
     total = lax.reduce_window(
         wide,
-        np.zeros((), wide.dtype),  # a jnp.zeros is traced under jit: no sum with a gradient then
+        np.zeros(
+            (), wide.dtype
+        ),  # a traced jnp.zeros would not be recognised as a sum: no gradient
         lax.add,
         (1, *windows.window, 1),
         (1, *windows.stride, 1),
@@ -297,7 +305,7 @@ def average_pool(
 
 
 def _counts(windows: _Windows, divisor: str) -> np.ndarray:
-    """Return over how many pixels each window averages: [1 oh ow 1]."""
+    """Return the number of pixels that each window averages over: [1 oh ow 1]."""
     counts = []
     for axis in range(2):
         n, k, p = windows.size[axis], windows.window[axis], windows.padding[axis]
@@ -318,8 +326,8 @@ def global_average_pool(x: Array) -> Array:
 def adaptive_average_pool(x: Array, bins: Size) -> Array:
     """Return the means of a grid of bins x bins windows over x [n h w c] (PSPNet's pyramid).
 
-    Window i covers the pixels floor(i h / bins) to ceil((i + 1) h / bins), as PyTorch's adaptive
-    pooling; where bins divides h these are Caffe's windows of h / bins.
+    Window i covers the pixels floor(i h / bins) to ceil((i + 1) h / bins), as in PyTorch's adaptive
+    pooling; if bins divides h, these are Caffe's windows of h / bins.
     """
     rows, columns = pair(bins)
     checks.positive(bins=min(rows, columns))

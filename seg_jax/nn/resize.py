@@ -1,7 +1,7 @@
 """Bilinear resizing in the two conventions, and bilinear upsampling by transposed convolution.
 
 Interpolation is linear and separable, so each is two products with small constant matrices. Their
-gradient is two products with the transposed matrices: no scatter, the same bits on every run.
+gradient is two products with the transposed matrices: no scatter, hence bit-identical on every run.
 """
 
 import functools
@@ -34,8 +34,8 @@ def resize_align_corners(x: Array, size: tuple[int, int]) -> Array:
     """Resize x [n h w c] bilinearly to [n *size c]; corner pixels stay corner pixels.
 
     Output i reads the input at i (in - 1)/(out - 1): Caffe's Interp layer, TensorFlow's and
-    PyTorch's align_corners=True. Sizes k * stride + 1 keep pixels on pixels. A single output pixel
-    reads input 0.
+    PyTorch's align_corners=True. With sizes k * stride + 1, every input pixel coincides with an
+    output pixel. A single output pixel reads input 0.
     """
     return _resize(x, size, align_corners_matrix)
 
@@ -64,14 +64,14 @@ def align_corners_matrix(size: int, new_size: int) -> np.ndarray:
 
 
 def _interpolation(position: np.ndarray, size: int) -> np.ndarray:
-    """Row o is the hat function of width 1 around position[o]."""
+    """Return a matrix whose row o is the hat function of width 1 around position[o]."""
     matrix = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))
     matrix.setflags(write=False)
     return matrix
 
 
 def apply_separable(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """Return vertical [a h] and horizontal [b w] applied to the rows and columns of x [n h w c].
+    """Apply matrices vertical [a h] and horizontal [b w] to the rows and columns of x [n h w c].
 
     Computed in float32 at full precision; the result [n a b c] has the dtype of x.
     """
@@ -131,10 +131,10 @@ def bilinear_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Arra
 
 
 class LearnedUpsample(nn.Module):
-    """Learned upsampling: a dense transposed convolution that starts as bilinear (FCN, 3.3).
+    """Learned upsampling: a transposed convolution initialised as bilinear (FCN, 3.3).
 
     Attributes:
-      features: channels, of the input and of the output.
+      features: channels of the input and of the output.
       kernel_size: pixels; 2 * stride in the FCN release.
       stride: upsampling factor.
     """

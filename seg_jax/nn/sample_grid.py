@@ -1,4 +1,4 @@
-"""Where the samples of a feature map lie in the image: the coordinate map of strided layers."""
+"""Coordinate maps: where the samples of a feature map lie in the image, after strided layers."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Grid(NamedTuple):
     origin: float = 0.0
 
     def conv(self, kernel: int, *, stride: int = 1, padding: int = 0, rate: int = 1) -> "Grid":
-        """Return the grid after a convolution or pooling with `padding` in front.
+        """Return the grid after a convolution or pooling with `padding` before the first sample.
 
         Window i is centred on input sample `stride * i + rate * (kernel - 1) / 2 - padding`.
         """
@@ -24,15 +24,15 @@ class Grid(NamedTuple):
         return Grid(self.stride * stride, self.origin + self.stride * centre)
 
     def transposed(self, kernel: int, *, stride: int, padding: int = 0) -> "Grid":
-        """Return the grid after a transposed convolution: the inverse of `conv`'s map."""
+        """Return the grid after a transposed convolution: the inverse of `conv`."""
         step = self.stride / stride
         return Grid(step, self.origin - step * ((kernel - 1) / 2 - padding))
 
     def offset_of(self, target: "Grid") -> int:
-        """Return the index, in this map, of the sample that lies on `target`'s sample 0.
+        """Return the index, in this map, of the sample at the same pixel as sample 0 of `target`.
 
         Raises:
-          ValueError: the strides differ, or the maps are apart by a fraction of a sample.
+          ValueError: the strides differ, or the maps are offset by a fraction of a sample.
         """
         offset = (target.origin - self.origin) / self.stride
         if self.stride != target.stride or offset != int(offset):

@@ -1,4 +1,4 @@
-"""From a PyTorch state dict to Flax variables: nothing left out, nothing left over."""
+"""Strict import of a PyTorch state dict as Flax variables: every leaf filled, every tensor used."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _TENSORS = {
     ("batch_stats", "mean"): "running_mean",
     ("batch_stats", "var"): "running_var",
 }
-_COUNTERS = r".*\.num_batches_tracked"  # of torch's batch norms; no part of the function
+_COUNTERS = r".*\.num_batches_tracked"  # of torch's batch norms; not used in the forward pass
 
 
 def import_state(
@@ -28,17 +28,17 @@ def import_state(
 ) -> dict[str, Any]:
     """Return the model's variables, filled with the tensors of a torch state dict.
 
-    A torch layer has one tensor a leaf: weight [out in/groups h w] for a convolution's kernel
-    [h w in/groups out], or [out in] for that of a 1x1 one; weight, bias, running_mean and
-    running_var for a batch norm's scale, bias, mean and var.
+    A torch layer has one tensor per leaf: weight [out in/groups h w], or [out in] of a linear
+    layer, for the kernel [h w in/groups out] of a convolution; weight, bias, running_mean and
+    running_var for scale, bias, mean and var of a batch norm.
 
     Args:
       model: Linen module.
-      state: tensor's name -> NumPy array, or what `np.asarray` takes.
-      layer: from a module's "/"-joined name in the model to the torch layer's; None where torch
-        has no such layer.
+      state: name of the tensor -> NumPy array, or what `np.asarray` takes.
+      layer: from the "/"-joined name of a module in the model to the name of the torch layer; None
+        if torch has no such layer.
       image_shape: see `import_tensors`.
-      ignore: regular expression; tensors whose names it matches in full may be left over.
+      ignore: regular expression; tensors whose full names match it may remain unused.
 
     Raises:
       UserError: see `import_tensors`.

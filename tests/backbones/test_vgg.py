@@ -62,7 +62,7 @@ def test_deeplabs_trunk_keeps_its_map_at_an_eighth():
 
 @pytest.mark.parametrize("field", ["depths", "pools", "rates"])
 def test_every_stage_wants_its_own(field):
-    with pytest.raises(ValueError, match=f"{field} .* must be five, one a stage"):
+    with pytest.raises(ValueError, match=f"{field} .* must be five, one for each stage"):
         evaluate_shapes(VGG(**{field: getattr(VGG(), field)[:4]}), (64, 64))
 
 

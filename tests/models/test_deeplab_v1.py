@@ -161,7 +161,7 @@ def test_errors_say_what_to_change():
         shapes(DeepLabV1(fc6_kernel=4, fc6_rate=3), 33)
     with pytest.raises(ValueError, match="branches: unknown name 'pool5'"):
         shapes(DeepLabV1(branches=("pool5",)), 33)
-    with pytest.raises(ValueError, match="no stride joins them; use backbone.pools=DEEPLAB_POOLS"):
+    with pytest.raises(ValueError, match="no stride aligns them; use backbone.pools=DEEPLAB_POOLS"):
         shapes(VARIANTS["7x7"].clone(branches=("pool1",)), 34)
-    with pytest.raises(ValueError, match="rates .* must be five, one a stage"):
+    with pytest.raises(ValueError, match="rates .* must be five, one for each stage"):
         shapes(DeepLabV1(backbone=VGG(pools=DEEPLAB_POOLS, rates=(1, 1, 1, 1))), 33)

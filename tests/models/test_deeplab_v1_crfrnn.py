@@ -77,7 +77,7 @@ def test_layer_against_loops_over_pairs(inputs, rng, train):
 
 
 def test_a_side_that_the_stride_does_not_divide_is_named(inputs):
-    with pytest.raises(ValueError, match=r"stride 3 does not divide the sides \(9, 13\) less 1"):
+    with pytest.raises(ValueError, match=r"stride 3 does not divide the sides \(9, 13\) minus 1"):
         RNN.clone(stride=3).init(jax.random.key(0), *inputs, train=False)
 
 

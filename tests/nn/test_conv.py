@@ -203,7 +203,7 @@ def test_dtype_is_kept():
         (lambda x: conv(x, jnp.ones((3, 3, 4, 2)), rate=4), "extent of 9x9"),
         (lambda x: depthwise_conv(x, jnp.ones((3, 3, 4, 4))), "kh kw 1 c.m"),
         (lambda x: transposed_conv(x, jnp.ones((3, 3, 2, 4)), stride=1), "expected .n h w 2."),
-        (lambda x: transposed_conv(x, jnp.ones((1, 1, 4, 4)), stride=1, padding=3), "takes away"),
+        (lambda x: transposed_conv(x, jnp.ones((1, 1, 4, 4)), stride=1, padding=3), "crops"),
     ],
 )
 def test_errors_name_the_value(call, message):

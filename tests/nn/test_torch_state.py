@@ -62,10 +62,10 @@ def test_lists_what_does_not_fit(state):
     with pytest.raises(UserError) as caught:
         import_state(Net(), state, LAYERS.get)
     assert str(caught.value) == (
-        "these are no weights of this Net; "
+        "these weights do not fit this Net; "
         "1 missing in the weights: first/bn/mean (from 1.running_mean); "
         "1 unknown to the network: fc.weight; "
-        "1 of another shape: head.bias is (3,), last wants (2,)"
+        "1 of another shape: head.bias is (3,), last needs (2,)"
     )
 
 
@@ -77,7 +77,7 @@ def test_tensors_may_be_left_over_by_name(state):
 def test_layer_that_torch_has_not(state):
     with pytest.raises(
         UserError,
-        match="2 missing .* last/bias .of a layer that .*; 2 unknown .* head.bias, head.w",
+        match="2 missing .* last/bias .the other network has no .*; 2 unknown .* head.bias, head.w",
     ):
         import_state(Net(), state, {"first/conv": "0", "first/bn": "1"}.get)
 

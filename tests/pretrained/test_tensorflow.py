@@ -78,7 +78,7 @@ def test_a_checkpoint_is_kept_with_its_numbers(tmp_path, monkeypatch):
     assert len(tensorflow.read(kept)) == 6
     for path in (folder, name):
         with pytest.raises(
-            UserError, match=f"as {name}: these are no weights of this DeepLabV3Plus"
+            UserError, match=f"as {name}: these weights do not fit this DeepLabV3Plus"
         ):
             pretrained.load(path, name)
 
