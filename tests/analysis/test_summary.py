@@ -77,19 +77,6 @@ def test_summary_where_nothing_was_published():
     assert found["parameters"] == 31_033_045
 
 
-def test_listing_follows_the_line_and_says_what_is_published():
-    names = ["unet_isbi2012", "unet_voc", "fcn8s_vgg16_voc"]
-    lines = analysis.listing(
-        [analysis.summary(experiment.get(name)) for name in names]
-    ).splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "experiment", "fcn8s_vgg16_voc", "unet_isbi2012", "unet_voc",
-    ]  # fmt: skip
-    assert "134,362,751  65.5 VOC 2011 seg11valid" in lines[1]
-    assert "62.2 VOC 2012 test" in lines[1]
-    assert "warping error 0.0003529, Rand error 0.0382 ISBI 2012 test" in lines[2]
-
-
 def test_show_prints_the_configuration_as_it_can_be_set():
     found = experiment.get("fcn8s_vgg16_voc")
     text = analysis.as_text(analysis.analyse_experiment(found), found)
