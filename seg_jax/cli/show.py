@@ -36,10 +36,10 @@ def list_experiments(args: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ShowOptions:
-    """The resolved configuration, and the network layer by layer.
+    """Print the resolved configuration, and the network layer by layer.
 
     Attributes:
-      json: print one object.
+      json: print both as one JSON object.
     """
 
     json: bool = False
@@ -59,11 +59,11 @@ def show(args: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TableOptions:
-    """The table, from records: of all published experiments, or of the given runs.
+    """Print the table of results: of all published experiments, or of the given runs.
 
     Attributes:
       runs: run folders or records; none: the committed records, beside the published figures.
-      json: print JSON.
+      json: print the table as JSON.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()

@@ -82,5 +82,7 @@ def test_show_prints_the_configuration_as_it_can_be_set():
     text = analysis.as_text(analysis.analyse_experiment(found), found)
     assert "\noptim.base_lr = 1e-14\n" in text
     assert "\nmodel.backbone = VGG\n" in text
-    assert "\noptim.rules[1] = Rule(pattern='.*/bias', lr=2.0, decay=0.0)\n" in text
+    assert "\nname = 'fcn8s_vgg16_voc' (fixed)\n" in text
+    assert "\nevaluation.crf = None (fixed)\n" in text
+    assert "\noptim.rules.1 = Rule(pattern='.*/bias', lr=2.0, decay=0.0)\n" in text
     assert "\nimage 500x500x3\n" in text
