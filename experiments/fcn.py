@@ -1,4 +1,4 @@
-"""FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on drawn pictures.
+"""FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on synthetic images.
 
 The released networks form a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
 FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are taken over.
@@ -161,7 +161,7 @@ def _quick(*skips: str, **recipe: Any) -> Experiment:
 
 @register("fcn32s_vgg16_synthetic", suites=("quick",))
 def fcn32s_vgg16_synthetic() -> Experiment:
-    """FCN-32s on drawn pictures: misses thin parts and small objects.
+    """FCN-32s on synthetic images: misses thin parts and small objects.
 
     python -m seg_jax train fcn32s_vgg16_synthetic
     """
@@ -170,7 +170,7 @@ def fcn32s_vgg16_synthetic() -> Experiment:
 
 @register("fcn16s_vgg16_synthetic", suites=("quick",))
 def fcn16s_vgg16_synthetic() -> Experiment:
-    """FCN-16s on drawn pictures. Continues FCN-32s, as the released network does.
+    """FCN-16s on synthetic images. Continues FCN-32s, as the released network does.
 
     python -m seg_jax train fcn16s_vgg16_synthetic
     """
@@ -179,7 +179,7 @@ def fcn16s_vgg16_synthetic() -> Experiment:
 
 @register("fcn8s_vgg16_synthetic", suites=("quick",))
 def fcn8s_vgg16_synthetic() -> Experiment:
-    """FCN-8s on drawn pictures. Continues FCN-16s, as the released network does.
+    """FCN-8s on synthetic images. Continues FCN-16s, as the released network does.
 
     python -m seg_jax train fcn8s_vgg16_synthetic
     """

@@ -8,6 +8,7 @@ and tests/analysis/test_index.py keeps true.
 import hashlib
 import json
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,10 +56,14 @@ def write(names: Sequence[str], path: Path) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Return a hash of the Python files in a folder: it changes when experiments may have."""
+    """Return a hash of the code in a folder, without docstrings, comments and spaces.
+
+    It changes whenever an experiment may have been added, removed or changed.
+    """
     total = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
-        total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        code = re.sub(r'""".*?"""|#[^\n]*|\s+', "", path.read_text(encoding="utf-8"), flags=re.S)
+        total.update(f"{path.name}\0{code}\0".encode())
     return total.hexdigest()[:16]
 
 

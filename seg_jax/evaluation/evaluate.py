@@ -1,4 +1,4 @@
-"""Score a model on a split: at original image size, void ignored, divided once over the split."""
+"""Score a model on a split: at original image size, without void, from counts over the split."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from seg_jax.types import DATA_AXIS, IGNORE
 
 
 class Source(Protocol):
-    """What evaluation asks of a data set; `seg_jax.data.open_source` returns one."""
+    """The data set interface of evaluation; `seg_jax.data.open_source` returns one."""
 
     classes: Sequence[str]
 
@@ -27,9 +27,11 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return {"id": str, "image": uint8 [h w 3], "label": uint8 [h w]}."""
+        ...
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (height, width) without decoding the image."""
+        ...
 
 
 def evaluate(
@@ -43,34 +45,34 @@ def evaluate(
     progress: bool = True,
     title: str = "evaluating",
 ) -> metrics.Scores:
-    """Return the sums from which every metric of the split is divided.
+    """Return the counts from which all metrics of the split are computed.
 
-    Runs on all local devices, and with several processes each takes its part of the split; every
-    process gets the sums of all.
+    Runs on all local devices; with several processes each scores its part of the split, and all
+    return the sums over the whole split.
 
     Args:
       experiment: its model, preprocessing and evaluation protocol are used.
       variables: of the model.
       source: the split.
       boundaries: also count boundaries, objects and single images, on the host (`metrics.of_image`:
-        about 30 ms an image of VOC).
-      on_image: called with index and prediction, uint8 [h w], of every image as it is done.
-      refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], all windows,
-        scales and mirror images fused, returns the probabilities to use instead; None: the
+        about 30 ms for an image of VOC).
+      on_image: called with index and prediction, uint8 [h w], of every image when it is complete.
+      refine: given an image, uint8 [h w 3], and its probabilities, float32 [h w k], fused over
+        windows, scales and mirror images, returns the probabilities to use instead; None: the
         protocol's CRF, if it has one.
       progress: draw a progress bar, on the first process.
       title: of the progress bar.
 
     Raises:
       UserError: the protocol does not fit the model or an image, the model's classes are not the
-        data set's, a label holds another value, or the split is empty.
+        data set's, a label has another value, or the split is empty.
     """
     windows.check_evaluation(experiment)
     if refine is None and experiment.evaluation.crf:
         refine = presets.refine(experiment.evaluation.crf)
     num_classes = len(source.classes)
     if not len(source):
-        raise checks.UserError("the split to evaluate holds no images")
+        raise checks.UserError("the split to evaluate has no images")
     mesh = parallel.make_mesh(jax.local_devices())
     if jax.process_count() > 1:  # replicated over all processes: take this one's copy
         variables = jax.device_get(variables)
@@ -96,11 +98,11 @@ def evaluate(
 def intermediate(
     experiment: Experiment, variables: Mapping[str, Any], step: int
 ) -> dict[str, float]:
-    """Score the validation split during training, by regions only and without a CRF, which would
-    take longer than the network: `evaluate` of `train.fit`.
+    """Score the validation split during training, without boundaries and without a CRF, which would
+    take longer than the network; the argument `evaluate` of `train.fit`.
 
     Args:
-      experiment: that is being trained.
+      experiment: the one in training.
       variables: after `step` updates.
       step: for the progress bar.
 
@@ -183,7 +185,7 @@ def _batches(
 
 
 class _Waiting(NamedTuple):
-    index: int
+    position: int  # of the image in the source
     label: np.ndarray | None  # of the image
     window: windows.Window
 
@@ -193,13 +195,17 @@ def _batch(waiting: Sequence[_Waiting], size: int, margin: int) -> Batch:
     label = None
     if waiting[0].label is not None:
         scored = (image.shape[1] - 2 * margin, image.shape[2] - 2 * margin)
-        parts = [windows.cut_label(item.label, item.window.region, scored) for item in waiting]
+        parts = [
+            windows.cut_label(item.label, item.window.region, scored)
+            for item in waiting
+            if item.label is not None
+        ]
         label = windows.stack(parts, size, fill=IGNORE)
-    return Batch(image, label, [(item.index, item.window) for item in waiting])
+    return Batch(image, label, [(item.position, item.window) for item in waiting])
 
 
 def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one pair; a pair that cannot be scored is a UserError that names it."""
+    """Return one image and label; raise UserError, with its id, if it cannot be scored."""
     example = source[index]
     image, label = example["image"], example["label"]
     if label.shape != image.shape[:2] or label.shape != tuple(source.size(index)):
@@ -210,7 +216,7 @@ def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
     strange = np.unique(label[(label >= len(source.classes)) & (label != IGNORE)])
     if strange.size:
         raise checks.UserError(
-            f"{example['id']}: its label holds {strange[:5].tolist()}; a label is a class id in "
+            f"{example['id']}: its label has {strange[:5].tolist()}; a label is a class id in "
             f"0..{len(source.classes) - 1} or {IGNORE} (void)"
         )
     return image, label
@@ -221,7 +227,7 @@ def _sum_over_processes(scores: metrics.Scores) -> metrics.Scores:
         return scores
 
     def total(array: np.ndarray) -> np.ndarray:
-        # JAX would cut int64 to int32: send each number as two.
+        # JAX would truncate int64 to int32: send each number as two.
         halves = multihost_utils.process_allgather(np.ascontiguousarray(array).view(np.int32))
         return np.ascontiguousarray(halves).view(np.int64).sum(0)
 

@@ -24,7 +24,7 @@ class Check:
       file: that was read.
       sha256: of the file; it is the catalogue's where that is known.
       numbers: in the network's variables.
-      logits: shape of the logits of one picture; empty of a classifier.
+      logits: shape of the logits of one image; empty for a classifier.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Check:
 
 
 def check(name: str, file: Path | None = None) -> Check:
-    """Check a file's checksum, convert it, and let the network see one picture.
+    """Check a file's checksum, convert it, and run the network on one image.
 
     Args:
       name: in the catalogue.
@@ -71,8 +71,8 @@ def check(name: str, file: Path | None = None) -> Check:
 
 
 def _logits_shape(loaded: Pretrained, path: Path) -> tuple[int, ...]:
-    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
-    x = loaded.preprocessing(picture)[None]
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    x = loaded.preprocessing(image)[None]
     apply = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False)["out"])
     logits = np.asarray(apply(loaded.variables, x))
     if not np.isfinite(logits).all():

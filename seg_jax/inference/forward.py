@@ -1,7 +1,7 @@
-"""From an image of any size to class probabilities at that size, by the protocol of the evaluation.
+"""Class probabilities of an image of any size, by the protocol of the evaluation.
 
-`cutting` cuts the image, the network sees each window at every scale and mirrored, as the protocol
-asks, and `stitching` puts the probabilities together.
+`windows` cuts the image, the network runs on each window (at several scales and mirrored if the
+protocol says so), and `stitching` merges the probabilities.
 """
 
 import functools
@@ -14,12 +14,11 @@ import numpy as np
 
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.inference import stitching, windows
-from seg_jax.inference import windows as cutting
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
 
 
 def needs_probabilities(evaluation: EvalConfig) -> bool:
-    """Whether the host must see probabilities, not only the most probable class of each window."""
+    """Return whether the host needs probabilities, not only the most probable classes."""
     return evaluation.mode in ("sliding", "resize")
 
 
@@ -37,9 +36,9 @@ def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Arr
       float32 [n h-2m w-2m k] at scale 1, m the model's margin.
     """
     evaluation = experiment.evaluation
-    # The scales of sliding windows were made when the image was cut.
+    # Sliding windows were cut from the image at every scale.
     scales = (1.0,) if evaluation.mode == "sliding" else evaluation.scales
-    fused = None
+    fused: Any = None
     for scale in scales:
         view = _view(
             variables,
@@ -70,9 +69,9 @@ def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> 
 def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip):
     """Return the probabilities, or for "max_logits" the logits, of one scale and its mirror image.
 
-    Scaled with aligned corners to sides k * stride + 1, the network's own bilinear upsampling has
-    its knots on pixels, so that resizing its logits again is the one interpolation from the
-    network's grid to the canvas that DeepLab's release does.
+    With aligned corners and sides k * stride + 1, the knots of the network's bilinear upsampling
+    are pixels, so that resizing its logits again equals a single interpolation from the network's
+    grid to the canvas, as in DeepLab's release.
     """
     resize = {"half_pixel": resize_half_pixel, "align_corners": resize_align_corners}[scaling]
     normal = preprocessing(image)
@@ -80,7 +79,7 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
     if not flip:
         scores = [model.apply(variables, scaled, train=False)["out"]]
     else:
-        # Beside each other on the batch axis, so that a sharded batch stays where it is.
+        # Both are adjacent on the batch axis, so that a sharded batch is not moved between devices.
         both = jnp.stack([scaled, scaled[:, :, ::-1]], axis=1)
         found = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=False)["out"]
         found = found.reshape(-1, 2, *found.shape[1:])
@@ -142,7 +141,7 @@ def _stitched(
     image: np.ndarray,
     finish: Callable[[jax.Array], jax.Array],
 ) -> np.ndarray:
-    """Put together what `finish` makes of the windows' probabilities, [h w ...]."""
+    """Apply `finish` to the probabilities of the windows, and merge them to [h w ...]."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"image must be uint8 [h w 3], got {image.dtype} {image.shape}")
     windows.check_evaluation(experiment)
@@ -152,12 +151,13 @@ def _stitched(
         margin=windows.model_margin(experiment.model),
         pad_value=experiment.data.preprocessing.pad_value,
     )
-    whole = stitching.stitch(image.shape[:2], cut, experiment.evaluation)
+    height, width = image.shape[:2]
+    whole = stitching.stitch((height, width), cut, experiment.evaluation)
     size = min(experiment.evaluation.batch_size, len(cut))
     for start in range(0, len(cut), size):
         part = cut[start : start + size]
-        batch = cutting.stack([window.image for window in part], size)
-        answers = np.asarray(finish(probabilities(experiment, variables, batch)))
-        for window, answer in zip(part, answers, strict=False):
-            whole.add(window, answer)
+        batch = windows.stack([window.image for window in part], size)
+        predictions = np.asarray(finish(probabilities(experiment, variables, batch)))
+        for window, prediction in zip(part, predictions, strict=False):
+            whole.add(window, prediction)
     return whole.result()

@@ -1,4 +1,4 @@
-"""Which pictures a user means: files, folders of frames, patterns, a list on standard input."""
+"""Find the images a user names: files, folders of frames, patterns, a list on standard input."""
 
 import glob
 import re
@@ -17,31 +17,30 @@ LIST = Path("-")
 
 
 class Found(NamedTuple):
-    """A picture, and where below an output folder its results belong: a path without a suffix."""
+    """An image, and the path of its results below an output folder, without suffix."""
 
     path: Path
     place: Path
 
 
 def find(images: Sequence[Path]) -> list[Found]:
-    """Return the pictures that the arguments mean, each once, frames in the order of their numbers.
+    """Return the images that the arguments name, each once, frames in the order of their numbers.
 
     Args:
-      images: each one is a file; a folder, for the pictures in it (not in folders inside, nor
-        hidden ones); a pattern such as `clips/**/*.png`, whose results keep the folders below its
-        fixed part; or `-`, for a list of files and folders on standard input, one a line.
+      images: files; folders, for the images in them (without subfolders and hidden files); patterns
+        such as `clips/**/*.png`, whose results keep the folders below the fixed part; or `-`, for a
+        list of files and folders on standard input, one per line.
 
     Raises:
-      UserError: a folder holds no picture, a pattern matches nothing, or there is nothing at all.
-        A file that does not exist is returned: it fails when it is read, and stops no other.
+      UserError: a folder has no image, a pattern matches nothing, or there is no image at all. A
+        file that does not exist is returned: reading it fails later, without stopping the others.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, images):
-        pictures = _listed() if path == LIST else _meant(path)
-        for picture, place in pictures:
-            found.setdefault(picture, place)
+        for image, place in _listed() if path == LIST else _named(path):
+            found.setdefault(image, place)
     if not found:
-        raise UserError("no pictures to predict: name files, folders or patterns, or - for a list")
+        raise UserError("no images to predict: name files, folders or patterns, or - for a list")
     return [Found(*item) for item in found.items()]
 
 
@@ -51,8 +50,8 @@ def _listed() -> Iterator[Found]:
             yield from _file_or_folder(Path(line.rstrip("\r\n")))
 
 
-def _meant(path: Path) -> Iterator[Found]:
-    if glob.has_magic(str(path)) and not path.exists():  # a name may hold brackets
+def _named(path: Path) -> Iterator[Found]:
+    if glob.has_magic(str(path)) and not path.exists():  # a name may contain brackets
         return _matches(path)
     return _file_or_folder(path)
 
@@ -64,9 +63,9 @@ def _file_or_folder(path: Path) -> Iterator[Found]:
     inside = _inside(path)
     if not inside:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise UserError(f"{path}: no pictures in this folder (looked for {kinds})")
-    for picture in inside:
-        yield Found(picture, Path(picture.stem))
+        raise UserError(f"{path}: no images in this folder (looked for {kinds})")
+    for image in inside:
+        yield Found(image, Path(image.stem))
 
 
 def _matches(pattern: Path) -> Iterator[Found]:
@@ -75,8 +74,8 @@ def _matches(pattern: Path) -> Iterator[Found]:
     if not matches:
         raise UserError(f"{pattern}: no file matches this pattern")
     for match in matches:
-        for picture in _inside(match) if match.is_dir() else [match]:
-            yield Found(picture, picture.relative_to(fixed).with_suffix(""))
+        for image in _inside(match) if match.is_dir() else [match]:
+            yield Found(image, image.relative_to(fixed).with_suffix(""))
 
 
 def _fixed_parts(pattern: Path) -> Iterator[str]:
@@ -87,11 +86,11 @@ def _fixed_parts(pattern: Path) -> Iterator[str]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    pictures = [
+    images = [
         path for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]  # fmt: skip
-    return sorted(pictures, key=_by_number)
+    return sorted(images, key=_by_number)
 
 
 def _by_number(path: Path) -> list[str | int]:

@@ -83,7 +83,7 @@ def name_of(evaluation: EvalConfig) -> str:
 
 
 def words(evaluation: EvalConfig) -> str:
-    """Say how the evaluation presents an image to the network."""
+    """Describe how the evaluation presents an image to the network, for records."""
     name = name_of(evaluation)
     parts = [_cutting(evaluation), *_views(evaluation)]
     if evaluation.crf:
@@ -92,16 +92,16 @@ def words(evaluation: EvalConfig) -> str:
 
 
 def _cutting(evaluation: EvalConfig) -> str:
+    canvas = "{}x{} px".format(*(evaluation.canvas or (None, None)))
     if evaluation.mode == "tile":
-        return "overlap-tile, {}x{} px tiles".format(*evaluation.canvas)
+        return f"overlap-tile, {canvas} tiles"
     if evaluation.mode == "sliding":
         resized = f", long side {evaluation.long_side} px" if evaluation.long_side else ""
-        canvas = "{}x{}".format(*evaluation.canvas)
-        return f"{canvas} px windows every {evaluation.stride:.3g} of their side{resized}"
+        return f"{canvas} windows every {evaluation.stride:.3g} of their side{resized}"
     if evaluation.mode == "resize":
-        return "whole image, resized to {}x{} px".format(*evaluation.canvas)
+        return f"whole image, resized to {canvas}"
     if evaluation.canvas:
-        return "whole image, padded to {}x{} px".format(*evaluation.canvas)
+        return f"whole image, padded to {canvas}"
     if evaluation.bucket == 1:
         return "whole image"
     rest = f" + {evaluation.bucket_rest}" if evaluation.bucket_rest else ""

@@ -1,4 +1,4 @@
-"""The answers of an image's windows, put together at the image's own size."""
+"""Merges window predictions into one full-size prediction."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,27 +11,29 @@ from seg_jax.inference.windows import Window
 
 
 class Mosaic:
-    """Answers of windows that do not overlap: written side by side."""
+    """Merges predictions of windows that do not overlap, by writing them side by side."""
 
     def __init__(self, size: tuple[int, int]):
         self._size = size
         self._out: np.ndarray | None = None
 
-    def add(self, window: Window, answer: np.ndarray) -> None:
-        """Write a window's answer [h' w' ...] into its region."""
+    def add(self, window: Window, prediction: np.ndarray) -> None:
+        """Write the prediction of a window, [h' w' ...], into its region."""
         if self._out is None:
-            self._out = np.empty((*self._size, *answer.shape[2:]), answer.dtype)
+            self._out = np.empty((*self._size, *prediction.shape[2:]), prediction.dtype)
         rows, columns = window.region
-        self._out[window.region] = answer[: rows.stop - rows.start, : columns.stop - columns.start]
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        self._out[window.region] = prediction[:height, :width]
 
     def result(self) -> np.ndarray:
-        """Return what was added, [h w ...]."""
+        """Return the merged prediction, [h w ...]."""
+        assert self._out is not None  # every image has a window
         return self._out
 
 
 class Overlap:
-    """Probabilities of PSPNet's sliding windows: averaged where they overlap, resized to the
-    image's own size, made to sum to 1 again, and averaged over the scales (release, eval_sub.m).
+    """Merges PSPNet's sliding windows: their probabilities are averaged where they overlap, resized
+    to the original size, normalised, and averaged over the scales (release, eval_sub.m).
     """
 
     def __init__(self, size: tuple[int, int], cut: Sequence[Window], evaluation: EvalConfig):
@@ -45,13 +47,13 @@ class Overlap:
         self._counts: dict[int, np.ndarray] = {}
         self._total: np.ndarray | None = None
 
-    def add(self, window: Window, answer: np.ndarray) -> None:
-        """Add a window's probabilities, float32 [h' w' k]."""
+    def add(self, window: Window, prediction: np.ndarray) -> None:
+        """Add the probabilities of a window, float32 [h' w' k]."""
         scale = window.scale
         if scale not in self._sums:
-            self._sums[scale] = np.zeros((*self._padded[scale], answer.shape[-1]), np.float32)
+            self._sums[scale] = np.zeros((*self._padded[scale], prediction.shape[-1]), np.float32)
             self._counts[scale] = np.zeros((*self._padded[scale], 1), np.float32)
-        self._sums[scale][window.region] += answer
+        self._sums[scale][window.region] += prediction
         self._counts[scale][window.region] += 1
         self._missing[scale] -= 1
         if not self._missing[scale]:
@@ -65,27 +67,29 @@ class Overlap:
         self._total = found if self._total is None else self._total + found
 
     def result(self) -> np.ndarray:
-        """Return the probabilities, float32 [h w k], once all windows are there."""
+        """Return the probabilities, float32 [h w k], after all windows were added."""
+        assert self._total is not None  # every image has a window
         return self._total / np.float32(len(self._scaled))
 
 
 class Resized:
-    """The answer of a squashed image: its logits, resized to the image's own size."""
+    """Resizes the logits of an image that was resized to the canvas back to its original size."""
 
     def __init__(self, size: tuple[int, int]):
         self._size = size
         self._out: np.ndarray | None = None
 
-    def add(self, window: Window, answer: np.ndarray) -> None:
-        """Take the one window's probabilities, float32 [h' w' k]."""
-        # Logits but for one number a pixel, which the softmax takes away again.
-        logits = resize_scores(np.log(np.maximum(answer, np.float32(1e-37))), self._size)
+    def add(self, window: Window, prediction: np.ndarray) -> None:
+        """Set the probabilities of the only window, float32 [h' w' k]."""
+        # Logits up to one constant per pixel, which the softmax cancels.
+        logits = resize_scores(np.log(np.maximum(prediction, np.float32(1e-37))), self._size)
         logits -= logits.max(-1, keepdims=True)
         np.exp(logits, out=logits)
         self._out = logits / logits.sum(-1, keepdims=True)
 
     def result(self) -> np.ndarray:
         """Return the probabilities, float32 [h w k]."""
+        assert self._out is not None  # every image has a window
         return self._out
 
 
@@ -93,7 +97,7 @@ Stitched = Mosaic | Overlap | Resized
 
 
 def stitch(size: tuple[int, int], cut: Sequence[Window], evaluation: EvalConfig) -> Stitched:
-    """Return what puts the answers of an image's windows together, by the protocol."""
+    """Return the object that merges the windows of an image, as the protocol requires."""
     if evaluation.mode == "sliding":
         return Overlap(size, cut, evaluation)
     return Resized(size) if evaluation.mode == "resize" else Mosaic(size)

@@ -21,13 +21,13 @@ from seg_jax.types import IGNORE
 
 
 class Window(NamedTuple):
-    """One forward pass' share of an image.
+    """The part of an image that one forward pass predicts.
 
     Attributes:
-      image: uint8 [h w 3], what the network sees.
-      region: rows and columns that the window answers for, of the original image or ("sliding") of
-        the image at the scale; the first pixel of its scores is the first of the region, and
-        scores beyond the region are dropped.
+      image: uint8 [h w 3], the input of the network.
+      region: rows and columns that the window predicts, of the original image or ("sliding") of the
+        image at the scale; the first pixel of its scores is the first of the region, and scores
+        beyond the region are dropped.
       scale: index into the protocol's scales ("sliding").
     """
 
@@ -37,7 +37,7 @@ class Window(NamedTuple):
 
 
 def model_margin(model: Any) -> int:
-    """Return how many pixels the model's scores lose on each side; 0 unless it says `margin`."""
+    """Return how many pixels the model's scores lose on each side: its `margin`, else 0."""
     return int(getattr(model, "margin", 0))
 
 
@@ -54,7 +54,7 @@ def check_evaluation(experiment: Experiment) -> None:
     if evaluation.canvas is None:
         raise checks.UserError(
             f"evaluation.mode is {evaluation.mode!r} without evaluation.canvas: give the "
-            "(height, width) of what the network sees"
+            "(height, width) of the network's input"
         )
     if min(evaluation.canvas) <= 2 * margin:
         raise checks.UserError(
@@ -74,7 +74,7 @@ def check_evaluation(experiment: Experiment) -> None:
 
 
 def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]:
-    """Return (height, width), at scale 1, of what the network sees for an image of `size`.
+    """Return (height, width), at scale 1, of the network's input for an image of `size`.
 
     Raises:
       UserError: the canvas does not cover the image.
@@ -95,8 +95,8 @@ def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]
 def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
     """Return the experiment, with a larger canvas if its own does not cover `size` (height, width).
 
-    The sides are those that the model takes at the next multiples of `evaluation.bucket`, so that
-    pictures of many sizes mean a handful of compilations.
+    The sides are legal ones of the model near the next multiples of `evaluation.bucket`, so that
+    images of many sizes need only a few compilations.
     """
     evaluation = experiment.evaluation
     canvas = evaluation.canvas
@@ -110,7 +110,7 @@ def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
 
 
 def by_input_size(sizes: Sequence[tuple[int, int]], evaluation: EvalConfig) -> Iterator[list[int]]:
-    """Group the indices of images by what the network sees: one compilation a group."""
+    """Group the indices of images by the network's input size: one compilation per group."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(input_size(size, evaluation), []).append(index)
@@ -137,9 +137,10 @@ def cut(
         return [Window(_padded(image, size, pad_value), region)]
     if evaluation.mode == "resize":
         region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
-        # Pillow antialiases where it shrinks, as most programs that prepare pictures do.
-        squashed = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-        return [Window(np.asarray(squashed), region)]
+        # Pillow antialiases when it shrinks, as most programs that prepare images do.
+        height, width = size
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        return [Window(np.asarray(resized), region)]
     if evaluation.mode == "tile":
         return _tiles(image, size, margin)
     return _sliding(image, evaluation, size, pad_value)

@@ -1,4 +1,4 @@
-"""How well single objects are found, by their size."""
+"""IoU of single objects, by their size."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from seg_jax.metrics.sums import UNIT
 from seg_jax.types import IGNORE
 
-# Upper ends, in pixels of area, of "small" and "medium"; what is larger is "large". COCO's.
+# COCO's upper limits of the area, in pixels, of "small" and "medium" objects.
 SIZES_PX = (32**2, 96**2)
 SIZE_NAMES = ("small", "medium", "large")
 _EIGHT = np.ones((3, 3), int)
@@ -19,11 +19,11 @@ def object_iou(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return class, area and IoU of every object of one image.
 
-    An object is an 8-connected component of a class in the truth. It is compared with the
-    predicted components of its class that touch it, less what of them lies on other objects of
-    that class: IoU = hit / (area + touching and outside of all its objects), in pixels. So one
-    predicted region over two objects is right for both, and a region that touches no object counts
-    nowhere (it lowers mIoU). Void belongs to no object and no prediction.
+    An object is an 8-connected component of a class in the truth. It is compared with the predicted
+    components of its class that touch it, without their pixels on other objects of that class:
+    IoU = hit / (area + pixels of these components outside of all objects). So one predicted region
+    over two objects is correct for both, and a region that touches no object is not counted (it
+    lowers mIoU). Void belongs to no object and no prediction.
 
     Args:
       label: integers [h w], class id or IGNORE.

@@ -1,4 +1,4 @@
-"""What the dense CRF is worth: a committed measurement, and the README's table of it."""
+"""The table of what dense CRFs gain and cost, from committed measurements."""
 
 import dataclasses
 import importlib
@@ -11,6 +11,7 @@ import numpy as np
 
 from seg_jax import metrics
 from seg_jax.checks import UserError
+from seg_jax.kernels.crf import api
 from seg_jax.report.grid import NONE, Column, Grid, percent
 from seg_jax.results import Split, schema
 from seg_jax.results.record import Counts
@@ -21,14 +22,14 @@ TRIMAP_PX = (2, 5, 20)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One CRF, or none, over the pictures of a measurement.
+    """One CRF, or none, over the images of a measurement.
 
     Attributes:
       crf: in words; empty: none.
       normalisation: of its kernels.
-      implementation: of `kernels.crf.mean_field`.
-      seconds: median of a picture's CRF, compilations left out.
-      counts: sums over the pictures.
+      implementation: of `kernels.crf.mean_field`, by today's or a former name.
+      seconds: median time of the CRF for an image, without compilation.
+      counts: sums over the images.
     """
 
     crf: str
@@ -50,13 +51,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """CRFs that refined the same probabilities of the same pictures, in turn.
+    """Several CRFs applied to the same probabilities of the same images.
 
     Attributes:
       weights: of the network, by their name in the catalogue.
-      cutting: how pictures were fitted to the network, in words.
+      cutting: how images were presented to the network, in words.
       data: the split.
-      pictures: how many of it, evenly spread.
+      pictures: number of its images that were used, evenly spread (the stored field's name).
       classes: names by id.
       rows: in the table's order.
       revision, dirty, versions, device, date: as in `results.Record`.
@@ -128,18 +129,23 @@ def markdown(measurements: Sequence[Measurement]) -> str:
         origins = "; ".join(map(_origin, group))
         parts += [
             _grid(_joined(group), subject[-1]).as_markdown(),
-            f"{group[0].weights} ({group[0].cutting}) on {group[0].pictures} pictures of "
-            f"{group[0].data.description}. In percent; s a picture: median, the CRF alone, on "
-            f"cores that other work shared. {origins}.",
+            f"{group[0].weights} ({group[0].cutting}) on {group[0].pictures} images of "
+            f"{group[0].data.description}. In percent; s per image: median, the CRF alone, on "
+            f"cores shared with other work. {origins}.",
         ]
     return "\n\n".join(parts)
 
 
 def _origin(found: Measurement) -> str:
     revision = (found.revision or "no checkout")[:10] + ("+" if found.dirty else "")
-    crfs = ", ".join(dict.fromkeys(row.implementation for row in found.rows if row.crf))
+    crfs = ", ".join(dict.fromkeys(_today(row.implementation) for row in found.rows if row.crf))
     cores = f"{found.device['cores']} {found.device['kind']} cores"
     return f"{crfs}: {cores}, {found.date[:10]}, {revision}"
+
+
+def _today(implementation: str) -> str:
+    """Return today's name of an implementation: files keep the name of their time."""
+    return api.ALIASES.get(implementation, implementation)
 
 
 def _joined(group: Sequence[Measurement]) -> list[Row]:
@@ -149,7 +155,7 @@ def _joined(group: Sequence[Measurement]) -> list[Row]:
         for row in found.rows:
             if not row.crf and row.counts != rows.setdefault(_name(row), row).counts:
                 raise ValueError(
-                    f"{found.weights} on {found.pictures} pictures: the measurements do not agree "
+                    f"{found.weights} on {found.pictures} images: the measurements do not agree "
                     "on the scores without a CRF, so their probabilities differ; measure all of "
                     "the CRFs in one run of scripts/measure_crf.py"
                 )
@@ -162,7 +168,7 @@ def _grid(rows: Sequence[Row], classes: tuple[str, ...]) -> Grid:
         Column("dense CRF"), Column("normalised"), Column("implementation"),
         Column("mIoU", number=True), Column("pixel acc.", number=True),
         *(Column(f"trimap {px} px", number=True) for px in TRIMAP_PX),
-        Column("boundary F1", number=True), Column("s a picture", number=True),
+        Column("boundary F1", number=True), Column("s per image", number=True),
     )  # fmt: skip
     lines = []
     for row in rows:
@@ -172,7 +178,7 @@ def _grid(rows: Sequence[Row], classes: tuple[str, ...]) -> Grid:
             (
                 row.crf or "none",
                 row.normalisation or NONE,
-                row.implementation or NONE,
+                _today(row.implementation) or NONE,
                 percent(scores.mean_iou, digits=2),
                 percent(scores.pixel_accuracy, digits=2),
                 *(percent(trimap[px], digits=2) for px in TRIMAP_PX),

@@ -64,11 +64,11 @@ def test_each_picture_once(at_home):
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("empty", "empty: no pictures in this folder"), ("*.png", r"\*\.png: no file matches")],
+    [("empty", "empty: no images in this folder"), ("*.png", r"\*\.png: no file matches")],
 )
 def test_nothing_found_is_the_user_s_mistake(at_home, argument, message):
     (at_home / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         found(argument)
-    with pytest.raises(UserError, match="no pictures to predict"):
+    with pytest.raises(UserError, match="no images to predict"):
         found()

@@ -177,5 +177,5 @@ def test_no_result_replaces_a_picture_or_another_result(photo, tmp_path):
     with pytest.raises(UserError, match=r"a\.png and .*a\.jpg would both be written.*quote"):
         run([tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--out .*file: cannot be made a folder"):
+    with pytest.raises(UserError, match=r"--out .*file: cannot create this folder"):
         run([tmp_path / "a.png"], tmp_path / "file")

@@ -49,13 +49,13 @@ def test_every_cell_is_divided_from_the_counts(measurement):
     mean = 100 * (204 / 276 + (1200 - 276) / (1200 - 204)) / 2
     assert found["none"]["mIoU"] == f"{mean:.2f}"
     assert found["none"]["pixel acc."] == "94.00"  # 72 wrong
-    assert found["none"]["s a picture"] == "–"
+    assert found["none"]["s per image"] == "–"
     assert float(found["none"]["trimap 2 px"]) < mean
     refined = found["deeplab_v1_largefov"]
     assert refined["mIoU"] == refined["trimap 2 px"] == refined["boundary F1"] == "100.00"
-    assert (refined["normalised"], refined["implementation"]) == ("after", "host")
-    assert refined["s a picture"] == "0.12"
-    assert "3 pictures of voc2012-part val: 7 of 1449 images" in lines[-1]
+    assert (refined["normalised"], refined["implementation"]) == ("after", "lattice_numba")
+    assert refined["s per image"] == "0.12"
+    assert "3 images of voc2012-part val: 7 of 1449 images" in lines[-1]
 
 
 def test_a_file_keeps_what_it_is_given_and_replaces_what_is_measured_again(measurement, tmp_path):
@@ -86,7 +86,7 @@ def test_measurements_of_the_same_probabilities_share_a_table(measurement, tmp_p
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][2:]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["none", "–", "–"],
-        ["deeplab_v1_largefov", "after", "host"],
+        ["deeplab_v1_largefov", "after", "lattice_numba"],
         ["deeplab_v1_largefov", "after", "exact"],
     ]
     assert "2030-01-01" in text and measurement.date[:10] in text
