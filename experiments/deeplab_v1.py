@@ -66,7 +66,7 @@ def _voc(
         ),
         train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
         evaluation=EvalConfig(
-            canvas=(513 + model.first_pixel,) * 2,
+            canvas=(513 + model.first_pixel, 513 + model.first_pixel),
             scaling="align_corners",
             crf=presets.get(constants),
         ),

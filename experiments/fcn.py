@@ -9,7 +9,7 @@ padded to sides of a multiple of 64 px with the mean colour, which the authors' 
 too: it is what conv1_1 pads with.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from experiments.quick import quick
 from seg_jax.backbones.vgg import VGG
@@ -25,7 +25,7 @@ PAMI = "Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211"
 TRAINAUG = 10_582  # images: VOC's train, and SBD's that are not in VOC's val
 
 
-def _fcn(*skips: str, **fields) -> FCN:
+def _fcn(*skips: Literal["pool4", "pool3"], **fields: Any) -> FCN:
     return FCN(num_classes=21, skips=skips, backbone=VGG(conv1_1_padding=100), **fields)
 
 
@@ -150,7 +150,7 @@ def fcn8s_vgg16_voc_cvpr() -> Experiment:
     return _cvpr(model, base_lr=1e-6, init="fcn16s_vgg16_voc_cvpr")
 
 
-def _quick(*skips: str, **recipe: Any) -> Experiment:
+def _quick(*skips: Literal["pool4", "pool3"], **recipe: Any) -> Experiment:
     """A quarter of VGG-11's channels without its second layers. A pool5 of 5x5 cells takes an fc6
     of 3x3; the padding of 33 px keeps the released margin, 16 px of score beyond the image.
     """

@@ -14,7 +14,7 @@ from seg_jax.optim import OptimConfig, Schedule
 PAPER = "Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597"
 TILE = (572, 572)  # figure 1: 388x388 px are predicted of it
 MARGIN_PX = 92  # what is lost on every side: (572 - 388) / 2
-GREY = Preprocessing(mean=(127.5,) * 3, std=(127.5,) * 3, order="grey")
+GREY = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), order="grey")
 
 
 @register("unet_isbi2012", suites=("published",))

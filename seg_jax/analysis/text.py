@@ -99,9 +99,10 @@ def _totals(analysis: Analysis) -> list[str]:
 
 def field_text(field: tuple[int | None, int | None]) -> str:
     """Return "404", "404x300" or, where it is not bounded, "image"."""
-    if None in field:
+    height, width = field
+    if height is None or width is None:
         return "image"
-    return _pair(field)
+    return _pair((height, width))
 
 
 def _pair(pair: tuple[int, int] | None) -> str:

@@ -81,8 +81,7 @@ class Xception(nn.Module):
         checks.one_of((8, 16, 32), output_stride=self.output_stride)
         middle = _MIDDLE_UNITS[self.depth] if self.middle_units is None else self.middle_units
         checks.positive(middle_units=middle)
-        plan: list[tuple[str, tuple[int, int, int], int, _Shortcut]] = []
-        plan += [
+        plan: list[Any] = [
             (f"entry_flow_block{number}_unit1", (channels, channels, channels), stride, "conv")
             for number, (channels, stride) in enumerate(_ENTRY[self.depth], start=1)
         ]

@@ -21,7 +21,10 @@ from seg_jax.types import DATA_AXIS, IGNORE
 class Source(Protocol):
     """The data set interface of evaluation; `seg_jax.data.open_source` returns one."""
 
-    classes: Sequence[str]
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names by class id."""
+        ...
 
     def __len__(self) -> int: ...
 

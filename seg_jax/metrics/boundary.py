@@ -31,7 +31,7 @@ def distance_to_boundary(label: np.ndarray) -> np.ndarray:
     """
     distance = np.full(label.shape, np.inf)
     boxes = ndimage.find_objects(label.astype(np.int32) + 1)  # 0 is "no object" there
-    for value, box in enumerate(boxes):
+    for value, box in enumerate(boxes or []):
         if box is None or value == IGNORE:
             continue
         # Grown by a pixel, the box contains the closest pixel of another label for every pixel.

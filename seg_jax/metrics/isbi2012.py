@@ -8,7 +8,8 @@ import collections
 import functools
 
 import numpy as np
-from scipy import ndimage
+
+from seg_jax.metrics.components import components
 
 
 def errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -27,8 +28,8 @@ def rand_error(truth: np.ndarray, found: np.ndarray) -> float:
     was found to be membrane is a cell of its own (Arganda-Carreras et al., Frontiers in
     Neuroanatomy 2015, "foreground-restricted Rand", alpha = 1/2, as in SNEMI3D's script).
     """
-    cells, _ = ndimage.label(truth)
-    regions, count = ndimage.label(found)
+    cells, _ = components(truth)
+    regions, count = components(found)
     pairs = cells[truth].astype(np.int64) * (count + 1) + regions[truth]
     together, n_ij = np.unique(pairs, return_counts=True)
     region = together % (count + 1)
@@ -91,9 +92,9 @@ def _is_simple(code: int) -> bool:
     patch = np.zeros((3, 3), bool)
     for bit, (row, column) in enumerate(_RING):
         patch[1 + row, 1 + column] = code >> bit & 1
-    cells, _ = ndimage.label(patch)
+    cells, _ = components(patch)
     membrane = ~patch
     membrane[1, 1] = False
-    _, membranes = ndimage.label(membrane, np.ones((3, 3)))
+    _, membranes = components(membrane, np.ones((3, 3)))
     touching = {cells[1 + row, 1 + column] for row, column in _RING[::2]} - {0}
     return len(touching) == 1 and membranes == 1

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
+from seg_jax.metrics.components import components
 from seg_jax.metrics.sums import UNIT
 from seg_jax.types import IGNORE
 
@@ -40,12 +40,15 @@ def object_iou(
         if value in classes
     ]
     none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return tuple(map(np.concatenate, zip(*parts, strict=True))) if parts else none
+    if not parts:
+        return none
+    value, area, iou = map(np.concatenate, zip(*parts, strict=True))
+    return value, area, iou
 
 
 def _of_class(truth: np.ndarray, found: np.ndarray, value: int) -> tuple[np.ndarray, ...]:
-    objects, count = ndimage.label(truth, _EIGHT)
-    regions, region_count = ndimage.label(found, _EIGHT)
+    objects, count = components(truth, _EIGHT)
+    regions, region_count = components(found, _EIGHT)
     both = truth & found
     pairs = objects[both].astype(np.int64) * (region_count + 1) + regions[both]
     touching, hits = np.unique(pairs, return_counts=True)

@@ -1,4 +1,4 @@
-"""`data view`: pictures of a data set beside their masks, as one PNG or one HTML file."""
+"""`data view`: images of a data set beside their masks, as one PNG or one HTML file."""
 
 import io
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from seg_jax.report import page
 from seg_jax.report.pictures import figure, legend
 from seg_jax.types import IGNORE
 
-_TILE = 256  # pixels: the longer side of a picture in the PNG
+_TILE = 256  # pixels: the longer side of an image in the PNG
 _CAPTION, _GAP, _COLUMNS = 18, 8, 3
 _VOID = (224, 224, 192)  # VOC's colour of it
 
 
 def choose(source: Source, count: int, *, seed: int = 0, class_name: str = "") -> list[int]:
-    """Return the indices of up to `count` pictures, drawn without replacement, in list order.
+    """Return the indices of up to `count` images, sampled without replacement, in list order.
 
     Args:
       source: the split.
-      count: pictures.
+      count: number of images.
       seed: of the draw.
-      class_name: only pictures that have a pixel of this class; "": any.
+      class_name: only images with a pixel of this class; "": any.
     """
     order = np.random.default_rng(seed).permutation(len(source)).tolist()
     if not class_name:
@@ -56,7 +56,7 @@ def write(source: Source, indices: Sequence[int], out: Path) -> None:
 
 
 def as_image(source: Source, indices: Sequence[int]) -> Image.Image:
-    """Return a grid of pairs, picture and mask in colours, with the classes' names below."""
+    """Return a grid of pairs, image and mask in colours, with the names of the classes below."""
     palette = _palette(source)
     tiles, present = [], set()
     for index in indices:
@@ -74,7 +74,7 @@ def as_image(source: Source, indices: Sequence[int]) -> Image.Image:
 
 
 def as_html(source: Source, indices: Sequence[int]) -> str:
-    """Return a self-contained page: each picture, its mask and the classes in it."""
+    """Return a self-contained page: each image, its mask and the classes in it."""
     palette = _palette(source)
     rows = []
     for index in indices:
@@ -111,7 +111,8 @@ def _name(source: Source, value: int) -> str:
 def _tile(name: str, image: np.ndarray, colours: np.ndarray) -> Image.Image:
     tile = Image.new("RGB", (2 * _TILE + 2 * _GAP, _TILE + _CAPTION + _GAP), "white")
     scale = _TILE / max(image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    size = (width, height)
     tile.paste(Image.fromarray(image).resize(size), (_GAP // 2, _CAPTION))
     mask = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
     tile.paste(mask, (_TILE + _GAP, _CAPTION))

@@ -1,4 +1,4 @@
-"""The report of some runs as one HTML file: scores, curves, pictures, protocol and provenance."""
+"""The report of some runs as one HTML file: scores, curves, images, protocol and provenance."""
 
 import html
 import json

@@ -1,4 +1,4 @@
-"""The pictures that runs left behind, side by side: input, truth, and every model's prediction."""
+"""Example images of runs side by side: input, truth, and the prediction of every model."""
 
 import base64
 import html
@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
 
 def section(runs: Sequence[Run]) -> str:
-    """Return HTML with a row for every picture that some run predicted; empty if there is none."""
+    """Return HTML with a row for every image that some run predicted; empty if there is none."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:  # runs on the same images stand side by side
         groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
@@ -83,12 +83,12 @@ def _figure(path: Path, title: str, note: str, size: tuple[int, int]) -> str:
 
 
 def figure(content: bytes, kind: str, title: str, note: str, size: tuple[int, int]) -> str:
-    """Return a picture in HTML, held by the page itself.
+    """Return an image in HTML, embedded in the page.
 
     Args:
       content: of the file.
       kind: "image/jpeg" or "image/png".
-      title: below the picture, plain text.
+      title: below the image, plain text.
       note: smaller, below the title, plain text.
       size: (height, width) in pixels.
     """

@@ -19,7 +19,7 @@ TRIMAP_PX = (2, 5)  # the bands of the tables; reports plot all
 
 @dataclasses.dataclass(frozen=True)
 class LineRow:
-    """One network of the line: what was published, and what was measured here on the same images.
+    """One network: the published figure, and what was measured here on the same images.
 
     Attributes:
       experiment: our name for it.
@@ -39,7 +39,7 @@ class LineRow:
 
 def line(records: Iterable[Record]) -> list[LineRow]:
     """Return a row for every network that has a published figure, is registered for an official
-    data set, or has a record on one; in the line's order.
+    data set, or has a record on one; in the order of the papers.
     """
     records = list(records)
     registered = [
@@ -103,7 +103,7 @@ def images_of(record: Record) -> tuple[str, str] | None:
 
 
 def line_json(row: LineRow) -> dict[str, Any]:
-    """Return a row of the line as JSON."""
+    """Return a row of the table as JSON."""
     return {
         "experiment": row.experiment,
         "family": row.family,

@@ -34,7 +34,7 @@ def chart(
       width: of the drawing, in px; it shrinks with the page.
       height: of the drawing, in px.
     """
-    drawn = [(x, y) for line in series for x, y in line.points if _finite(y)]
+    drawn = [(x, y) for line in series for x, y in line.points if y is not None and _finite(y)]
     if not drawn:
         return ""
     left, right, top, bottom = 44, 20, 24, 36

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
@@ -49,7 +50,7 @@ def mean_field(
     """
     params = params if params is not None else CrfParams()
     _check(unary, rgb, params)
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params)))
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params)))
     if implementation is None:
         implementation = choose(platform=jax.default_backend(), traced=traced)
     implementation = ALIASES.get(implementation, implementation)
@@ -86,7 +87,7 @@ def _load(implementation: str) -> Callable[..., jax.Array]:
 
 def _constant_widths(params: CrfParams) -> CrfParams:
     """Return `params` with constant widths: no kernel here computes their derivative."""
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params)):
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(params)):
         return params
     widths = ("bilateral_px", "bilateral_rgb", "spatial_px")
     return replace(params, **{w: jax.lax.stop_gradient(getattr(params, w)) for w in widths})
@@ -119,12 +120,12 @@ def _check(unary: Any, rgb: Any, params: CrfParams) -> None:
 def _check_values(unary: Any, rgb: Any) -> None:
     """Check the values, which are known only outside a trace."""
     xp = np if isinstance(unary, np.ndarray) else jnp  # check on the values' device: no copy
-    if not isinstance(unary, jax.core.Tracer) and not xp.isfinite(unary).all():
+    if not isinstance(unary, Tracer) and not xp.isfinite(unary).all():
         raise ValueError(
             "unary has values that are not finite: clip the probabilities before -log, "
             "e.g. -log(max(p, 1e-5))"
         )
-    if not isinstance(rgb, jax.core.Tracer) and rgb.dtype != np.uint8:
+    if not isinstance(rgb, Tracer) and rgb.dtype != np.uint8:
         low, high = float(rgb.min()), float(rgb.max())
         if not (low >= 0 and 1 < high <= 255):
             raise ValueError(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from seg_jax.kernels.crf import update
 from seg_jax.kernels.crf.params import CrfParams
@@ -51,7 +52,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
     """
     pixels = unary.shape[1] * unary.shape[2]
     most = (6 * pixels, 3 * pixels)
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params))):
         q, _, fits = run(unary, rgb, params, most)
         return jnp.where(fits, q, jnp.nan)
     step = pixels + pixels // 4  # multiples of it, so that images share few compilations
@@ -109,7 +110,8 @@ def apply(lattice: Lattice, q: jax.Array) -> jax.Array:
     rows, _ = lax.scan(blur, rows, lattice.neighbours)
     # The constant of the released code, which only normalisation="none" does not cancel.
     alpha = 1 / (1 + 0.5 ** (corners - 1))
-    return alpha * sum(rows[lattice.row[:, k]] * lattice.weight[:, k, None] for k in range(corners))
+    parts = (rows[lattice.row[:, k]] * lattice.weight[:, k, None] for k in range(corners))
+    return jnp.asarray(alpha * sum(parts))
 
 
 def build(feature: jax.Array, capacity: int) -> Lattice:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seg_jax.kernels.crf import lattice_numba_kernels
 from seg_jax.kernels.crf.params import CrfParams, Normalisation
@@ -23,7 +24,7 @@ def mean_field(one: Callable, unary, rgb, params: CrfParams, *, name: str, inste
     Raises:
         ValueError: inside jit, grad or vmap, where the values are not known; it names `instead`.
     """
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params))):
         raise ValueError(
             f"implementation={name!r} needs values, and was called inside jit, grad or vmap; "
             f"use implementation={instead!r}, which is the same filter"
