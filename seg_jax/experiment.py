@@ -251,6 +251,12 @@ def get(name: str) -> Experiment:
     return dataclasses.replace(_BUILDERS[name](), name=name)
 
 
+def suites() -> dict[str, int]:
+    """Return the number of experiments in every suite by its name."""
+    discover()
+    return {name: len(members) for name, members in sorted(_SUITES.items())}
+
+
 def suite(name: str) -> tuple[str, ...]:
     """Return the names of a suite's experiments in the order in which they are to run: the line's
     families in turn, and those of one family as they were registered.

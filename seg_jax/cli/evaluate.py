@@ -13,11 +13,12 @@ class EvaluateOptions:
     """Score a run at the images' original size.
 
     Attributes:
-      protocol: a preset of `evaluate --help`; --evaluation.FIELD changes it.
-      crf: constants of a dense CRF, one of `evaluate --help`.
-      split: instead of data.val_split.
-      root: the data set's folder.
-      json: print the record.
+      protocol: name of an evaluation protocol (`evaluate --help` lists them); --evaluation.FIELD
+        changes its fields.
+      crf: constants of a dense CRF (`evaluate --help` lists them), or none.
+      split: list of images, instead of data.val_split.
+      root: folder of the data set, instead of data.root.
+      json: print the record as JSON.
     """
 
     protocol: str = ""
