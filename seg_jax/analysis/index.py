@@ -7,15 +7,13 @@ and tests/analysis/test_index.py keeps true.
 
 import hashlib
 import json
-import os
 import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import files, papers
-from seg_jax.analysis.experiments_folder import experiments_folder
+from seg_jax import experiments, files, papers, plugins
 
 WIDTH = 100  # columns of what is printed
 REWRITE = "python scripts/index_experiments.py"
@@ -25,17 +23,17 @@ Entry = dict[str, Any]
 def load(folder: Path | None = None) -> list[Entry]:
     """Return the summaries of all experiments, in the order of the FCN-to-DeepLab models.
 
-    Experiments that are not in the index are computed: those of packages in the environment
-    variable SEG_JAX_EXPERIMENTS, and those added to `experiments` since it was written.
+    Experiments that are not in the index are computed: those of users' packages (see
+    `seg_jax.plugins`), and those added to `experiments` since it was written.
 
     Args:
       folder: that holds index.json; None: the package `experiments`.
     """
-    folder = experiments_folder() if folder is None else folder
+    folder = experiments.FOLDER if folder is None else folder
     path = folder / "index.json"
     stored = json.loads(path.read_text()) if path.exists() else {"sources": "", "experiments": []}
     entries = stored["experiments"]
-    if stored["sources"] == digest(folder) and not os.environ.get("SEG_JAX_EXPERIMENTS"):
+    if stored["sources"] == digest(folder) and not plugins.packages():
         return entries
     from seg_jax import experiment
     from seg_jax.analysis.overview import summary

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from seg_jax import papers, results
-from seg_jax.analysis.experiments_folder import experiments_folder
 from seg_jax.analysis.network import Analysis, analyse, shapes
 from seg_jax.checks import UserError
 from seg_jax.experiment import folder as experiments_folder

@@ -8,9 +8,8 @@ import pytest
 
 from seg_jax import analysis, experiment
 from seg_jax.analysis import index, overview
-from seg_jax.analysis.experiments_folder import experiments_folder
 
-PATH = experiments_folder() / "index.json"
+PATH = experiment.folder() / "index.json"
 STORED = json.loads(PATH.read_text())
 ENTRIES = {entry["name"]: entry for entry in STORED["experiments"]}
 ADVICE = f"run `{index.REWRITE}`"
