@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,16 +109,30 @@ def _bar(value: float | None) -> str:
 
 
 def _losses(runs: Sequence[Run]) -> str:
-    """Return one small chart per run: losses of different experiments have no common scale."""
+    """Return one small chart per run; runs that minimise the same loss have the same y-axis."""
+    curves = [read_losses(run.folder) for run in runs]
+    values: dict[str, list[float]] = {}
+    for run, points in zip(runs, curves, strict=True):
+        finite = [loss for _, loss in points if math.isfinite(loss)]
+        values.setdefault(_loss_of(run.record), []).extend(finite)
     charts = []
-    for run in runs:
-        points = read_losses(run.folder)
+    for run, points in zip(runs, curves, strict=True):
         drawn = svg.chart(
-            [svg.Series("loss", points)], x_title="step", y_title="", width=320, height=170
+            [svg.Series("loss", points)],
+            x_title="step",
+            y_title="",
+            y_values=values[_loss_of(run.record)],
+            width=320,
+            height=170,
         )
         if drawn:
             charts.append(f"<div><h3>{html.escape(run.record.experiment)}</h3>{drawn}</div>")
     return f'<div class="multiples">{"".join(charts)}</div>' if charts else ""
+
+
+def _loss_of(record: Record) -> str:
+    """Return what two runs must have in common for their losses to be comparable."""
+    return json.dumps([record.config.get("loss"), record.classes], sort_keys=True)
 
 
 def read_losses(run: Path) -> list[tuple[float, float]]:

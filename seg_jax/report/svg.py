@@ -21,6 +21,7 @@ def chart(
     x_title: str,
     y_title: str,
     x_ticks: Sequence[tuple[float, str]] = (),
+    y_values: Sequence[float] = (),
     width: int = 640,
     height: int = 300,
 ) -> str:
@@ -31,6 +32,7 @@ def chart(
       x_title: below the x-axis.
       y_title: above the y-axis.
       x_ticks: (x, label); empty: the smallest and the largest x.
+      y_values: further values that the y-axis includes, so that several charts have one scale.
       width: of the drawing, in px; it shrinks with the page.
       height: of the drawing, in px.
     """
@@ -38,8 +40,9 @@ def chart(
     if not drawn:
         return ""
     left, right, top, bottom = 44, 20, 24, 36
-    (x_low, x_high), y_values = _extent([x for x, _ in drawn]), nice_ticks([y for _, y in drawn])
-    y_low, y_high = y_values[0], y_values[-1]
+    x_low, x_high = _extent([x for x, _ in drawn])
+    y_ticks = nice_ticks([*(y for _, y in drawn), *y_values])
+    y_low, y_high = y_ticks[0], y_ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = left + (x - x_low) / (x_high - x_low) * (width - left - right)
@@ -52,7 +55,7 @@ def chart(
         _text(0, 12, y_title, "start"),
         _text(width - right, height - 4, x_title, "end"),
     ]
-    for value in y_values:
+    for value in y_ticks:
         _, y = place(x_low, value)
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
         parts.append(_text(left - 6, y + 4, f"{value:g}", "end"))

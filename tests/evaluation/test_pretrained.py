@@ -27,7 +27,7 @@ def small_net(monkeypatch):
     """A small network in place of a catalogue entry, and a split in memory."""
     experiment = small_experiment()
     source = MemorySource(((20, 31), (16, 16)))
-    monkeypatch.setattr(data, "open_source", lambda *_: source)
+    monkeypatch.setattr(data, "open_source", lambda *_, **options: source)
     return Pretrained(experiment, small_variables(SmallNet()), NAME)
 
 

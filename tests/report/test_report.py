@@ -1,6 +1,7 @@
 """The page is self-contained, shows a run's images, and lets no text become markup."""
 
 import base64
+import dataclasses
 import json
 import os
 import re
@@ -106,6 +107,25 @@ def test_curves_and_bars_show_the_records_numbers(folders, tmp_path):
         assert f'style="--share:{100 * value:.1f}%">{100 * value:.1f}</td>' in text, name
     for value in metrics["trimap_mean_iou"].values():
         assert f"<title>one: {100 * value:.4g}</title>" in text
+
+
+def test_runs_with_the_same_loss_have_the_same_y_axis(folders, tmp_path):
+    def highest_tick(text):
+        charts = text.split("Training loss</h2>")[1].split("<h2>")[0].split("<svg ")[1:]
+        return [max(float(x) for x in re.findall(r'="end">([\d.]+)<', chart)) for chart in charts]
+
+    line = json.dumps({"kind": "train", "step": 9, "loss": 70.0}) + "\n"
+    with (folders[1] / "metrics.jsonl").open("a") as log:
+        log.write(line)
+    report.write(folders, tmp_path)
+    one, two = highest_tick((tmp_path / "report.html").read_text())
+    assert one == two >= 70
+    record = results.load(folders[1])
+    config = {**record.config, "loss": {"name": "another"}}
+    results.save(dataclasses.replace(record, config=config), folders[1] / "result.json")
+    report.write(folders, tmp_path)
+    one, two = highest_tick((tmp_path / "report.html").read_text())
+    assert one < 70 <= two
 
 
 def test_losses_are_thinned_and_keep_the_last(tmp_path):
