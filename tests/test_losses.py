@@ -195,7 +195,7 @@ def test_mistakes_are_named(case):
         losses.crop_border(label, 2)
     with pytest.raises(ValueError, match="reduction: unknown name 'avg'"):
         LossConfig(reduction="avg")
-    with pytest.raises(ValueError, match="must have one entry a head"):
+    with pytest.raises(ValueError, match="must have an entry per head"):
         LossConfig(label_grids=((0, 8), (0, 16)))
     with pytest.raises(ValueError, match="label_grids_step must be positive, got 0"):
         LossConfig(label_grids=((0, 0),))

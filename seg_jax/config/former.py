@@ -18,6 +18,8 @@ def upgrade(data: Any) -> Any:
         for old, new in _FORMER_MODULES.items():
             kind = new + kind.removeprefix(old) if kind.startswith(old) else kind
         data = {**data, "type": kind}
+    else:
+        kind = None
     fields = _FORMER_FIELDS.get(kind, {})
     upgraded = {}
     for name, item in data.items():

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from seg_jax.evaluation.evaluate import Source
 from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, windows
 from seg_jax.kernels.crf import CrfParams, presets
+
+_MOST_BYTES = 2**30  # of an image's probabilities
+# What `np.save` writes before an array float32 [h w k]; NumPy's own reader takes objects, too.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, "
+    rb"'shape': \((\d{1,6}), (\d{1,6}), (\d{1,6})\), \} *\n",
+    re.DOTALL,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,24 +184,16 @@ def _load(path: Path, size: tuple[int, ...]) -> np.ndarray:
     """Return stored probabilities, float32 [h w k] of an image of that size.
 
     Raises:
-      UserError: the file holds anything else. Its header is read first, arrays of objects never.
+      UserError: the file holds anything else.
     """
-    try:
-        with files.open_regular(path) as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"version {version} of the format")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            bytes_left = os.fstat(file.fileno()).st_size - file.tell()
-            plain = dtype == np.float32 and not fortran and len(shape) == 3 and shape[:2] == size
-            if not plain or 4 * math.prod(shape) != bytes_left:
-                raise ValueError(f"{dtype} {shape} in {bytes_left} bytes, the image has {size}")
-            return np.frombuffer(file.read(), np.float32).reshape(shape)
-    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+    content = files.read_bytes(path, most=_MOST_BYTES)
+    found = _HEADER.match(content)
+    shape = tuple(map(int, found.groups())) if found else ()
+    if not found or shape[:2] != size or 4 * math.prod(shape) != len(content) - found.end():
         raise checks.UserError(
-            f"{path}: no probabilities of this image ({error}); delete the file, which is made "
-            "again"
-        ) from error
+            f"{path}: no probabilities of this image; delete the file, which is made again"
+        )
+    return np.frombuffer(content, np.float32, offset=found.end()).reshape(shape)
 
 
 def _count(example: dict[str, Any], shares: np.ndarray) -> np.ndarray:

@@ -172,12 +172,7 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     stored = files.read_json(history)
     if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
         raise UserError(f'{history}: has no "settings": is it the history of a sweep?')
-    try:  # rebuilt, so that fields that came later have their defaults
-        begun = config.from_dict(stored["settings"].get("experiment"), Experiment)
-    except ValueError as error:
-        raise UserError(f"{history}: settings.experiment: {error}") from error
-    upgraded = config.upgrade(stored["settings"]) | {"experiment": config.to_dict(begun)}
-    before = config.flatten(upgraded)
+    before = config.flatten({**stored["settings"], **_rebuilt(stored["settings"], history)})
     now = config.flatten(json.loads(json.dumps(settings)))
     free = tuple(f"experiment.{name}" for name in run_folder.FREE)
     changed = [
@@ -191,6 +186,19 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
             f"{history.parent} holds another sweep: {'; '.join(changed)}. Repeat the command that "
             "began it, or give another --workdir"
         )
+
+
+def _rebuilt(settings: dict[str, Any], history: Path) -> dict[str, Any]:
+    """Return experiment and space as they are written today, with the defaults of newer fields."""
+    space = settings.get("space")
+    try:
+        if not isinstance(space, dict):
+            raise ValueError(f"space is {space!r:.40}")
+        experiment = config.from_dict(settings.get("experiment"), Experiment)
+        fields = {path: config.to_dict(config.from_dict(item)) for path, item in space.items()}
+    except ValueError as error:
+        raise UserError(f"{history}: cannot be read ({error}); was it edited?") from error
+    return {"experiment": config.to_dict(experiment), "space": fields}
 
 
 def _write(history: Path, settings, trials: Sequence[Trial], experiment: Experiment) -> None:
