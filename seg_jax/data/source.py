@@ -273,7 +273,7 @@ def read_list(path: Path, *, limit: int = LIST_BYTES) -> list[str]:
       path: the file.
       limit: bytes that it may have.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is another error
         raise UserError(f"{path}: no such list")
     content = files.read_bytes(path, most=limit)
     try:

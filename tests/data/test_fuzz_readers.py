@@ -296,7 +296,7 @@ class TestSymbolicLinks:
         with pytest.raises(UserError, match=r"images/self\.png does not exist"):
             data.open_source("folder", tmp_path, "val")
         (tmp_path / "train.txt").symlink_to("train.txt")
-        with pytest.raises(UserError, match=r"train\.txt: cannot be read as a list"):
+        with pytest.raises(UserError, match=r"train\.txt: cannot be read \(Too many"):
             data.open_source("folder", tmp_path, "train")
 
     @pytest.mark.parametrize("dataset", sorted(set(data.names()) - {"synthetic_voc"}))
