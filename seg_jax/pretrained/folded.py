@@ -82,7 +82,7 @@ def estimate(
             for found in calls:
                 total[layer] = _merge(total.get(layer), found)
         seen += len(image)
-    moments = {
+    moments: dict[str, Any] = {
         layer: {"mean": np.float32(mean), "var": np.float32(var)}
         for layer, (_, mean, var) in total.items()
     }
@@ -92,7 +92,7 @@ def estimate(
     return _with_statistics(variables, moments, norm_inputs.norms(model, shape)), seen
 
 
-_Sum = tuple[float, np.ndarray, np.ndarray]  # count, mean, variance; float64
+_Sum = tuple[float, Any, Any]  # count, mean, variance; float64
 
 
 def _merge(total: _Sum | None, new: norm_inputs.Moments) -> _Sum:
@@ -172,7 +172,7 @@ def prepare(
             'the batch is one of another network. Freeze the norms (statistics="frozen" in '
             "every Norm of the model), or give training images, on which they are estimated"
         )
-    if trained:
+    if trained and images is not None:
         variables, count = estimate(variables, model, preprocessing, trained, images())
         words.insert(0, f"statistics of {len(trained)} folded norms estimated on {count} images")
     return variables, "; ".join(words)

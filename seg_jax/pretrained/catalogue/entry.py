@@ -1,7 +1,7 @@
 """One entry of the catalogue of published weights."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 from seg_jax.data.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ class Entry:
     license: str
     trained_on: str
     leak: Literal["no", "yes", "unknown"]
-    convert: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+    convert: Callable[[Any, Any], dict[str, Any]]
     experiment: Callable[[], Experiment] | None = None
     ignored: str = ""
     preprocessing: Preprocessing | None = None

@@ -150,7 +150,9 @@ def _values(tensor: "_Table", buffers: "Sequence[_Table]", budget: reading.Budge
 
 def _quantization(tensor: "_Table") -> Quantization | None:
     table = tensor.table(4)
-    scale = table.vector(2, np.float32) if table else np.zeros(0)
+    if table is None:
+        return None
+    scale = table.vector(2, np.float32)
     if not scale.size:
         return None
     zero = table.vector(3, np.int64)
