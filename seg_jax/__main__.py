@@ -1,6 +1,8 @@
 """The command line: finds the verb, and turns a user's mistake into one line and exit code 2."""
 
+import errno
 import os
+import signal
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
@@ -11,7 +13,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from collections.abc import Sequence
 
-from seg_jax import __version__, checks
+from seg_jax import __version__, checks, progress
 from seg_jax.cli.parsing import Verb, dispatch
 
 USAGE = """\
@@ -41,8 +43,10 @@ usage: python -m seg_jax VERB ...
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data VERB ...               also stats, view, pack and synthesize: see `data --help`
 
-`python -m seg_jax VERB --help` tells each verb's options. --debug, with any verb, shows the
-traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 1 anything else.
+`python -m seg_jax VERB --help` describes each verb's options. --debug, with any verb, shows the
+traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 75 a training was stopped
+by a signal and saved (the same command goes on), 128 + signal stopped before anything was saved,
+1 anything else.
 """
 
 VERBS: dict[str, Verb] = {
@@ -67,30 +71,94 @@ VERBS: dict[str, Verb] = {
 }
 
 
+# What a place says that cannot be read or written: the user chooses another one, or makes room.
+_PLACES = {
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
+    _open_standard_streams()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's chatter; set it to 0 to see it
+    try:
+        code = _run(args)
+    except BrokenPipeError:  # `... | head` has seen enough
+        _drop_output()
+        return 0
+    except (checks.UserError, OSError, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit):
+            # tyro ends so, of which "" is no message; `train.termination.Stopped` carries one.
+            if not getattr(error, "message", ""):
+                raise
+            progress.say(f"\n{checks.printable(error)}", error=True)
+            code = int(error.code or 0)
+        elif debug:
+            raise
+        elif isinstance(error, KeyboardInterrupt):
+            progress.say("\ninterrupted", error=True)
+            code = 128 + signal.SIGINT
+        elif isinstance(error, OSError):
+            if error.errno not in _PLACES:
+                raise
+            if error.filename is None:  # not a file that was opened: what was printed
+                return _not_printed(error, 1)
+            name = os.fsdecode(error.filename)
+            progress.say(f"error: {checks.printable(f'{name}: {error.strerror}')}", error=True)
+            code = 2
+        else:
+            progress.say(f"error: {checks.printable(error)}", error=True)
+            code = 2
+    return _flushed(code)
+
+
+def _run(args: Sequence[str]) -> int:
     if args[:1] == ["--version"]:
         print(__version__)
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's chatter; set it to 0 to see it
+    return dispatch(VERBS, USAGE, args, group="verb")
+
+
+def _flushed(code: int) -> int:
+    """Write out what was printed. A result that nobody can read is an error."""
     try:
-        code = dispatch(VERBS, USAGE, args, group="verb")
         sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (checks.UserError, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            print("\ninterrupted", file=sys.stderr)
-            return 1
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        _drop_output()
+    except (OSError, ValueError) as error:
+        return _not_printed(error, code or 1)
+    return code
+
+
+def _not_printed(error: Exception, code: int) -> int:
+    _drop_output()
+    why = getattr(error, "strerror", None) or error
+    progress.say(f"error: standard output cannot be written: {why}", error=True)
+    return code
+
+
+def _drop_output() -> None:
+    progress.silence(sys.stdout, "standard output", OSError("closed"))
+
+
+def _open_standard_streams() -> None:
+    """Open the standard streams that are closed, on nothing: otherwise the next file that is opened
+    would take the place of one, and receive what is printed.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
 def _mention_other_experiments() -> None:

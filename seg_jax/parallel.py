@@ -1,6 +1,8 @@
 """Which devices run a step, and how: one mesh axis, over which the batch is split."""
 
+import logging
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,9 @@ from seg_jax import checks
 from seg_jax.types import DATA_AXIS
 
 Implementation = Literal["shard_map", "pmap"]
+# A process that hangs or is cut off is given up after this time; one that ends is noticed at once.
+_HEARTBEAT_SECONDS, _SHUTDOWN_SECONDS = 30, 30
+_log = logging.getLogger(__name__)
 
 
 def initialize_distributed() -> None:
@@ -26,16 +31,22 @@ def initialize_distributed() -> None:
       UserError: no coordinator was found, or the processes did not meet.
     """
     names = ("SEG_JAX_COORDINATOR", "SEG_JAX_PROCESSES", "SEG_JAX_PROCESS")
-    given = [os.environ.get(name) for name in names]
+    given = [os.environ.get(name, "") for name in names]
     if any(given) and not all(given):
         missing = [name for name, value in zip(names, given, strict=True) if not value]
         raise checks.UserError(f"--distributed: {', '.join(missing)} not set; set all of {names}")
+    timeouts: dict[str, Any] = {
+        "heartbeat_timeout_seconds": _HEARTBEAT_SECONDS,
+        "shutdown_timeout_seconds": _SHUTDOWN_SECONDS,
+    }
+    # It would take SIGTERM for itself; `train.termination` handles this and other signals.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         if all(given):
             coordinator, processes, process = given
-            jax.distributed.initialize(coordinator, int(processes), int(process))
+            jax.distributed.initialize(coordinator, int(processes), int(process), **timeouts)
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(**timeouts)
     except (ValueError, RuntimeError) as error:
         raise checks.UserError(
             f"--distributed: {error}; start one process a host under SLURM, on a TPU pod or in "
@@ -43,17 +54,56 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def enable_compilation_cache() -> Path:
+def enable_compilation_cache() -> Path | None:
     """Keep compiled programs on disk, so that the next process does not compile them again.
 
+    What lies in this folder is run: it is made for its owner alone, and one that somebody else owns
+    or can write is not used. A warning says so, and programs are then compiled every time.
+
     Returns:
-      The folder: $JAX_COMPILATION_CACHE_DIR, else seg_jax/xla in $XDG_CACHE_HOME or ~/.cache.
+      The folder, $JAX_COMPILATION_CACHE_DIR or else seg_jax/xla in $XDG_CACHE_HOME or ~/.cache;
+      None if it cannot be used.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache / "seg_jax" / "xla")
-    folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache / "seg_jax" / "xla")
+        _make_private(folder)
+        problem = _unsafe(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        folder, problem = None, str(error)
+    if problem:
+        _log.warning("compiled programs are not kept: %s", problem)
+        folder = None
+    # JAX reads $JAX_COMPILATION_CACHE_DIR by itself: None takes a refused folder away from it.
+    jax.config.update("jax_compilation_cache_dir", str(folder) if folder else None)
     return folder
+
+
+def _make_private(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)  # whatever the umask
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f"{folder} cannot be written; set JAX_COMPILATION_CACHE_DIR to another one")
+
+
+def _unsafe(folder: Path) -> str | None:
+    """Say why what lies in a folder must not be run, None if only its owner can have put it there.
+
+    Whoever can write the folder above may put another one in its place, except where the sticky bit
+    (of /tmp, say) keeps that to the owner.
+    """
+    for path in (folder.resolve(), folder.resolve().parent):
+        status = path.stat()
+        above = path != folder.resolve()
+        if above and status.st_mode & stat.S_ISVTX:
+            continue
+        if status.st_uid != os.geteuid() and not (above and status.st_uid == 0):
+            return f"{path} belongs to another user; set JAX_COMPILATION_CACHE_DIR to another one"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"{path} can be written by other users; `chmod go-w {path}` mends that"
+    return None
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -1,12 +1,19 @@
-"""Progress bars that say enough on a terminal and little in a log file."""
+"""Progress bars and messages that say enough on a terminal and little in a log file.
 
+Progress is never worth a run: where standard output or error cannot be written (a full disk, a
+closed terminal), it is dropped, and `lost` says so to whoever keeps a log.
+"""
+
+import os
 import sys
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
 # A log file gets a line now and then.
-_INTERVAL_SECONDS = 0.1 if sys.stderr.isatty() else 30.0
+_INTERVAL_SECONDS = 0.1 if sys.stderr is not None and sys.stderr.isatty() else 30.0
+
+lost: dict[str, str] = {}  # name of the stream: why it cannot be written
 
 
 def bar(iterable: Any = None, *, shown: bool = True, leave: bool = False, **options: Any) -> tqdm:
@@ -18,4 +25,62 @@ def bar(iterable: Any = None, *, shown: bool = True, leave: bool = False, **opti
       leave: keep it on the screen when it is done.
       **options: of tqdm: total, initial, desc, unit.
     """
-    return tqdm(iterable, disable=not shown, leave=leave, mininterval=_INTERVAL_SECONDS, **options)
+    stream: Any = _Lenient(sys.stderr, "standard error")
+    return tqdm(
+        iterable,
+        disable=not shown or sys.stderr is None,
+        leave=leave,
+        mininterval=_INTERVAL_SECONDS,
+        file=stream,
+        **options,
+    )
+
+
+def say(text: str = "", *, error: bool = False) -> None:
+    """Print a line, at once, on standard output or standard error."""
+    stream, name = (
+        (sys.stderr, "standard error") if error else (sys.stdout, "standard output")
+    )  # fmt: skip
+    lenient = _Lenient(stream, name)
+    lenient.write(f"{text}\n")
+    lenient.flush()
+
+
+def silence(stream: IO[str], name: str, error: Exception) -> None:
+    """Send what else is written to a stream to nowhere, its buffer included."""
+    lost[name] = getattr(error, "strerror", None) or str(error)
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError, AttributeError):
+        pass  # no file, or closed: nothing that could be written later
+
+
+class _Lenient:
+    """A text stream whose write errors are noted in `lost` instead of raised."""
+
+    def __init__(self, stream: IO[str] | None, name: str):
+        self._stream, self._name = stream, name
+
+    def write(self, text: str) -> int:
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def _try(self, method: str, *arguments: str) -> None:
+        if self._stream is None:  # it was closed before the program began
+            return
+        try:
+            getattr(self._stream, method)(*arguments)
+        except UnicodeEncodeError as error:  # a terminal without this letter
+            if error.encoding and arguments:
+                plain = arguments[0].encode(error.encoding, "replace").decode(error.encoding)
+                self._try(method, plain)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            silence(self._stream, self._name, error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -49,7 +49,7 @@ def variable_shapes(model: Any, *, input_shape: tuple[int, ...]) -> dict[str, An
 
 
 def init_variables(model: Any, *, input_shape: tuple[int, ...], seed: int) -> dict[str, Any]:
-    """Initialise what `variable_shapes` tells of; the same on every host."""
+    """Initialise the variables of a model; the same on every host."""
     variable_shapes(model, input_shape=input_shape)
     init = _compiled_init(jax.default_backend())
     return {"batch_stats": {}, **init(model, input_shape, jax.random.key(seed))}

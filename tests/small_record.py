@@ -7,7 +7,7 @@ import numpy as np
 from small_task import MemorySource, small_experiment
 
 from seg_jax import config, metrics, results
-from seg_jax.evaluation import run
+from seg_jax.evaluation import example_images, run
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
 from seg_jax.results import files, record
@@ -74,5 +74,5 @@ def small_run(folder, name="small", *, seed=0):
     source = MemorySource(((12, 16), (9, 20)), classes=CLASSES)
     for index in range(2):
         prediction = np.minimum(source[index]["label"], 1)
-        run.write_pictures(folder / files.PICTURES, source, index, prediction)
+        example_images.write_images(folder / files.PICTURES, source, index, prediction)
     return found

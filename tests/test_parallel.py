@@ -6,6 +6,7 @@ optax's cross-entropy.
 
 import dataclasses
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -174,3 +175,47 @@ def test_the_compilation_cache_lies_where_the_user_says(tmp_path, monkeypatch):
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "above" / "xla"))
+    yield tmp_path / "above" / "xla"
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_the_compilation_cache_is_its_owner_s_alone_whatever_the_umask(cache):
+    for umask in (0o000, 0o002, 0o777):
+        before = os.umask(umask)
+        try:
+            assert parallel.enable_compilation_cache() == cache
+        finally:
+            os.umask(before)
+        assert cache.stat().st_mode & 0o777 == cache.parent.stat().st_mode & 0o777 == 0o700
+        cache.rmdir(), cache.parent.rmdir()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+@pytest.mark.parametrize("place", ["folder", "above"])
+def test_a_compilation_cache_that_others_can_write_is_not_used(cache, caplog, place, mode):
+    cache.mkdir(parents=True, mode=0o700)
+    cache.parent.chmod(0o700)
+    assert parallel.enable_compilation_cache() == cache
+    (cache if place == "folder" else cache.parent).chmod(mode)
+    assert parallel.enable_compilation_cache() is None
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "can be written by other users; `chmod go-w" in caplog.text
+
+
+def test_a_compilation_cache_of_another_user_is_not_used(cache, caplog, monkeypatch):
+    cache.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(parallel.os, "geteuid", lambda: os.getuid() + 1)
+    assert parallel.enable_compilation_cache() is None
+    assert "belongs to another user" in caplog.text
+
+
+def test_a_compilation_cache_that_cannot_be_made_is_a_warning(cache, caplog):
+    cache.parent.write_text("a file")
+    assert parallel.enable_compilation_cache() is None
+    assert len(caplog.records) == 1 and "compiled programs are not kept" in caplog.text

@@ -1,10 +1,12 @@
 """`evaluate`."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seg_jax import checks
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
 
@@ -47,10 +49,10 @@ def evaluate(args: Sequence[str]) -> None:
         start = start.with_evaluation(crf=presets.get(name))
     fields = ("model", "evaluation")
     found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
-    from seg_jax.evaluation.run import evaluate_run
+    from seg_jax.evaluation.run import NotWritten, evaluate_run
     from seg_jax.report import table
 
-    words = command("evaluate", *args)
+    words, not_written = command("evaluate", *args), None
     if loaded is not None:
         from seg_jax.evaluation.pretrained import score_published
 
@@ -58,14 +60,21 @@ def evaluate(args: Sequence[str]) -> None:
         split = options.split or found.data.val_split
         record = score_published(loaded, split=split, root=options.root, command=words)
     else:
-        record = evaluate_run(
-            run,
-            split=options.split or None,
-            root=options.root,
-            experiment=found,
-            command=words,
-        )
+        try:
+            record = evaluate_run(
+                run,
+                split=options.split or None,
+                root=options.root,
+                experiment=found,
+                command=words,
+            )
+        except NotWritten as error:
+            record, not_written = error.record, error
     print_json(record.to_dict()) if options.json else print(table.record_text(record))
+    if not_written is not None:
+        if not not_written.read_only:
+            raise not_written
+        print(checks.printable(not_written), file=sys.stderr)
 
 
 def _published(name: str) -> Any:

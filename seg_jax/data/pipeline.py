@@ -170,11 +170,11 @@ def _obey_parent(worker: int, workers: int) -> None:
     """Make this worker process end with the training process, and for no other reason.
 
     Without this, a worker would wait for ever after its trainer was killed; and a worker that ends
-    at the SIGTERM that a scheduler sends to the whole job would make the trainer fail before it has
-    saved its state.
+    at the signal that a scheduler or terminal sends to the whole job would make the trainer fail
+    before it has saved its state.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

@@ -1,5 +1,6 @@
-"""Score a run and put the result, and a few pictures of it, into its folder."""
+"""Score a run and put the result, and a few images of it, into its folder."""
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,19 +8,32 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from seg_jax import checks, config, data
-from seg_jax.data import visualize
 from seg_jax.data.source import Source
 from seg_jax.evaluation import evaluate
+from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
 from seg_jax.results import files, provenance, record
 from seg_jax.runs import checkpoint, log
+from seg_jax.runs import folder as run_folder
 
-_PICTURE_COUNT = 8
+
+class NotWritten(checks.UserError):
+    """A run was scored, but its folder cannot be written.
+
+    Attributes:
+      record: the result.
+      read_only: the folder is not for writing, so that nothing else was to be expected.
+    """
+
+    def __init__(self, record: record.Record, error: OSError, path: Path):
+        what = error.strerror or str(error)
+        super().__init__(f"{path}: not written ({what}); what was there before is unchanged")
+        self.record = record
+        self.read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def evaluate_run(
@@ -46,8 +60,10 @@ def evaluate_run(
 
     Raises:
       UserError: the run holds no checkpoint, the data are not there, or a label is wrong.
+      NotWritten: all was computed, but the folder cannot be written; it carries the record.
     """
     run = Path(run)
+    run_folder.refuse_links(run)
     trained, variables, step = checkpoint.restore_variables(run)
     experiment = experiment or trained
     root, own_split = root or experiment.data.root, experiment.data.val_split
@@ -60,20 +76,35 @@ def evaluate_run(
     source = data.open_source(
         experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
     )
-    keep = _keep_pictures(run / files.PICTURES, source) if own else None
-    result = score(
-        experiment,
-        variables,
-        source,
-        run=run.resolve().name,
-        training=_training(run, experiment, root, variables, step),
-        command=command,
-        on_image=keep,
-        progress=progress,
-    )
-    if jax.process_index() == 0:
-        files.save(result, (run / files.FILE).with_stem(f"result{suffix}"))
+    images = ExampleImages(run / files.PICTURES, source) if own and _is_first() else None
+    try:
+        result = score(
+            experiment,
+            variables,
+            source,
+            run=run.resolve().name,
+            training=_training(run, experiment, root, variables, step),
+            command=command,
+            on_image=images.keep if images else None,
+            progress=progress,
+        )
+        if _is_first():
+            path = (run / files.FILE).with_stem(f"result{suffix}")
+            try:
+                files.save(result, path)
+                if images:
+                    path = run / files.PICTURES
+                    images.publish()
+            except OSError as error:
+                raise NotWritten(result, error, path) from error
+    finally:
+        if images:
+            images.close()
     return result
+
+
+def _is_first() -> bool:
+    return jax.process_index() == 0
 
 
 def score(
@@ -164,27 +195,3 @@ def _training(
         seconds=log.training_seconds(run),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
     )
-
-
-def _keep_pictures(folder: Path, source: Source) -> Callable[[int, np.ndarray], None]:
-    """Return what writes the predictions of a few images, spread evenly over the split."""
-    shown = set(np.linspace(0, len(source) - 1, min(len(source), _PICTURE_COUNT)).astype(int))
-    if jax.process_index() == 0:
-        for old in folder.glob("*"):  # of an earlier evaluation, perhaps on other images
-            old.unlink()
-
-    def keep(index: int, prediction: np.ndarray) -> None:
-        if index in shown:
-            write_pictures(folder, source, index, prediction)
-
-    return keep
-
-
-def write_pictures(folder: Path, source: Source, index: int, prediction: np.ndarray) -> None:
-    """Write one image, its truth and its prediction, uint8 [h w], for a report."""
-    folder.mkdir(parents=True, exist_ok=True)
-    example = source[index]
-    name = example["id"].replace("/", "_").replace("\\", "_")
-    Image.fromarray(example["image"]).save(folder / f"{name}.input.jpg", quality=90, subsampling=0)
-    for kind, label in (("truth", example["label"]), ("prediction", prediction)):
-        visualize.label_image(label, source.palette).save(folder / f"{name}.{kind}.png")

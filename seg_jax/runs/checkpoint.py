@@ -1,20 +1,17 @@
 """Checkpoints of a run: written as a whole or not at all, verified when read. The only Orbax user.
 
-    RUN/checkpoints/00001000/              Orbax: variables, optimizer, iterator, metadata
-    RUN/checkpoints/00001000/checksums.json    written last: what every file must be
-
-Orbax renames a finished checkpoint into place; but it does not notice a byte that changed in the
-data later, so every file is hashed. A checkpoint without checksums was interrupted, and does not
-count.
+RUN/checkpoints/00001000/              Orbax: variables, optimizer, iterator, metadata
+RUN/checkpoints/00001000/checksums.json    what every file must be (see `integrity`)
+RUN/checkpoints/.saving.00001000/      being written; renamed when it is whole
+RUN/checkpoints/00001000.damaged/      set aside when an older one replaced it
 """
 
+import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +20,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from seg_jax import files
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.runs import folder as run_folder
+from seg_jax.runs import integrity, quiet
+from seg_jax.runs.folder import CHECKPOINTS
 from seg_jax.train_state import TrainState
 
-FOLDER, _CHECKSUMS = "checkpoints", "checksums.json"
-_ITEMS = ("variables", "optimizer", "iterator", "metadata")
+IDENTITY = "config"  # metadata: of the configuration that was trained, see `run_folder.identity`
+_ARRAYS, _JSON = ("variables", "optimizer"), ("iterator", "metadata")
+_READ_ATTEMPTS = 20
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +70,7 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
     """
     state = jax.device_get(state)
     path = _path(run, int(state.step))
-    if path in _finished(path.parent):
+    if path.exists():
         return
     items = {
         "variables": {"params": state.params, "batch_stats": state.batch_stats},
@@ -80,55 +79,84 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
     arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     arguments |= {"iterator": ocp.args.JsonSave(iterator), "metadata": ocp.args.JsonSave(metadata)}
     first = jax.process_index() == 0
+    saving = path.with_name(f".saving.{path.name}")
     if first:
         _drop_unfinished(path.parent)
+    if jax.process_count() > 1:  # nobody begins to write before the folder is clean
+        multihost_utils.sync_global_devices(f"saving {path.name}")
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(path, args=ocp.args.Composite(**arguments))
+        with quiet.quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(saving, args=ocp.args.Composite(**arguments))
         if first:
-            files.write_json(path / _CHECKSUMS, _checksums(path))
+            integrity.write(saving)
+            saving.rename(path)
+    except jax.errors.JaxRuntimeError:  # another process is gone: no fault of the disk's
+        raise
     # Orbax hands through what its threads and TensorStore raise: a full disk comes as any of these.
     except (OSError, ValueError, RuntimeError) as error:
         if first:
-            shutil.rmtree(path, ignore_errors=True)
             _drop_unfinished(path.parent)
-        reason = str(error).partition("\n")[0]
-        raise SaveError(f"checkpoint {path} could not be written: {reason}") from error
+        raise SaveError(
+            f"checkpoint {path} could not be written: {integrity.name_of(error)}"
+        ) from error
     if first:
-        for old in _finished(path.parent)[:-keep]:
+        for old in _finished(run)[:-keep]:
             _remove(old)
 
 
 def newest(run: Path) -> int | None:
     """Return the step of the newest checkpoint that is whole, None if none was ever finished.
 
-    Damaged ones are set aside (renamed to `<step>.damaged`), and the log names them: this is for
-    the process that trains the run. With several processes all of them must call it.
+    Damaged ones that an older one replaces are set aside (renamed to `<step>.damaged`), and the log
+    names them: this is for the process that trains the run. With several processes all of them must
+    call it.
 
     Raises:
-      UserError: all checkpoints are damaged.
+      UserError: all checkpoints are damaged; nothing is renamed then, so that the next call says
+        the same.
     """
-    none, damaged = -1, -2
+    none, failed = -1, -2
     step, error = none, None
     if jax.process_index() == 0:
         try:
-            for path, problem in _newest_first(run):
-                if problem is None:
-                    step = int(path.name)
-                    break
-                aside = path.with_suffix(".damaged")
-                _log.warning(
-                    "checkpoint %s is damaged (%s): set aside as %s", path, problem, aside.name
-                )
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-        except UserError as found:
-            step, error = damaged, found
+            found = _newest_whole(run)
+            step = none if found is None else int(found.name)
+        except UserError as damage:
+            step, error = failed, damage
     if jax.process_count() > 1:
         step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
-    if step == damaged:
-        raise error or UserError(f"every checkpoint in {run / FOLDER} is damaged")
+    if step == failed:
+        raise error or UserError(f"every checkpoint in {run / CHECKPOINTS} is damaged")
     return None if step == none else step
+
+
+def _newest_whole(run: Path) -> Path | None:
+    damaged = []
+    for path in reversed(_finished(run)):
+        problem = integrity.problem(path)
+        if problem is None:
+            for bad, what in damaged:
+                aside = _free_name(bad)
+                _log.warning("checkpoint %s is damaged (%s): set aside as %s", bad, what, aside)
+                bad.rename(bad.with_name(aside))
+            return path
+        damaged.append((path, problem))
+    if damaged or run_folder.has_checkpoints(run):
+        raise _all_damaged(run, damaged)
+    return None
+
+
+def _free_name(path: Path) -> str:
+    names = (f"{path.name}.damaged{number or ''}" for number in range(10_000))
+    return next(name for name in names if not path.with_name(name).exists())
+
+
+def _all_damaged(run: Path, damaged: Sequence[tuple[Path, str]]) -> UserError:
+    what = "; ".join(f"{path.name}: {problem}" for path, problem in damaged[:2])
+    return UserError(
+        f"every checkpoint in {run / CHECKPOINTS} is damaged ({what or 'set aside earlier'}): "
+        "restore the folder from a backup, or delete the run's folder to start anew"
+    )
 
 
 def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
@@ -140,10 +168,13 @@ def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
       like: a state, or its shapes, of the structure that is expected.
 
     Raises:
-      UserError: it belongs to another network.
+      UserError: it belongs to another network or configuration, or cannot be read.
     """
     found = _path(run, step)
-    variables, optimizer, iterator, metadata = _load(found, _ITEMS)
+    variables, optimizer, iterator, metadata = _load(found, (*_ARRAYS, *_JSON))
+    _check_identity(found, metadata, run)
+    if not isinstance(optimizer, dict) or "step" not in optimizer:
+        raise UserError(f"checkpoint {found} has no step: it was not written by this program")
     saved = {**variables, "step": optimizer.pop("step"), "opt_state": optimizer}
     wanted = {
         "params": like.params, "batch_stats": like.batch_stats, "step": like.step,
@@ -152,95 +183,109 @@ def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
     _check_same(found, saved, wanted)
     structure = jax.tree.structure(like.opt_state)
     opt_state = structure.unflatten([optimizer[name] for name in wanted["opt_state"]])
-    state = TrainState(
-        saved["step"], saved["params"], saved["batch_stats"], opt_state, finite=np.bool_(True)
-    )
+    finite: Any = np.bool_(True)
+    state = TrainState(saved["step"], saved["params"], saved["batch_stats"], opt_state, finite)
     return Checkpoint(state, iterator, metadata)
 
 
 def restore_variables(run: Path) -> tuple[Experiment, dict[str, Any], int]:
     """Return a run's experiment, the variables of its newest whole checkpoint, and their step.
 
+    The run may be training: a checkpoint that is removed while it is read gives way to the newer
+    one that replaced it.
+
     Raises:
       UserError: the folder is no run, or holds no whole checkpoint.
     """
     experiment, _ = run_folder.read_config(run)
-    for path, problem in _newest_first(run):
-        if problem is None:
-            variables = _load(path, ["variables"])[0]
-            return experiment, variables, int(path.name)
-        _log.warning("checkpoint %s is damaged (%s): using the one before", path, problem)
-    raise UserError(f"run {run} holds no checkpoint yet: train it, or wait for its first one")
+    run_folder.refuse_links(run)
+    paths: list[Path] = []
+    damaged: list[tuple[Path, str]] = []
+    for _ in range(_READ_ATTEMPTS):
+        damaged = []
+        paths = _finished(run)
+        for path in reversed(paths):
+            problem = integrity.problem(path)
+            if problem is None:
+                with contextlib.suppress(_Vanished):
+                    variables, metadata = _load_if_there(path, ("variables", "metadata"))
+                    _check_identity(path, metadata, run)
+                    return experiment, variables, int(path.name)
+            elif path.exists():
+                damaged.append((path, problem))
+        if paths == _finished(run):
+            break
+    if not paths:
+        raise UserError(f"run {run} holds no checkpoint yet: train it, or wait for its first one")
+    raise _all_damaged(run, damaged)
+
+
+class _Vanished(Exception):
+    """A checkpoint was removed while it was read."""
+
+
+def _load_if_there(path: Path, items: Sequence[str]) -> list[Any]:
+    try:
+        return _load(path, items)
+    except UserError:
+        if (path / integrity.CHECKSUMS).exists():
+            raise
+        raise _Vanished from None
 
 
 def _path(run: Path, step: int) -> Path:
-    return run.absolute() / FOLDER / f"{step:08d}"
+    return run.absolute() / CHECKPOINTS / f"{step:08d}"
 
 
-def _newest_first(run: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield (path, what is wrong with it or None); UserError after the last if all are damaged."""
-    paths = _finished(run.absolute() / FOLDER)[::-1]
-    for path in paths:
-        problem = _problem(path)
-        yield path, problem
-    if paths:
-        raise UserError(
-            f"every checkpoint in {run / FOLDER} is damaged: restore the folder from a backup, or "
-            "delete the run's folder to start anew"
-        )
-
-
-def _finished(folder: Path) -> list[Path]:
-    """The checkpoints that were finished, oldest first."""
-    return sorted(
-        path for path in folder.glob("*")
-        if re.fullmatch(r"\d{8,}", path.name) and (path / _CHECKSUMS).exists()
-    )  # fmt: skip
+def _finished(run: Path) -> list[Path]:
+    """The checkpoints that were finished and not set aside, oldest first."""
+    found = run.absolute().joinpath(CHECKPOINTS).glob("*")
+    return sorted(path for path in found if re.fullmatch(r"\d{8,}", path.name))
 
 
 def _drop_unfinished(folder: Path) -> None:
     """Remove what a killed process left of a checkpoint that it wrote or removed."""
     for path in folder.glob("*"):
-        ours = re.fullmatch(r"\d{8,}(\.orbax-checkpoint-tmp.*)?", path.name)
-        if ours and not (path / _CHECKSUMS).exists():
+        if re.fullmatch(r"\.(saving|removing)\.\d{8,}.*|\d{8,}\.orbax-checkpoint-tmp.*", path.name):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
-    (path / _CHECKSUMS).unlink()  # from here on it does not count
-    shutil.rmtree(path, ignore_errors=True)
+    removing = path.with_name(f".removing.{path.name}")  # from here on it does not count
+    with contextlib.suppress(OSError):
+        path.rename(removing)
+        shutil.rmtree(removing, ignore_errors=True)
 
 
-def _checksums(path: Path) -> dict[str, str]:
-    """BLAKE2 of every file of a checkpoint by its relative path."""
-    found = {}
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != _CHECKSUMS):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "blake2b").hexdigest()
-        found[file.relative_to(path).as_posix()] = digest
-    return found
-
-
-def _problem(path: Path) -> str | None:
-    """Say what is wrong with a finished checkpoint, None if it is whole."""
+def _load(path: Path, items: Sequence[str]) -> list[Any]:
+    arguments = {
+        name: ocp.args.JsonRestore() if name in _JSON else ocp.args.StandardRestore()
+        for name in items
+    }
     try:
-        expected = json.loads((path / _CHECKSUMS).read_text())
-        found = _checksums(path)
-    except (OSError, ValueError) as error:
-        return str(error)
-    missing = sorted(expected.keys() - found.keys())
-    changed = sorted(name for name in expected if name in found and expected[name] != found[name])
-    parts = [f"{len(missing)} files missing, e.g. {missing[0]}"] if missing else []
-    parts += [f"{len(changed)} files changed, e.g. {changed[0]}"] if changed else []
-    return "; ".join(parts) or None
+        with quiet.quiet():
+            integrity.check_sizes(path, tuple(name for name in items if name in _ARRAYS))
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+                restored = checkpointer.restore(path, args=ocp.args.Composite(**arguments))
+            return [restored[name] for name in items]
+    except UserError:
+        raise
+    except Exception as error:  # whatever Orbax and TensorStore make of a file that is not theirs
+        raise UserError(
+            f"checkpoint {path} cannot be read ({integrity.name_of(error)}), though its checksums "
+            "fit: another version of Orbax wrote it, or not this program"
+        ) from error
 
 
-def _load(path: Path, items: list[str] | tuple[str, ...]) -> list[Any]:
-    kinds = {"iterator": ocp.args.JsonRestore, "metadata": ocp.args.JsonRestore}
-    arguments = {name: kinds.get(name, ocp.args.StandardRestore)() for name in items}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(path, args=ocp.args.Composite(**arguments))
-    return [restored[name] for name in items]
+def _check_identity(path: Path, metadata: Any, run: Path) -> None:
+    """Raise UserError if a checkpoint says that another configuration was trained."""
+    trained = metadata.get(IDENTITY) if isinstance(metadata, dict) else None
+    known = run_folder.identities(run)
+    if trained is not None and known and trained not in known:
+        raise UserError(
+            f"checkpoint {path} was trained with another configuration ({trained}) than the one in "
+            f"{run / run_folder.CONFIG}: restore the file that belongs to it"
+        )
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -1,21 +1,30 @@
 """The folder of a run: its configuration, who may resume it, and who is at work in it.
 
 config.json      the experiment with every field resolved, and its digest
-metrics.jsonl    the log (see `logs`)
+metrics.jsonl    the log (see `log`)
 checkpoints/     (see `checkpoint`)
 result.json      the evaluation's record
 """
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
-from collections.abc import Iterator
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from seg_jax import config, files
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 
-CONFIG = "config.json"
+CONFIG, CHECKPOINTS, _LOCK = "config.json", "checkpoints", ".lock"
+_OURS = re.compile(
+    r"config\.json|metrics\.jsonl|result[^/]*\.json|checkpoints|predictions|tensorboard|\.lock"
+)
 
 # Fields that may change when a run is resumed, with the reason; all others decide what is trained.
 FREE = {
@@ -31,9 +40,18 @@ FREE = {
 }
 
 
-def write_config(run: Path, experiment: Experiment) -> None:
-    """Write RUN/config.json."""
+def write_config(run: Path, experiment: Experiment, *, former: Collection[str] = ()) -> None:
+    """Write RUN/config.json.
+
+    Args:
+      run: the run folder.
+      experiment: that is trained in it.
+      former: identities of this configuration as earlier versions of the program wrote it: the
+        checkpoints made under them still belong to the run.
+    """
     content = {"digest": config.digest(experiment), "experiment": config.to_dict(experiment)}
+    if former := sorted(set(former) - {identity(content["experiment"])}):
+        content["former"] = former
     files.write_json(run / CONFIG, content)
 
 
@@ -41,31 +59,67 @@ def read_config(run: Path) -> tuple[Experiment, str]:
     """Return the experiment of RUN/config.json, and its digest.
 
     Raises:
-      UserError: there is none, or it cannot be read.
+      UserError: there is none, it cannot be read, or its digest does not fit its content.
     """
     path = Path(run) / CONFIG
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UserError(f"{run} is no run folder: it has no {CONFIG}")
     content = files.read_json(path)
     if not isinstance(content, dict) or type(content.get("digest")) is not str:
         raise UserError(f'{path} cannot be read (it has no "digest"); was it edited?')
+    stored = content.get("experiment")
     try:
-        return config.from_dict(content.get("experiment"), Experiment), content["digest"]
+        experiment = config.from_dict(stored, Experiment)
     except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}); was it edited?") from error
+    # Of the stored data as they stand: an older version may have used other names.
+    if config.digest(stored) != content["digest"]:
+        raise UserError(
+            f"{path} does not fit its digest {content['digest']}: it was edited after the training "
+            "began. Restore it, or train the other configuration into another --workdir"
+        )
+    return experiment, content["digest"]
 
 
-def check_resumable(run: Path, experiment: Experiment) -> None:
-    """Raise UserError if the folder's run was trained with another configuration.
+def identity(experiment: Any) -> str:
+    """Return the digest of what a configuration trains: of all fields but those in FREE.
 
-    Every field that differs is named with both values; those in FREE may.
+    Args:
+      experiment: an Experiment, or the JSON data of a stored one.
     """
+    leaves = config.flatten(config.to_dict(experiment))
+    return config.digest({name: leaf for name, leaf in leaves.items() if not _is_free(name)})
+
+
+def identities(run: Path) -> set[str]:
+    """Return the identities whose checkpoints belong to a run; empty without a configuration."""
+    if not (Path(run) / CONFIG).exists():
+        return set()
+    read_config(run)
+    content = files.read_json(Path(run) / CONFIG)
+    former = content.get("former", [])
+    former = former if isinstance(former, list) else []
+    return {identity(content["experiment"]), *(item for item in former if type(item) is str)}
+
+
+def check_resumable(run: Path, experiment: Experiment) -> bool:
+    """Return whether the folder holds checkpoints that the experiment may go on from.
+
+    Raises:
+      UserError: they were trained with another configuration (every field that differs is named
+        with both values; those in FREE may differ), or the configuration is gone.
+    """
+    if not has_checkpoints(run):
+        return False  # nothing to lose: a start that failed does not block the correction
     if not (run / CONFIG).exists():
-        return
+        raise UserError(
+            f"{run} holds checkpoints but no {CONFIG}, so that nobody can say what they are: "
+            "restore it, or train into another --workdir"
+        )
     before, _ = read_config(run)
     changed = {
         name: values for name, values in config.difference(before, experiment).items()
-        if not any(name == free or name.startswith(free + ".") for free in FREE)
+        if not _is_free(name)
     }  # fmt: skip
     if changed:
         fields = "; ".join(
@@ -73,21 +127,102 @@ def check_resumable(run: Path, experiment: Experiment) -> None:
         )
         raise UserError(
             f"{run} holds a run with another configuration: {fields}. Repeat the command that "
-            "began it, or train into another --workdir"
+            f"began it (only {', '.join(FREE)} may change), or train into another --workdir; "
+            f"there, --init {run} starts from the last state of this run"
         )
+    return True
+
+
+def has_checkpoints(run: Path) -> bool:
+    """Return whether a run has saved anything, damaged or not."""
+    folder = Path(run) / CHECKPOINTS
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return any(re.fullmatch(r"\d{8,}(\.damaged.*)?", name) for name in names)
+
+
+def refuse_links(run: Path) -> None:
+    """Raise UserError if something in a run folder is a link: writing would follow it elsewhere.
+
+    The run folder itself may be one: who made that link chose where it leads.
+    """
+    run = Path(run)
+    inside = [path for path in _entries(run) if _OURS.fullmatch(path.name)]
+    inside += [*_entries(run / CHECKPOINTS), *_entries(run / "predictions")]
+    for path in inside:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)!r}: a run's own files and folders may not "
+                "be links; move what it points to here, or link the run folder itself"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lock:
+    """A run folder that this process holds.
+
+    Attributes:
+      run: the folder.
+      descriptor: of the lock file.
+    """
+
+    run: Path
+    descriptor: int
+
+    def check(self) -> None:
+        """Raise UserError if the folder was deleted, or replaced by another, in the meantime."""
+        try:
+            there, ours = os.stat(self.run / _LOCK), os.fstat(self.descriptor)
+            same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        except FileNotFoundError:
+            same = False
+        if not same or not (self.run / CONFIG).exists():
+            raise UserError(
+                f"{self.run} was deleted or replaced while the run was training in it: nothing "
+                "more is written; the same command begins anew"
+            )
 
 
 @contextlib.contextmanager
-def lock(run: Path) -> Iterator[None]:
-    """Hold the folder for this process; UserError if another one does. A kill releases it."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
+def lock(run: Path) -> Iterator[Lock]:
+    """Hold the folder for this process; a kill releases it.
+
+    Raises:
+      UserError: another process holds it, or it cannot be written.
+    """
+    path = run / _LOCK
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        refuse_links(run)
+        # Neither emptied nor followed: it may be a stranger's link or pipe.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"{run} cannot be used as a run folder ({error.strerror}): choose a folder that can be "
+            "written, with --workdir"
+        ) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"{path} is no regular file: delete it")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is training in {run}: wait for it, or end it"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(
+                    f"another process is training in {run}: wait for it, or end it"
+                ) from error
+            # else a file system without locks
+        yield Lock(run, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # not there, or no folder
+        return []
+
+
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(free + ".") for free in FREE)

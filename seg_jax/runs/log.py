@@ -1,43 +1,65 @@
-"""What a run reports: metrics.jsonl, which is the source of truth, TensorBoard, and throughput.
+"""What a run reports: metrics.jsonl, which is the source of truth, and TensorBoard.
 
 Every line of metrics.jsonl is an object with "kind" and "step":
 
     train     loss, accuracy, grad_norm (means since the last such line), learning_rate,
               images_per_second, step_seconds, data_wait (share of the time in which the device
               waited for data), memory_gib (peak of a device, where it reports one), seconds (of
-              training so far, all sittings together)
+              training so far, all sessions together)
     evaluate  what the evaluation returned
     event     message: started, resumed, a checkpoint that failed, ...
 """
 
+import collections
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seg_jax import files
+from seg_jax.runs import tensorboard
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+_MOST_BYTES = 2**30
+_BACKLOG_LINES = 10_000  # kept in memory while the disk is full
 _log = logging.getLogger(__name__)
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of RUN/metrics.jsonl; what a killed process left half written is skipped."""
+    """Return the lines of RUN/metrics.jsonl, without what a killed process left half written.
+
+    Other lines that are not the log's (damage, an edit) are skipped, and a warning names them.
+    """
     path = Path(run) / FILE
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
+    if not os.path.lexists(path):
+        return []
+    raw = files.read_bytes(path, most=_MOST_BYTES).split(b"\n")
+    unfinished = raw.pop()  # empty if the last line was written whole
+    parsed = [_parse(line) for line in raw]
+    bad = [number for number, line in enumerate(parsed, 1) if line is None and raw[number - 1]]
+    if bad:
+        some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        _log.warning("%s: line %s cannot be read: skipped", path, some)
+    last = _parse(unfinished)
+    return [line for line in (*parsed, last) if line is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or type(data.get("kind")) is not str:
+        return None
+    return data if type(data.get("step")) is int else None
 
 
 def training_seconds(run: Path) -> float | None:
-    """Return the wall time a run has been trained for, all sittings together; None if unknown."""
-    return last(run, "train").get("seconds")
+    """Return the wall time a run has been trained for, all sessions together; None if unknown."""
+    return _seconds(last(run, "train")) or None
 
 
 def pretraining(run: Path) -> str:
@@ -51,48 +73,69 @@ def last(run: Path, kind: str) -> dict[str, Any]:
     return next((line for line in reversed(read(run)) if line["kind"] == kind), {})
 
 
+def _seconds(line: Mapping[str, Any]) -> float:
+    value = line.get("seconds", 0.0)
+    return value if isinstance(value, int | float) else 0.0
+
+
 class RunLog:
     """Writes metrics.jsonl and TensorBoard; does nothing where `active` is false.
 
-    A log that cannot be written (a full disk) is reported once and does not end the run.
+    A log that cannot be written (a full disk) is reported once and does not end the run; the lines
+    are kept and written as soon as that is possible again.
+
+    Attributes:
+      seconds_before: of training in earlier sessions.
+      evaluated: steps whose evaluation is in the log.
     """
 
     def __init__(self, run: Path, step: int, *, active: bool):
         """Open the log of a run that goes on after `step`; what was logged of later steps goes."""
         self._file = self._board = None
+        self._backlog: collections.deque[bytes] = collections.deque(maxlen=_BACKLOG_LINES)
         self._failed = False
         self.seconds_before = 0.0
+        kept = [line for line in read(run) if line["step"] <= step] if step else []
+        self.evaluated = {line["step"] for line in kept if line["kind"] == "evaluate"}
         if not active:
             return
-        from tensorboardX import SummaryWriter  # late: a heavy import
-
-        kept = [line for line in read(run) if line["step"] <= step] if step else []
-        self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        self.seconds_before = max(map(_seconds, kept), default=0.0)
         files.write_text(run / FILE, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = (run / FILE).open("a", buffering=1)
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=step + 1)
+        self._file = tensorboard.Appender(run / FILE)
+        with contextlib.suppress(OSError):
+            self._board = tensorboard.Board(run / TENSORBOARD, purge_step=step + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a line, and its numbers to TensorBoard."""
         if self._file is None:
             return
+        if kind == "evaluate":
+            self.evaluated.add(step)
+        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        self._backlog.append(line.encode())
         try:
-            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            while self._backlog:
+                self._file.append(self._backlog[0])
+                self._backlog.popleft()
         except OSError as error:
             if not self._failed:
-                _log.warning("the log %s cannot be written any more: %s", self._file.name, error)
+                _log.warning("the log %s cannot be written now: %s", self._file.path, error)
             self._failed = True
+        if self._board is None:
+            return
+        numbers = {
+            f"{kind}/{name}": float(value)
+            for name, value in values.items() if isinstance(value, int | float)
+        }  # fmt: skip
+        with contextlib.suppress(OSError):  # metrics.jsonl has it, or its warning was given
+            self._board.write(step, numbers)
 
     def event(self, step: int, message: str) -> None:
         """Append a message."""
         self.write("event", step, {"message": message})
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Close the files; nothing is buffered."""
         for file in filter(None, (self._board, self._file)):
-            # On a full disk this fails again; it must not hide the error that ends the run.
             with contextlib.suppress(OSError):
                 file.close()

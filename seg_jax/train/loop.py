@@ -13,7 +13,6 @@ Where to change what training does:
 import contextlib
 import dataclasses
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ from typing import Any
 import jax
 
 from seg_jax import parallel as parallelism
+from seg_jax import progress as progress_output
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
-from seg_jax.train import setup, termination
+from seg_jax.train import peers, setup, termination
 from seg_jax.train.progress import Report, progress_bar
 from seg_jax.train_state import TrainState
 
@@ -47,10 +47,10 @@ class RunSummary:
 
     Attributes:
       run: the run folder.
-      step: updates done, in all sittings.
+      step: updates done, in all sessions.
       trained: updates done in this one; 0: the run was finished before.
       seconds: wall time of this one.
-      metrics: the last line of the log that tells of a step.
+      metrics: the last line of the log that describes a step.
     """
 
     run: Path
@@ -77,33 +77,33 @@ def fit(
       workdir: the run folder; made if it is not there.
       parallel: how the step is compiled over the devices.
       evaluate: called every `train.evaluate_every` steps.
-      command: that asked for this, for the log.
+      command: that asked for this, for the log and the message when a signal ends the run.
       progress: print, and draw a progress bar, on the first process.
 
     Raises:
       UserError: a mistake in the configuration or the data; the folder holds another run, or one
         at work; a loss that is not finite (NonFiniteLoss); a disk that is full at the end.
-      Terminated: SIGTERM came; the state is saved.
+      Stopped: a signal came; the state is saved. With several processes, an error of one ends
+        all of them: `fit` then prints it and exits.
     """
     run, settings = Path(workdir), experiment.train
     first = jax.process_index() == 0
-    say = print if first and progress else lambda *_: None
+    say = progress_output.say if first and progress else lambda *_: None
     with contextlib.ExitStack() as stack:
-        if first:
-            stack.enter_context(run_folder.lock(run))
-        run_folder.check_resumable(run, experiment)
-        start = checkpoint.newest(run)
+        others = stack.enter_context(peers.together())
+        watch = stack.enter_context(termination.watch(run, command, others))
+        lock = stack.enter_context(run_folder.lock(run)) if first else None
+        resumable = run_folder.check_resumable(run, experiment)
+        watch.saved = start = checkpoint.newest(run)
         if start == settings.steps:
-            if first:  # fields that are free to change may have
-                run_folder.write_config(run, experiment)
-            say(f"{run} is finished (step {start}): nothing to do")
-            return RunSummary(run, start, 0, 0.0, logs.last(run, "train"))
+            return _finished(run, experiment, first, evaluate, command, say)
 
         begin = setup.prepare(experiment, run, start, parallel, say)
         state, batches, mesh = begin.state, begin.batches, begin.mesh
         stack.callback(batches.close)
         if first:
-            run_folder.write_config(run, experiment)
+            former = run_folder.identities(run) if resumable else ()
+            run_folder.write_config(run, experiment, former=former)
         log = logs.RunLog(run, begin.start, active=first)
         stack.callback(log.close)
         log.event(begin.start, f"{'resumed' if begin.start else 'started'} {command}".strip())
@@ -112,29 +112,31 @@ def fit(
         if evaluate and start is None and _scores_first(settings.evaluate_first, begin.initialised):
             _score_first(experiment, state, log, evaluate, say)
         bar = stack.enter_context(progress_bar(experiment, begin.start, shown=first and progress))
-        report = stack.enter_context(Report(experiment, log, bar, batches.get_state()))
-        terminated = stack.enter_context(termination.watch())
+        report = stack.enter_context(Report(experiment, log, bar, batches.get_state(), begin.meter))
+        session = _Session(run, experiment, report, begin.metadata, watch, lock, evaluate)
         key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # the key itself initialised
 
+        if begin.start and session.is_unscored(begin.start):
+            session.score(state, begin.start)
         for number in range(begin.start + 1, settings.steps + 1):
             with report.fetching():
                 batch = parallelism.shard_batch(next(batches), mesh)
             state, metrics = begin.train_step(state, batch, key)
             report.add(number, metrics, position=batches.get_state())
 
-            stop, last = terminated(number), number == settings.steps
+            stop, last = watch(number), number == settings.steps
             save = stop or last or number % settings.checkpoint_every == 0
-            score = evaluate and settings.evaluate_every and number % settings.evaluate_every == 0
+            score = session.is_unscored(number)
+            save |= score and watch.saved is None  # an evaluation that fails costs no training
             # One step stays in flight while the host fetches the next batch.
             if not report.catch_up(leave=0 if save or score else 1):
-                raise _diverged(run, experiment, state, report, begin.metadata)
+                raise session.diverged(state)
             if save:
-                _save(run, experiment, state, report, begin.metadata, must=stop or last)
+                session.save(state, must=stop or last)
             if stop and not last:
-                raise _terminated(run, number)
+                raise session.stopped()
             if score:
-                variables = {"params": state.params, "batch_stats": state.batch_stats}
-                log.write("evaluate", number, evaluate(experiment, variables, number))
+                session.score(state, number)
     say(f"trained {run} to step {settings.steps} in {report.seconds():.0f} s")
     trained = settings.steps - begin.start
     return RunSummary(run, settings.steps, trained, report.seconds(), report.last)
@@ -167,53 +169,108 @@ def _score_first(
     say(f"  step 0 on {split}, in percent: {shown} (--train.evaluate-first no skips this)")
 
 
-def _save(
+def _finished(
     run: Path,
     experiment: Experiment,
-    state: TrainState,
-    report: Report,
-    metadata: Mapping[str, Any],
-    *,
-    must: bool,
-) -> None:
-    """Write a checkpoint. A failure is logged, and ends the run only if this one must be there."""
-    try:
-        checkpoint.save(
-            run,
-            state,
-            iterator=report.position,
-            metadata=metadata,
-            keep=experiment.train.keep,
+    first: bool,
+    evaluate: Evaluate | None,
+    command: str,
+    say: Callable,
+) -> RunSummary:
+    """Leave a finished run as it is, but for an evaluation that a kill cut off."""
+    step = experiment.train.steps
+    if first:  # fields that are free to change may have
+        former = run_folder.identities(run)
+        run_folder.write_config(run, experiment, former=former)
+    scored = any(line["kind"] == "evaluate" and line["step"] == step for line in logs.read(run))
+    if evaluate and _is_due(experiment, step) and not scored:
+        log = logs.RunLog(run, step, active=first)
+        log.event(step, f"resumed {command}".strip())
+        _, variables, _ = checkpoint.restore_variables(run)
+        log.write("evaluate", step, evaluate(experiment, variables, step))
+        log.close()
+    say(f"{run} is finished (step {step}): nothing to do")
+    return RunSummary(run, step, 0, 0.0, logs.last(run, "train"))
+
+
+def _is_due(experiment: Experiment, step: int) -> bool:
+    every = experiment.train.evaluate_every
+    return bool(every) and step % every == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Session:
+    """What the loop saves, scores and ends with."""
+
+    run: Path
+    experiment: Experiment
+    report: Report
+    metadata: Mapping[str, Any]
+    watch: termination.Watch
+    lock: run_folder.Lock | None
+    evaluate: Evaluate | None
+
+    def is_unscored(self, number: int) -> bool:
+        """Whether an evaluation is due after a step and not in the log."""
+        due = self.evaluate is not None and _is_due(self.experiment, number)
+        return due and number not in self.report.log.evaluated
+
+    def save(self, state: TrainState, *, must: bool) -> None:
+        """Write a checkpoint. A failure is logged; it ends the run if this one must be there."""
+        step = int(state.step)
+        if self.lock:
+            self.lock.check()
+        metadata = {**self.metadata, "meter": self.report.meter.state()}
+        try:
+            with self.watch.saving(step):
+                checkpoint.save(
+                    self.run,
+                    state,
+                    iterator=self.report.position,
+                    metadata=metadata,
+                    keep=self.experiment.train.keep,
+                )
+        except checkpoint.SaveError as error:
+            self.report.log.event(step, str(error))
+            # Several processes cannot go on when only some of them have failed.
+            if must or jax.process_count() > 1:
+                raise UserError(f"{error}; make room, and the same command goes on") from error
+            _log.warning("%s; the run goes on, the last good checkpoint stays", error)
+
+    def score(self, state: TrainState, number: int) -> None:
+        """Evaluate, and log what comes out. A signal ends this at once; the state is then saved."""
+        assert self.evaluate is not None
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        try:
+            with self.watch.evaluating(number):
+                values = self.evaluate(self.experiment, variables, number)
+            self.report.log.write("evaluate", number, values)
+        except termination.Stopped:
+            if self.watch.saved != number:
+                self.save(state, must=True)
+            raise self.stopped() from None
+
+    def stopped(self) -> termination.Stopped:
+        """Say what is kept, and return what ends the run."""
+        error = self.watch.stopped()
+        error.agreed = True
+        self.report.log.event(self.watch.saved or 0, error.message)
+        return error
+
+    def diverged(self, state: TrainState) -> NonFiniteLoss:
+        """Save the state before the bad step, and return the error to raise."""
+        bad, good = self.report.last, int(state.step)
+        what = f"loss {bad['loss']}, gradient norm {bad['grad_norm']} at step {bad['step']}"
+        self.report.log.event(int(bad["step"]), what)
+        kept = "nothing was trained before it, and the folder may begin anew"
+        if good:  # a folder without checkpoints takes another configuration
+            self.save(state, must=False)
+            kept = (
+                f"the state after step {good} is kept in {self.run}; with another configuration, "
+                f"start from it by --init {self.run} and another --workdir (only "
+                f"{', '.join(run_folder.FREE)} may change in the same one)"
+            )
+        return NonFiniteLoss(
+            f"{what}; {kept}. Try a lower optim.base_lr, optim.schedule.warmup or optim.clip_norm; "
+            "a label that is neither a class nor 255 does this as well (`data check` finds it)"
         )
-    except checkpoint.SaveError as error:
-        report.log.event(int(state.step), str(error))
-        # Several processes cannot go on when only some of them have failed.
-        if must or jax.process_count() > 1:
-            raise UserError(f"{error}; make room, and the same command goes on") from error
-        _log.warning("%s; the run goes on, the last good checkpoint stays", error)
-
-
-def _diverged(
-    run: Path,
-    experiment: Experiment,
-    state: TrainState,
-    report: Report,
-    metadata: Mapping[str, Any],
-) -> NonFiniteLoss:
-    """Save the state before the bad step, and return the error to raise."""
-    bad = report.last
-    what = f"loss {bad['loss']}, gradient norm {bad['grad_norm']} at step {bad['step']}"
-    report.log.event(bad["step"], what)
-    _save(run, experiment, state, report, metadata, must=False)
-    return NonFiniteLoss(
-        f"{what}; the state after step {int(state.step)} is kept in {run}. Try a lower "
-        "optim.base_lr, optim.schedule.warmup or optim.clip_norm; a label that is neither a class "
-        "nor 255 does this as well (`data check` finds it)"
-    )
-
-
-def _terminated(run: Path, number: int) -> termination.Terminated:
-    message = f"{run}: SIGTERM, saved at step {number}; the same command goes on from there"
-    if jax.process_index() == 0:
-        print(f"\n{message}", file=sys.stderr)
-    return termination.Terminated(1)

@@ -37,12 +37,23 @@ class Report:
       log: of the run.
       position: state of the data iterator after the last step whose loss was finite.
       last: the last line of the log that describes a step, or the step that was not finite.
+      meter: of the steps since the last line of the log.
     """
 
-    def __init__(self, experiment: Experiment, log: logs.RunLog, bar: tqdm, position: Any):
+    def __init__(
+        self,
+        experiment: Experiment,
+        log: logs.RunLog,
+        bar: tqdm,
+        position: Any,
+        meter: Mapping[str, Any] | None = None,
+    ):
+        """Begin to report; `meter` is what an earlier session saved of its meter."""
         self.log, self.position, self.last = log, position, {}
         self._settings, self._bar = experiment.train, bar
-        self._meter = Meter(experiment.train.batch_size)
+        self.meter = Meter(experiment.train.batch_size)
+        self.meter.restore(meter or {})
+        self._lost: dict[str, str] = {}
         self._began = time.monotonic()
         self._reader = futures.ThreadPoolExecutor(1)
         self._pending: collections.deque[_Sent] = collections.deque()
@@ -90,13 +101,13 @@ class Report:
             return False
         self.position = sent.position
         rate = metrics.pop("learning_rate")
-        self._meter.add(metrics, fetched=sent.fetched, done=done)
+        self.meter.add(metrics, fetched=sent.fetched, done=done)
         if sent.number % self._settings.log_every == 0 or sent.number == self._settings.steps:
             self._write(sent.number, rate)
         return True
 
     def _write(self, number: int, rate: float) -> None:
-        values = {**self._meter.take(), "learning_rate": rate}
+        values = {**self.meter.take(), "learning_rate": rate}
         memory = device_memory_gib()
         if memory is not None:
             values["memory_gib"] = memory
@@ -107,6 +118,9 @@ class Report:
         if "images_per_second" in values:
             shown["img/s"] = f"{values['images_per_second']:.1f}"
         self._bar.set_postfix(shown, refresh=False)
+        for name, why in progress.lost.items() - self._lost.items():
+            self.log.event(number, f"{name} cannot be written ({why}): progress is not shown there")
+        self._lost = dict(progress.lost)
 
 
 def progress_bar(experiment: Experiment, start: int, *, shown: bool) -> tqdm:
@@ -120,6 +134,9 @@ def progress_bar(experiment: Experiment, start: int, *, shown: bool) -> tqdm:
         leave=True,
         dynamic_ncols=True,
     )
+
+
+_METER = ("sums", "count", "timed", "elapsed", "waited")
 
 
 class Meter:
@@ -141,8 +158,8 @@ class Meter:
         """Count a step.
 
         Its time begins when the device is done with the step before, but not before the host asks
-        for its batch: saving and scoring between two steps is nobody's time. From there to the
-        batch's arrival the device waits for data. The first step's time is its compilation's.
+        for its batch, which excludes checkpointing and evaluation. From there until the batch
+        arrives, the device waits for data. The first step is not timed: it is compiled.
 
         Args:
           metrics: of the step.
@@ -160,8 +177,22 @@ class Meter:
             self._waited += max(0.0, there - begin)
         self._done = done
 
+    def state(self) -> dict[str, Any]:
+        """Return what was counted since the last `take`, JSON data."""
+        return {name: getattr(self, f"_{name}") for name in _METER}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on counting where another session was; of other data, nothing is taken."""
+        sums = state.get("sums")
+        numbers = [state.get(name) for name in _METER[1:]]
+        if isinstance(sums, dict) and all(
+            type(x) in (int, float) for x in (*sums.values(), *numbers)
+        ):
+            for name in _METER:
+                setattr(self, f"_{name}", dict(sums) if name == "sums" else state[name])
+
     def take(self) -> dict[str, float]:
-        """Return means and rates, and start anew; no rates before a second step."""
+        """Return means and rates, and begin again; no rates before a second step."""
         values = {name: total / self._count for name, total in self._sums.items()}
         if self._elapsed > 0:
             values["images_per_second"] = self._timed * self._batch_size / self._elapsed

@@ -18,8 +18,10 @@ from seg_jax.checks import UserError
 from seg_jax.data import pipeline
 from seg_jax.data.source import Source
 from seg_jax.experiment import Experiment
+from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
+from seg_jax.runs import folder as run_folder
 from seg_jax.train import step
 
 
@@ -34,6 +36,7 @@ class Setup:
       batches: of this process, from step `start` on.
       start: updates done before.
       metadata: of every checkpoint.
+      meter: state of the meter after step `start`, None: it begins with nothing.
       initialised: what `train.init` gave; None: nothing, or the run goes on.
     """
 
@@ -43,6 +46,7 @@ class Setup:
     batches: pipeline.TrainIterator
     start: int
     metadata: dict[str, Any]
+    meter: Mapping[str, Any] | None
     initialised: warm_start.Start | None = None
 
 
@@ -65,10 +69,14 @@ def prepare(
         f"  steps  {settings.steps} of {settings.batch_size} images ({epochs:.1f} epochs) "
         f"on {mesh.size} {mesh.devices.flat[0].device_kind} device(s), {settings.precision}"
     )
-    metadata = {"images": len(source), "list": source.checksum}
+    metadata = {
+        "images": len(source),
+        "list": source.checksum,
+        checkpoint.IDENTITY: run_folder.identity(experiment),
+    }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
-    state, optimizer, position, initialised = _first_state(
+    state, optimizer, saved, initialised = _first_state(
         experiment, run, start, source, metadata, say
     )
     per_device = functools.partial(
@@ -91,26 +99,54 @@ def prepare(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    if position is not None:
-        batches.set_state(position)
-    return Setup(mesh, compiled, state, batches, start or 0, metadata, initialised)
+    if saved is not None:
+        batches.set_state(saved.iterator)
+    meter = saved.metadata.get("meter") if saved else None
+    meter = meter if isinstance(meter, dict) else None
+    return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
 
 
 def _open_data(experiment: Experiment) -> Source:
-    """Return the training split; a validation split that will be scored is looked at as well."""
-    splits = [experiment.data.train_split]
+    """Return the training split; check that a validation split can be scored, if it will be."""
+    where = experiment.data
+    source = _open(experiment, where.train_split)
     if experiment.train.evaluate_every:
-        splits.append(experiment.data.val_split)
-    sources = [
-        data.open_source(
-            experiment.data.dataset,
-            experiment.data.root,
-            split,
-            allow_outside=experiment.data.allow_outside,
-        )
-        for split in splits
-    ]
-    return sources[0]
+        _check_evaluation(experiment, _open(experiment, where.val_split))
+    return source
+
+
+def _check_evaluation(experiment: Experiment, source: Source) -> None:
+    """Raise UserError unless the network takes what the protocol makes of every image.
+
+    Reads the headers of the images only. Otherwise the first evaluation would find it, after hours.
+    """
+    evaluation = experiment.evaluation
+    windows.check_evaluation(experiment)
+    seen: dict[tuple[int, int], str] = {}
+    for index in range(len(source)):
+        try:
+            seen.setdefault(windows.input_size(source.size(index), evaluation), source.ids[index])
+        except UserError as error:
+            where = f"{source.name} {source.split}, image {source.ids[index]}"
+            raise UserError(f"{where}: {error}") from error
+    scales = (1.0,) if evaluation.mode == "sliding" else evaluation.scales
+    legal_sizes = getattr(experiment.model, "legal_sizes", lambda side: (side,))
+    for size, name in seen.items():
+        for scale in scales:
+            height, width = forward.scaled_size(size, scale, evaluation)
+            legal = [legal_sizes(side) for side in (height, width)]
+            if height not in legal[0] or width not in legal[1]:
+                raise UserError(
+                    f"evaluation gives the network {height}x{width} px (image {name} of "
+                    f"{source.name} {source.split}, scale {scale:g}), which does not fit its grid "
+                    f"of scores; heights {' or '.join(map(str, legal[0]))} and widths "
+                    f"{' or '.join(map(str, legal[1]))} do: set evaluation.canvas"
+                )
+
+
+def _open(experiment: Experiment, split: str) -> Source:
+    where = experiment.data
+    return data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
 
 
 def _first_state(
@@ -120,9 +156,9 @@ def _first_state(
     source: Source,
     metadata: Mapping[str, Any],
     say: Callable,
-) -> tuple[train_state.TrainState, Any, Any, warm_start.Start | None]:
-    """Return the state to go on from, the optimiser, the iterator's state (None: the start), and
-    what `train.init` gave.
+) -> tuple[train_state.TrainState, Any, checkpoint.Checkpoint | None, warm_start.Start | None]:
+    """Return the state to go on from, the optimiser, the checkpoint (None: the start), and what
+    `train.init` gave.
     """
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
@@ -146,13 +182,13 @@ def _first_state(
         return train_state.init_state(variables, optimizer), optimizer, None, found
     like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
     found = checkpoint.restore(run, start, like)
-    if found.metadata["list"] != metadata["list"]:
+    if found.metadata.get("list") != metadata["list"]:
         raise UserError(
-            f"{run} was begun with another list of training images ({found.metadata['images']} "
+            f"{run} was begun with another list of training images ({found.metadata.get('images')} "
             f"then, {metadata['images']} now): give it that list, or train into another --workdir"
         )
     say(f"  resume after step {start}")
-    return found.state, optimizer, found.iterator, None
+    return found.state, optimizer, found, None
 
 
 def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:

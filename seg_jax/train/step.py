@@ -35,8 +35,8 @@ def train_step(
       state: the same on every device.
       batch: "image" uint8 [n h w 3], "label" uint8 [n h w], perhaps "weight" float32 [n h w].
       key: of the run; step, device and micro-batch are folded in here.
-      model: Linen module, `model(image, train=True) -> {name: logits}`; an attribute `margin` says
-        how many pixels on every side it does not predict.
+      model: Linen module, `model(image, train=True) -> {name: logits}`; its attribute `margin`, if
+        any, is the number of pixels on each side of its input that it does not predict.
       optimizer: from `optim.make_optimizer`.
       loss: heads, weights and reduction.
       preprocessing: uint8 [n h w 3] -> float32 [n h w 3].
@@ -136,10 +136,10 @@ def _accumulate(gradient: Callable, batch_stats: Any, batch: Any, key: jax.Array
 
 
 def _average_change(old: Any, new: Any) -> Any:
-    """Average over the devices what a micro-batch did to the running averages.
+    """Average over the devices how a micro-batch changed the running averages.
 
-    With per-device norms they differ; synchronised ones are equal already, and what a frozen norm
-    left alone stays so to the bit.
+    With per-device norms the changes differ; with synchronised ones they are equal. A frozen norm's
+    averages stay unchanged to the bit.
     """
     return jax.tree.map(lambda a, b: a + lax.pmean(b - a, DATA_AXIS), old, new)
 

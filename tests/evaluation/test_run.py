@@ -1,7 +1,9 @@
-"""A run is scored from its checkpoint; record and pictures land in its folder."""
+"""A run is scored from its checkpoint; record and images land in its folder."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from small_task import CLASSES, MemorySource, small_experiment, small_variables
 from seg_jax import config, data, results
 from seg_jax.checks import UserError
 from seg_jax.cli.predict import predict_with
-from seg_jax.evaluation import evaluate, run
+from seg_jax.evaluation import evaluate, example_images, run
 from seg_jax.inference import forward, protocols
 from seg_jax.papers import Protocol
 from seg_jax.runs import folder as run_folder
@@ -76,7 +78,7 @@ def test_the_record_says_what_was_measured_on_what_and_how(folder):
     assert found.evaluation_seconds > 0
 
 
-def test_pictures_are_the_model_s_predictions_spread_over_the_split(folder):
+def test_images_are_the_model_s_predictions_spread_over_the_split(folder):
     run.evaluate_run(folder, progress=False)
     files = sorted(path.name for path in (folder / "predictions").iterdir())
     names = [f"image{index}" for index in (0, 1, 3, 4, 6, 7, 9, 11)]
@@ -91,8 +93,61 @@ def test_pictures_are_the_model_s_predictions_spread_over_the_split(folder):
             np.testing.assert_array_equal(np.array(file), example["label"])
 
 
-def test_pictures_of_an_earlier_evaluation_go(folder):
-    run.write_pictures(folder / "predictions", SPLITS["val"], 2, SPLITS["val"][2]["label"])
+def snapshot(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("predictions/*")}
+
+
+@pytest.mark.parametrize(
+    ("code", "read_only"), [(errno.ENOSPC, False), (errno.EROFS, True), (errno.EACCES, True)]
+)
+def test_a_disk_that_cannot_be_written_costs_no_figures_and_no_earlier_images(
+    folder, monkeypatch, code, read_only
+):
+    before = run.evaluate_run(folder, progress=False)
+    images = snapshot(folder)
+
+    def full(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(example_images.Image.Image, "save", full)
+    with pytest.raises(run.NotWritten, match="predictions: not written") as stopped:
+        run.evaluate_run(folder, progress=False)
+    assert stopped.value.record.counts == before.counts
+    assert stopped.value.read_only is read_only
+    assert snapshot(folder) == images
+    monkeypatch.setattr(run.files, "save", full)
+    with pytest.raises(run.NotWritten, match="result.json: not written"):
+        run.evaluate_run(folder, progress=False)
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def test_an_evaluation_that_fails_leaves_the_earlier_images(folder, monkeypatch):
+    run.evaluate_run(folder, progress=False)
+    images = snapshot(folder)
+    monkeypatch.setattr(
+        run.evaluate, "evaluate", lambda *_, **__: (_ for _ in ()).throw(UserError("a bad label"))
+    )
+    with pytest.raises(UserError, match="a bad label"):
+        run.evaluate_run(folder, progress=False)
+    assert snapshot(folder) == images and len(images) == 24
+
+
+def test_nothing_is_deleted_that_the_run_did_not_write(folder, tmp_path):
+    (folder / "predictions").mkdir()
+    (folder / "predictions" / "notes.txt").write_text("mine")
+    run.evaluate_run(folder, progress=False)
+    assert (folder / "predictions" / "notes.txt").read_text() == "mine"
+    outside = tmp_path / "outside"
+    (folder / "predictions").rename(outside)
+    (folder / "predictions").symlink_to(outside)
+    count = len(list(outside.iterdir()))
+    with pytest.raises(UserError, match="predictions is a link to .*outside"):
+        run.evaluate_run(folder, progress=False)
+    assert len(list(outside.iterdir())) == count == 25
+
+
+def test_images_of_an_earlier_evaluation_go(folder):
+    example_images.write_images(folder / "predictions", SPLITS["val"], 2, SPLITS["val"][2]["label"])
     run.evaluate_run(folder, progress=False)
     assert not list((folder / "predictions").glob("image2.*"))
 
@@ -130,11 +185,11 @@ def test_data_may_lie_elsewhere_and_training_images_may_be_gone(
 
 
 def test_a_run_predicts_with_its_data_set_s_names_or_without(folder, tmp_path, monkeypatch, rng):
-    picture = tmp_path / "photo.png"
-    Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(picture)
+    image = tmp_path / "photo.png"
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(image)
     run_folder.write_config(folder, EXPERIMENT)
-    assert not predict_with(folder, [picture], tmp_path / "out", progress=False).failures
+    assert not predict_with(folder, [image], tmp_path / "out", progress=False).failures
     monkeypatch.delitem(SPLITS, "val")  # the data set is not on this machine
-    assert not predict_with(folder, [picture], tmp_path / "bare", progress=False).failures
+    assert not predict_with(folder, [image], tmp_path / "bare", progress=False).failures
     first, second = ((tmp_path / name / "photo.png").read_bytes() for name in ("out", "bare"))
     assert first == second

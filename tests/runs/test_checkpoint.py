@@ -3,16 +3,18 @@
 import dataclasses
 import gc
 import logging
+import os
 import resource
 import shutil
 
 import jax
 import numpy as np
 import pytest
+import tensorstore as ts
 import tiny
 
 from seg_jax.checks import UserError
-from seg_jax.runs import checkpoint
+from seg_jax.runs import checkpoint, integrity
 from seg_jax.runs import folder as run_folder
 
 
@@ -81,9 +83,9 @@ def test_only_the_newest_are_kept(tmp_path, state):
 
 
 def test_a_step_that_was_saved_is_not_written_again(tmp_path, state):
-    save(tmp_path, state, sitting=1)
-    save(tmp_path, state, sitting=2)
-    assert restore(tmp_path, state).metadata == {"sitting": 1}
+    save(tmp_path, state, session=1)
+    save(tmp_path, state, session=2)
+    assert restore(tmp_path, state).metadata == {"session": 1}
 
 
 def damage_by_truncation(file):
@@ -123,34 +125,86 @@ def test_every_single_file_is_guarded(tmp_path, state):
     for file in files_of(tmp_path, 2):
         content = file.read_bytes()
         damage_by_a_flipped_bit(file)
-        problem = checkpoint._problem(tmp_path / "checkpoints" / "00000002")
+        problem = integrity.problem(tmp_path / "checkpoints" / "00000002")
         assert file.name in problem, file
         file.write_bytes(content)
-    assert checkpoint._problem(tmp_path / "checkpoints" / "00000002") is None
+    assert integrity.problem(tmp_path / "checkpoints" / "00000002") is None
 
 
-def test_all_damaged_is_an_error_and_not_a_fresh_start(tmp_path, state):
+def test_all_damaged_is_an_error_every_time_and_not_a_fresh_start(tmp_path, state):
+    save(tmp_path, at(state, 1))
+    save(tmp_path, at(state, 2))
+    for step in (1, 2):
+        damage_by_truncation(files_of(tmp_path, step)[0])
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match="every checkpoint in .* is damaged .*00000002: 1 files"
+        ):
+            checkpoint.newest(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_what_was_set_aside_and_nothing_whole_is_refused(tmp_path, state):
     save(tmp_path, state)
-    damage_by_truncation(files_of(tmp_path, 2)[0])
-    with pytest.raises(UserError, match="every checkpoint in .* is damaged"):
+    folder = tmp_path / "checkpoints"
+    (folder / "00000002").rename(folder / "00000002.damaged")
+    with pytest.raises(UserError, match="every checkpoint in .* is damaged .set aside earlier"):
         checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"{}", "lists no files"),
+        (b"[]", "lists no files"),
+        (b'{"variables/_METADATA": 1}', "files changed"),
+        (b"{\xa5", "is not JSON"),
+        (b"[" * 200_000, "nested too deeply"),
+        (None, "cannot be read"),
+    ],
+)
+def test_broken_checksums_are_damage(tmp_path, state, content, problem):
+    save(tmp_path, at(state, 1))
+    save(tmp_path, at(state, 2))
+    path = tmp_path / "checkpoints" / "00000002" / "checksums.json"
+    path.write_bytes(content) if content is not None else path.unlink()
+    assert problem in integrity.problem(path.parent)
+    assert checkpoint.newest(tmp_path) == 1
+    assert (tmp_path / "checkpoints" / "00000002.damaged").is_dir()
+
+
+def test_a_file_that_was_not_written_is_damage_but_a_file_manager_s_is_not(tmp_path, state):
+    save(tmp_path, state)
+    folder = tmp_path / "checkpoints" / "00000002"
+    (folder / ".DS_Store").write_bytes(b"x")
+    assert integrity.problem(folder) is None
+    (folder / "variables" / "more").write_bytes(b"x")
+    assert "1 files not listed, e.g. variables/more" in integrity.problem(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_pipes_and_devices_in_a_checkpoint_are_never_read(tmp_path, state, make):
+    save(tmp_path, state)
+    file = files_of(tmp_path, 2)[0]
+    file.unlink()
+    make(file)
+    assert "is no regular file" in integrity.problem(tmp_path / "checkpoints" / "00000002")
 
 
 def test_an_interrupted_save_does_not_count_and_is_cleared_away(tmp_path, state, caplog):
     save(tmp_path, at(state, 1))
     folder = tmp_path / "checkpoints"
-    # Killed while Orbax wrote, and killed between Orbax's rename and the checksums.
-    for name in ("00000002.orbax-checkpoint-tmp", "00000003"):
+    # Killed while Orbax wrote, before the checksums, and while an old checkpoint was removed.
+    for name in (".saving.00000002.orbax-checkpoint-tmp", ".saving.00000003", ".removing.00000000"):
         shutil.copytree(folder / "00000001", folder / name)
-        (folder / name / "checksums.json").unlink()
+    (folder / ".saving.00000003" / "checksums.json").unlink()
     assert restore(tmp_path, state).state.step == 1
     assert not caplog.records
     save(tmp_path, at(state, 4))
     assert sorted(path.name for path in folder.iterdir()) == ["00000001", "00000004"]
 
 
-# Orbax drops the coroutines of a write that failed without awaiting them.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_leaves_the_last_good_one(tmp_path, state, rng):
     large = {"large": rng.normal(size=10_000).astype(np.float32)}
     wide = dataclasses.replace(state, params=state.params | large)
@@ -176,6 +230,80 @@ def test_another_network_is_refused_with_the_difference(tmp_path, state):
         restore(tmp_path, dataclasses.replace(state, params=state.params | seven))
     with pytest.raises(UserError, match="norm/mean is .* there and absent here"):
         restore(tmp_path, dataclasses.replace(state, batch_stats={}))
+
+
+def test_another_configuration_s_checkpoint_is_refused(tmp_path, state):
+    trained, other = tiny.experiment(), tiny.experiment(seed=1)
+    run_folder.write_config(tmp_path, trained)
+    save(tmp_path, state, config=run_folder.identity(trained))
+    assert restore(tmp_path, state).state.step == 2
+    run_folder.write_config(tmp_path, other)
+    for read in (lambda: restore(tmp_path, state), lambda: checkpoint.restore_variables(tmp_path)):
+        with pytest.raises(UserError, match="00000002 was trained with another configuration"):
+            read()
+    # As an earlier version of the program described the same training.
+    run_folder.write_config(tmp_path, other, former=[run_folder.identity(trained)])
+    assert restore(tmp_path, state).state.step == 2
+
+
+def resealed(run, step):
+    """Give a checkpoint that a test changed the checksums of a whole one."""
+    integrity.write(run / "checkpoints" / f"{step:08d}")
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xa5\x00", b"[" * 100_000])
+def test_a_stranger_s_broken_files_are_one_line(tmp_path, state, name, content):
+    run_folder.write_config(tmp_path, tiny.experiment())
+    save(tmp_path, state)
+    for file in (tmp_path / "checkpoints" / "00000002").rglob(name):
+        file.write_bytes(content)
+    resealed(tmp_path, 2)
+    try:
+        _, variables, _ = checkpoint.restore_variables(tmp_path)
+    except UserError as error:
+        assert "00000002 cannot be read" in str(error) and "\n" not in str(error)
+    else:  # a file that Orbax can do without
+        assert_identical(variables["params"], state.params)
+
+
+def test_a_stranger_s_shapes_are_checked_before_memory_is_asked_for(tmp_path, state):
+    run_folder.write_config(tmp_path, tiny.experiment())
+    save(tmp_path, state)
+    store = {"driver": "zarr", "kvstore": {"driver": "ocdbt"}}
+    item = tmp_path / "checkpoints" / "00000002" / "variables"
+    store["kvstore"] |= {"base": f"file://{item}", "path": "params.conv.kernel/"}
+    huge = {"shape": [2**40], "chunks": [2**40], "dtype": "<f4"}
+    ts.open(store | {"metadata": huge}, create=True, delete_existing=True).result()
+    resealed(tmp_path, 2)
+    with pytest.raises(UserError, match="claims arrays of 4096.0 GiB in files of"):
+        checkpoint.restore_variables(tmp_path)
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_gives_way_to_the_newer(
+    tmp_path, state, monkeypatch
+):
+    run_folder.write_config(tmp_path, tiny.experiment())
+    save(tmp_path, at(state, 1))
+    load, check = checkpoint._load, integrity.problem
+
+    def replace_before(function):
+        """The trainer saves again, and keeps one, just before `function` is called."""
+
+        def replaced(path, *arguments):
+            if path.name == "00000001":
+                save(tmp_path, at(state, 2), keep=1)
+            return function(path, *arguments)
+
+        return replaced
+
+    monkeypatch.setattr(integrity, "problem", replace_before(check))
+    assert checkpoint.restore_variables(tmp_path)[2] == 2
+    monkeypatch.setattr(integrity, "problem", check)
+    shutil.rmtree(tmp_path / "checkpoints")
+    save(tmp_path, at(state, 1))
+    monkeypatch.setattr(checkpoint, "_load", replace_before(load))
+    assert checkpoint.restore_variables(tmp_path)[2] == 2
 
 
 def test_variables_come_back_with_the_experiment(tmp_path, state):

@@ -127,12 +127,13 @@ def test_what_is_printed_at_the_start(root, tmp_path, capsys):
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, step):
-    """Interrupted before the first checkpoint, between two, and at one."""
+    """Interrupted at the first evaluation, between two checkpoints, and at one."""
     experiment, run = whole
     with pytest.raises(Stop):
         loop.fit(scored(experiment), tmp_path / "run", evaluate=interrupt_at(step))
     summary = loop.fit(experiment, tmp_path / "run")
-    assert summary.trained == 6 - step // 2 * 2
+    # The first evaluation is preceded by a checkpoint, of step 1.
+    assert summary.trained == 6 - max(1, step // 2 * 2)
     assert_identical(variables_of(tmp_path / "run"), variables_of(run))
     lines = lines_of(tmp_path / "run", "train")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -185,28 +186,37 @@ def test_weights_that_score_the_classes_are_scored_before_step_1(
     assert ("step 0 on val, in percent: mean_iou 25.00" in capsys.readouterr().out) == bool(steps)
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path, capsys):
+@pytest.mark.parametrize("number", termination.SIGNALS)
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_signal_in_an_evaluation_saves_and_the_same_command_goes_on(
+    whole, tmp_path, number, step
+):
+    """At a step that was saved before it was scored, and at another one."""
     experiment, run = whole
 
-    def terminate(given, variables, step):
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def evaluate(given, variables, at):
+        if at == step:
+            os.kill(os.getpid(), number)
+            raise AssertionError("the signal did not end the evaluation")
         return {}
 
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(termination.Terminated) as stopped:
-        loop.fit(scored(experiment), tmp_path, evaluate=terminate)
-    assert stopped.value.code == 1 and signal.getsignal(signal.SIGTERM) is handler
-    assert "SIGTERM, saved at step 3; the same command goes on" in capsys.readouterr().err
-    assert checkpoint.newest(tmp_path) == 3  # no multiple of checkpoint_every
-    loop.fit(experiment, tmp_path)
+    handler = signal.getsignal(number)
+    with pytest.raises(termination.Stopped) as stopped:
+        loop.fit(scored(experiment), tmp_path, evaluate=evaluate, command="train x")
+    assert stopped.value.code == 75 and signal.getsignal(number) is handler
+    expected = f"{number.name}, saved at step {step}; `train x` goes on from there"
+    assert expected in str(stopped.value) and "\n" not in str(stopped.value)
+    assert checkpoint.newest(tmp_path) == step
+    scores = []
+    loop.fit(scored(experiment), tmp_path, evaluate=lambda *given: scores.append(given[2]) or {})
+    assert scores == list(range(step, 7))  # the evaluation that was cut off is made up for
     assert_identical(variables_of(tmp_path), variables_of(run))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(root, tmp_path):
-    exploding = tiny.experiment(root=root, log_every=1, checkpoint_every=100)
+    exploding = tiny.experiment(root=root, steps=12, log_every=1, checkpoint_every=100)
     exploding = dataclasses.replace(
-        exploding, optim=dataclasses.replace(exploding.optim, base_lr=1e36)
+        exploding, optim=dataclasses.replace(exploding.optim, base_lr=1e8)
     )
     with pytest.raises(loop.NonFiniteLoss) as error:
         loop.fit(exploding, tmp_path)
@@ -279,7 +289,7 @@ def test_another_configuration_is_refused_naming_every_field(whole, tmp_path):
         "model.dropout",
     ):
         assert part in message
-    assert "log_every" not in message and "--workdir" in message
+    assert "log_every was" not in message and "--workdir" in message
 
 
 def test_free_fields_may_change(whole, root, tmp_path):
@@ -371,6 +381,114 @@ def test_init_that_is_not_there_or_does_not_fit_is_named(whole, root):
     alien = tiny.experiment(model=Other(), root=root, init=str(run))
     with pytest.raises(UserError, match="no layer of .* fits; it has conv, norm, .* network only"):
         loop.fit(alien, run.parent / "b")
+
+
+def test_an_evaluation_that_a_kill_cut_off_at_the_last_step_is_made_up_for(whole, tmp_path):
+    experiment, _ = whole
+    with pytest.raises(Stop):
+        loop.fit(scored(experiment), tmp_path / "run", evaluate=interrupt_at(6))
+    steps = []
+
+    def evaluate(given, variables, step):
+        assert_identical(variables, variables_of(tmp_path / "run"))
+        steps.append(step)
+        return {"miou": 0.25}
+
+    for _ in range(2):  # the second time, it is there
+        assert loop.fit(scored(experiment), tmp_path / "run", evaluate=evaluate).trained == 0
+    assert steps == [6]
+    assert lines_of(tmp_path / "run", "evaluate")[-1] == {
+        "kind": "evaluate", "step": 6, "miou": 0.25,
+    }  # fmt: skip
+
+
+def test_means_after_a_resume_are_over_as_many_steps_as_without(root, tmp_path):
+    experiment = tiny.experiment(root=root, log_every=3, checkpoint_every=2)
+    loop.fit(experiment, tmp_path / "whole")
+    with pytest.raises(Stop):
+        loop.fit(scored(experiment), tmp_path / "run", evaluate=interrupt_at(5))
+    loop.fit(experiment, tmp_path / "run")  # from step 4, one after a line of the log
+    ours, theirs = (
+        [(line["step"], line["loss"], line["accuracy"]) for line in lines_of(run, "train")]
+        for run in (tmp_path / "run", tmp_path / "whole")
+    )
+    assert ours == theirs and [step for step, *_ in ours] == [3, 6]
+
+
+def test_a_run_folder_that_vanishes_while_training_is_an_error(whole, tmp_path):
+    experiment, _ = whole
+
+    def evaluate(given, variables, step):
+        if step == 3:
+            shutil.rmtree(tmp_path / "run")
+        return {}
+
+    with pytest.raises(UserError, match="was deleted or replaced while the run was training"):
+        loop.fit(scored(experiment), tmp_path / "run", evaluate=evaluate)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_failed_does_not_block_the_correction(root, tmp_path):
+    wrong = tiny.experiment(model=tiny.Tiny(num_classes=4), root=root)
+    with pytest.raises(UserError, match="scores 4 classes"):
+        loop.fit(wrong, tmp_path)
+    run_folder.write_config(tmp_path, wrong)  # as if it had come a little further
+    assert loop.fit(tiny.experiment(root=root, steps=1), tmp_path).step == 1
+
+
+def test_a_diverged_first_step_leaves_a_folder_that_takes_another_configuration(root, tmp_path):
+    """And one that diverged later says what may change, and how to go on from its last state."""
+    experiment = tiny.experiment(root=root, steps=2)
+    bad = dataclasses.replace(experiment.loss, class_weights=(1e38,) * 21)
+    with pytest.raises(loop.NonFiniteLoss, match="nothing was trained before it"):
+        loop.fit(dataclasses.replace(experiment, loss=bad), tmp_path)
+    assert not run_folder.has_checkpoints(tmp_path)
+    assert loop.fit(experiment, tmp_path).step == 2
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (
+            {"canvas": (20, 64)},
+            "voc2012-part val, image p0: evaluation.canvas 20x64 does not cover",
+        ),
+        ({"mode": "sliding"}, "without evaluation.canvas"),
+        ({"canvas": (30, 32)}, "30x32 px .image p0 of .* does not fit .* heights 28 or 32"),
+    ],
+)
+def test_the_evaluation_s_geometry_is_checked_before_the_first_step(
+    root, tmp_path, evaluation, message
+):
+    class OnGrid(tiny.Tiny):
+        def legal_sizes(self, side):
+            return (side,) if side % 4 == 0 else (side - side % 4, side - side % 4 + 4)
+
+    experiment = tiny.experiment(model=OnGrid(num_classes=21), root=root, evaluate_every=2)
+    with pytest.raises(UserError, match=message):
+        loop.fit(experiment.with_evaluation(**evaluation), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_checkpoint_is_written_before_the_first_evaluation(root, tmp_path):
+    experiment = tiny.experiment(root=root, evaluate_every=2, checkpoint_every=100)
+    with pytest.raises(Stop):
+        loop.fit(experiment, tmp_path, evaluate=interrupt_at(2))
+    assert checkpoint.newest(tmp_path) == 2
+
+
+def test_progress_that_cannot_be_written_is_dropped_and_logged(whole, tmp_path, monkeypatch):
+    experiment, run = whole
+    with open("/dev/full", "w") as out, open("/dev/full", "w") as err:
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", err)
+        monkeypatch.setattr("seg_jax.progress.lost", lost := {})
+        loop.fit(experiment, tmp_path)
+    assert lost.keys() == {"standard output", "standard error"}
+    messages = [line["message"] for line in lines_of(tmp_path, "event")]
+    for name in lost:
+        assert f"{name} cannot be written (No space left on device)" in "\n".join(messages)
+    assert_identical(variables_of(tmp_path), variables_of(run))
 
 
 def test_log_lines_of_a_killed_process_are_skipped_or_dropped(tmp_path):

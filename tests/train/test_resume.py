@@ -96,12 +96,12 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(start, unt
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_says_how_to_go_on(start, untouched, tmp_path):
+def test_a_run_that_was_stopped_by_sigterm_ends_with_the_same_bits(start, untouched, tmp_path):
     process = start(tmp_path / "run", pause=0.05)
     wait_for_step(process, tmp_path / "run", 4)
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
-    assert code == 1 and "the same command goes on" in err
+    assert code == 75 and "`fit again` goes on" in err
     assert "Traceback" not in err
     code, out, err = finish(start(tmp_path / "run"))
     assert code == 0, err

@@ -1,0 +1,78 @@
+"""A few images of a split with truth and prediction, for a report: RUN/predictions."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seg_jax import checks
+from seg_jax.data import visualize
+from seg_jax.data.source import Source
+
+_COUNT = 8
+_KINDS = ("input.jpg", "truth.png", "prediction.png")
+
+
+class ExampleImages:
+    """Writes examples, spread evenly over a split, beside those of an earlier evaluation.
+
+    The earlier ones stay until `publish` replaces them. An error of the disk's does not end the
+    evaluation.
+
+    Attributes:
+      error: the first error; None: there was none.
+    """
+
+    def __init__(self, folder: Path, source: Source):
+        self.error: OSError | None = None
+        self._folder, self._source = folder, source
+        self._shown = set(np.linspace(0, len(source) - 1, min(len(source), _COUNT)).astype(int))
+        self._new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.part")
+
+    def keep(self, index: int, prediction: np.ndarray) -> None:
+        """Write an image if it is one of the examples; prediction is uint8 [h w]."""
+        if index not in self._shown or self.error:
+            return
+        try:
+            write_images(self._new, self._source, index, prediction)
+        except OSError as error:
+            self.error = error
+
+    def publish(self) -> None:
+        """Put the new images into the folder, then delete those of earlier evaluations.
+
+        Raises:
+          OSError: they could not be written; the earlier ones are all there.
+        """
+        if self.error:
+            raise self.error
+        names = {path.name for path in self._new.iterdir()} if self._new.is_dir() else set()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in sorted(names):
+            os.replace(self._new / name, self._folder / name)
+        for path in self._folder.iterdir():
+            ours = path.name.endswith(tuple(f".{kind}" for kind in _KINDS))
+            if ours and path.name not in names and path.is_file():
+                path.unlink()
+
+    def close(self) -> None:
+        """Remove what was not published."""
+        shutil.rmtree(self._new, ignore_errors=True)
+
+
+def write_images(folder: Path, source: Source, index: int, prediction: np.ndarray) -> None:
+    """Write one image, its truth and its prediction, uint8 [h w], for a report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = source[index]
+    name = checks.path_component(example["id"].replace("/", "_").replace("\\", "_"), "image")
+    images = (
+        Image.fromarray(example["image"]),
+        visualize.label_image(example["label"], source.palette),
+        visualize.label_image(prediction, source.palette),
+    )
+    for kind, image in zip(_KINDS, images, strict=True):
+        options: dict[str, Any] = {"quality": 90, "subsampling": 0} if kind.endswith(".jpg") else {}
+        image.save(folder / f"{name}.{kind}", **options)

@@ -1,0 +1,86 @@
+"""Commands whose standard streams are closed or full."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seg_jax import __main__ as program
+from seg_jax import progress
+from seg_jax.checks import UserError
+
+
+def run(shell_redirections, *words):
+    """Run a command through a shell, which is what closes streams."""
+    command = f'"{sys.executable}" -m seg_jax {" ".join(words)} {shell_redirections}'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback(closed):
+    done = run(closed, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(closed, "no_such_verb")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_result_that_cannot_be_printed_is_an_error_of_one_line():
+    done = run("> /dev/full", "--version")
+    assert done.returncode == 1
+    assert done.stderr == ("error: standard output cannot be written: No space left on device\n")
+    assert run("2> /dev/full", "no_such_verb").returncode == 2
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Let `main` run a function as the verb `x`."""
+
+    def set_verb(function):
+        monkeypatch.setitem(program.VERBS, "x", lambda args: function())
+
+    return set_verb
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(30, "Read-only file system", "/media/out"), "/media/out: Read-only file system"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), "a/b: Not a directory"),
+        (OSError(28, "No space left on device", "out\x1b[2J"), "out\\x1b[2J: No space left on"),
+        (UserError("a mistake"), "a mistake"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_line(verb, capsys, error, line):
+    def fail():
+        raise error
+
+    verb(fail)
+    assert program.main(["x"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {line}") and err.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback(verb):
+    def fail():
+        raise OSError(5, "Input/output error", "x")
+
+    verb(fail)
+    with pytest.raises(OSError, match="Input/output"):
+        program.main(["x"])
+
+
+def test_progress_on_a_full_disk_is_dropped_and_noted(monkeypatch):
+    monkeypatch.setattr(progress, "lost", lost := {})
+    with open("/dev/full", "w") as full, contextlib.redirect_stderr(full):
+        for _ in progress.bar(range(5)):
+            pass
+        progress.say("more", error=True)
+    assert lost == {"standard error": "No space left on device"}
