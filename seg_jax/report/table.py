@@ -113,7 +113,7 @@ def _here(row: rows.LineRow) -> str:
         text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
     record = row.records[0]
     images = rows.images_of(record)
-    if row.headline and images != (row.headline.dataset, row.headline.split):
+    if row.headline and images and images != (row.headline.dataset, row.headline.split):
         text += f" ({images[0]} {images[1]})"
     if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
         text += f" ({record.protocol})"

@@ -62,7 +62,7 @@ def _plain(entry: catalogue.Entry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "license": entry.license,
         "experiment": experiment.name if experiment else None,
-        "preprocessing": dataclasses.asdict(preprocessing),
+        "preprocessing": dataclasses.asdict(preprocessing) if preprocessing else None,
         "trained_on": entry.trained_on,
         "saw_val": entry.leak,
         "score": dataclasses.asdict(entry.score) if entry.score else None,
