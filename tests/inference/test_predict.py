@@ -172,7 +172,7 @@ def test_a_pattern_s_results_keep_their_folders(photo, tmp_path):
 def test_no_result_replaces_a_picture_or_another_result(photo, tmp_path):
     for name in ("a.png", "a.jpg"):
         Image.fromarray(photo).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"a\.png: the prediction of .*a\.png would replace"):
+    with pytest.raises(UserError, match=r"a\.png: the prediction of .*a\.png would overwrite"):
         run([tmp_path / "a.png"], tmp_path)
     with pytest.raises(UserError, match=r"a\.png and .*a\.jpg would both be written.*quote"):
         run([tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
