@@ -250,6 +250,7 @@ def receptive_field(
     """
     fields = []
     for axis in (0, 1):
+        assert value.bounds is not None  # of a traced feature map
         low, high = _middle(value.bounds[2 * axis]), _middle(-value.bounds[2 * axis + 1])
         inside = low.min() > 0 and high.max() < image_shape[axis] - 1
         fields.append(int((high - low).max()) + 1 if inside else None)
@@ -266,6 +267,7 @@ def _middle(bound: np.ndarray) -> np.ndarray:
 
 def _spacing(value: Value, axis: int) -> float | None:
     """Return the image pixels between two elements along axis 1 or 2 of a map [n h w c]."""
+    assert value.bounds is not None  # of a traced feature map
     bound = value.bounds[2 * (axis - 1)]
     if bound.ndim != 4 or bound.shape[axis] < 4 * _MIDDLE:
         return None

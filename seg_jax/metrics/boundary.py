@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from seg_jax.types import IGNORE
 
@@ -38,7 +38,7 @@ def distance_to_boundary(label: np.ndarray) -> np.ndarray:
         grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         mask = label[grown] == value
         if not mask.all():
-            distance[grown][mask] = ndimage.distance_transform_edt(mask)[mask]
+            distance[grown][mask] = np.asarray(ndimage.distance_transform_edt(mask))[mask]
     return distance
 
 
@@ -102,8 +102,8 @@ def boundary_f1(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> 
         if not found.size:
             scores[value] = 0.0
             continue
-        recalled = cKDTree(found).query(truth)[0] <= tolerance
-        matched = cKDTree(truth).query(found)[0] <= tolerance
+        recalled = KDTree(found).query(truth)[0] <= tolerance
+        matched = KDTree(truth).query(found)[0] <= tolerance
         counted = matched | known[found_mask]
         precision = matched.sum() / max(counted.sum(), 1)
         recall = recalled.mean()

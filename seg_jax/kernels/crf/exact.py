@@ -42,9 +42,10 @@ def run(
         position, colour = features(pair[1])
         feature = [position / params.bilateral_px, colour / params.bilateral_rgb]
         tiles = blocked.make(jnp.concatenate(feature, axis=1))
+        height, width = pair[1].shape[:2]
         kernels = [
             bilateral(tiles, pair[1], params),
-            separable(*pair[1].shape[:2], params.spatial_px),
+            separable(height, width, params.spatial_px),
         ]
         q = update.mean_field(pair[0].reshape(-1, unary.shape[-1]), kernels, params)
         return q.reshape(unary.shape[1:])

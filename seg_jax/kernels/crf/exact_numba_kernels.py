@@ -5,6 +5,8 @@ after the other; the inner loop is written in LLVM's own terms, because its vect
 registers, which loops in Python do not achieve.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -13,7 +15,7 @@ from numba.extending import intrinsic
 
 GROUP = 16  # one vector of 512 bits; the compiler cuts it where vectors are shorter
 AXES = 5
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 # 2^x for |x| <= 1/2, to 1.1e-7: lowest power first.
 _EXP2 = np.polynomial.Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(
@@ -173,7 +175,7 @@ def multiply(begin, end, leaf, near_start, listed, start, column, value, out):
     """
     for i in range(begin, end):
         out[i] = 0
-        _add(
+        _add(  # pyright: ignore[reportCallIssue]: an intrinsic takes its context by itself
             np.uintp(leaf.ctypes.data),
             i,
             np.uintp(listed[near_start[i] :].ctypes.data),

@@ -56,7 +56,8 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
         )
     position, colour = features(rgb)
     position = position - jnp.float32([[width // 2, height // 2]])
-    operands = [operand for f in (position, colour) for operand in _squares(tiles, f)]
+    a, b = _squares(tiles, position)
+    c, d = _squares(tiles, colour)
     # exp(-d^2 / (2 theta^2)) as a power of two, which is what the hardware has.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
     rates = math.log2(math.e) / (2 * jnp.square(widths))
@@ -65,7 +66,7 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
     def apply(q):
         classes = q.shape[1]
         q = jnp.pad(q, ((0, 0), (0, -classes % _CLASSES))).astype(jnp.bfloat16)
-        result = _multiply(*operands, tiles.sort(q), tiles.keys, tiles.near, rates, interpret)
+        result = _multiply(a, b, c, d, tiles.sort(q), tiles.keys, tiles.near, rates, interpret)
         return tiles.unsort(result)[:, :classes]
 
     # K is symmetric.

@@ -229,7 +229,8 @@ def passes(classes: int) -> SimpleNamespace:
     def prefetch(rows, row):
         address = np.uintp(rows.ctypes.data) + np.uintp(row) * np.uintp(size)
         for line in range(0, size, 64):
-            _prefetch_line(address + np.uintp(line))
+            # An intrinsic takes its context by itself.
+            _prefetch_line(address + np.uintp(line))  # pyright: ignore[reportCallIssue]
 
     @njit(**options)
     def splat(begin, end, start, pixel, weight, q, rows):

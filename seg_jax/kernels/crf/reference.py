@@ -30,7 +30,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
 @jax.jit
 def _mean_field(unary, rgb, params):
-    return jax.lax.map(lambda pair: _one(*pair, params), (unary, rgb))
+    return jax.lax.map(lambda pair: _one(pair[0], pair[1], params), (unary, rgb))
 
 
 def _one(unary, rgb, params):

@@ -30,7 +30,8 @@ def mean_field(unary: jax.Array, kernels: Sequence[Filter], params: CrfParams) -
 
     def update(q, _):
         # Algorithm 1: message passing (Eq. 5), weighted sum over the kernels (Eq. 2) ...
-        message = sum(weight * kernel(q) for weight, kernel in zip(weights, kernels, strict=True))
+        parts = (weight * kernel(q) for weight, kernel in zip(weights, kernels, strict=True))
+        message = jnp.asarray(sum(parts))
         # ... compatibility transform, adding the unary, and normalisation (Eq. 4).
         return jax.nn.softmax(-unary - penalty(message, params.compatibility), axis=-1), None
 
