@@ -1,4 +1,4 @@
-"""DeepLab v1 on VGG-16: the released recipes for VOC, and a quick run on drawn pictures.
+"""DeepLab v1 on VGG-16: the released recipes for VOC, and a quick run on synthetic images.
 
 All start from VGG-16 of ImageNet, LargeFOV's fc6 and fc7 from its fc6 and fc7 sub-sampled to 3x3
 and 1024 channels: from random weights these rates train little.
@@ -46,7 +46,7 @@ def _voc(
     """Section 4.1 and the released train.prototxt and solver.prototxt.
 
     Crops and mirror images, no scaling. The loss looks at the pixels of the scores only: the label
-    is "shrunk" by 8. At evaluation the picture lies at the top left of a canvas.
+    is "shrunk" by 8. At evaluation the image lies at the top left of a canvas.
     """
     return Experiment(
         family="DeepLab v1",
@@ -67,7 +67,7 @@ def _voc(
         ),
         train=TrainConfig(steps=6000, batch_size=batch_size, init=init),
         evaluation=EvalConfig(
-            canvas=(513 + model.first_pixel,) * 2,
+            canvas=(513 + model.first_pixel, 513 + model.first_pixel),
             scaling="align_corners",
             crf=presets.get(constants),
         ),
@@ -94,7 +94,7 @@ def deeplab_v1_vgg16_voc() -> Experiment:
         python -m seg_jax train deeplab_v1_vgg16_voc
 
     The release (vgg128_noup) tests a network that pads pool4 by one more pixel than the one it
-    trains; here both are the trained one, whose scores end one pixel after the picture's first.
+    trains; here both are the trained one, whose scores end one pixel after the image's first.
     """
     return _first(kernel=4, rate=4)
 
@@ -192,7 +192,7 @@ def deeplab_v1_msc_largefov_vgg16_voc_trainval() -> Experiment:
 
 @register("deeplab_v1_largefov_vgg16_synthetic", suites=("quick",))
 def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
-    """DeepLab-LargeFOV on drawn pictures: an eighth of VGG-16's channels, from scratch.
+    """DeepLab-LargeFOV on synthetic images: an eighth of VGG-16's channels, from scratch.
 
         python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
 
@@ -217,7 +217,7 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
 
 @register("deeplab_v1_crfrnn")
 def deeplab_v1_crfrnn() -> Experiment:
-    """CRF-as-RNN on drawn pictures: the network above and its CRF, trained end to end.
+    """CRF-as-RNN on synthetic images: the network above and its CRF, trained end to end.
 
         python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
         python -m seg_jax train deeplab_v1_crfrnn

@@ -176,7 +176,7 @@ def deeplab_v2_resnet101_voc_trainval() -> Experiment:
 
 @register("deeplab_v2_vgg16_synthetic", suites=("quick",))
 def deeplab_v2_vgg16_synthetic() -> Experiment:
-    """DeepLab-ASPP on drawn pictures: an eighth of VGG-16's channels, from scratch.
+    """DeepLab-ASPP on synthetic images: an eighth of VGG-16's channels, from scratch.
 
         python -m seg_jax train deeplab_v2_vgg16_synthetic
 

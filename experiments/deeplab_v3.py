@@ -136,7 +136,7 @@ def deeplab_v3_resnet101_voc_trainval() -> Experiment:
 
 @register("deeplab_v3_resnet50_synthetic", suites=("quick",))
 def deeplab_v3_resnet50_synthetic() -> Experiment:
-    """DeepLab v3 on drawn pictures: two units a block (ResNet-26), an eighth of the channels and a
+    """DeepLab v3 on synthetic images: two units per block (ResNet-26), an eighth of the channels, a
     quarter of ASPP's, and the release's 3x3 stem: eight 7x7 filters see too little.
 
         python -m seg_jax train deeplab_v3_resnet50_synthetic

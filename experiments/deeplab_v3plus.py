@@ -148,7 +148,7 @@ def deeplab_v3plus_mobilenetv2_voc_dm05() -> Experiment:
 
 @register("deeplab_v3plus_xception65_synthetic", suites=("quick",))
 def deeplab_v3plus_xception65_synthetic() -> Experiment:
-    """DeepLab v3+ on drawn pictures: one middle unit of Xception's, an eighth of the channels.
+    """DeepLab v3+ on synthetic images: one middle unit of Xception's, an eighth of the channels.
 
         python -m seg_jax train deeplab_v3plus_xception65_synthetic
 

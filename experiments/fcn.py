@@ -1,4 +1,4 @@
-"""FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on drawn pictures.
+"""FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on synthetic images.
 
 The released networks form a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
 FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are taken over.
@@ -9,7 +9,7 @@ padded to sides of a multiple of 64 px with the mean colour, which the authors' 
 too: it is what conv1_1 pads with.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from seg_jax.experiments.quick import quick
 
@@ -26,7 +26,7 @@ PAMI = "Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211"
 TRAINAUG = 10_582  # images: VOC's train, and SBD's that are not in VOC's val
 
 
-def _fcn(*skips: str, **fields) -> FCN:
+def _fcn(*skips: Literal["pool4", "pool3"], **fields: Any) -> FCN:
     return FCN(num_classes=21, skips=skips, backbone=VGG(conv1_1_padding=100), **fields)
 
 
@@ -151,7 +151,7 @@ def fcn8s_vgg16_voc_cvpr() -> Experiment:
     return _cvpr(model, base_lr=1e-6, init="fcn16s_vgg16_voc_cvpr")
 
 
-def _quick(*skips: str, **recipe: Any) -> Experiment:
+def _quick(*skips: Literal["pool4", "pool3"], **recipe: Any) -> Experiment:
     """A quarter of VGG-11's channels without its second layers. A pool5 of 5x5 cells takes an fc6
     of 3x3; the padding of 33 px keeps the released margin, 16 px of score beyond the image.
     """
@@ -162,7 +162,7 @@ def _quick(*skips: str, **recipe: Any) -> Experiment:
 
 @register("fcn32s_vgg16_synthetic", suites=("quick",))
 def fcn32s_vgg16_synthetic() -> Experiment:
-    """FCN-32s on drawn pictures: misses thin parts and small objects.
+    """FCN-32s on synthetic images: misses thin parts and small objects.
 
     python -m seg_jax train fcn32s_vgg16_synthetic
     """
@@ -171,7 +171,7 @@ def fcn32s_vgg16_synthetic() -> Experiment:
 
 @register("fcn16s_vgg16_synthetic", suites=("quick",))
 def fcn16s_vgg16_synthetic() -> Experiment:
-    """FCN-16s on drawn pictures. Continues FCN-32s, as the released network does.
+    """FCN-16s on synthetic images. Continues FCN-32s, as the released network does.
 
     python -m seg_jax train fcn16s_vgg16_synthetic
     """
@@ -180,7 +180,7 @@ def fcn16s_vgg16_synthetic() -> Experiment:
 
 @register("fcn8s_vgg16_synthetic", suites=("quick",))
 def fcn8s_vgg16_synthetic() -> Experiment:
-    """FCN-8s on drawn pictures. Continues FCN-16s, as the released network does.
+    """FCN-8s on synthetic images. Continues FCN-16s, as the released network does.
 
     python -m seg_jax train fcn8s_vgg16_synthetic
     """

@@ -79,7 +79,7 @@ def gcn_resnet152_voc() -> Experiment:
 
 @register("gcn_resnet50_synthetic", suites=("quick",))
 def gcn_resnet50_synthetic() -> Experiment:
-    """GCN on drawn pictures: two units a block (ResNet-26), an eighth of the channels.
+    """GCN on synthetic images: two units per block (ResNet-26), an eighth of the channels.
 
         python -m seg_jax train gcn_resnet50_synthetic
 

@@ -106,7 +106,7 @@ def pspnet_resnet101_voc() -> Experiment:
 
 @register("pspnet_resnet50_synthetic", suites=("quick",))
 def pspnet_resnet50_synthetic() -> Experiment:
-    """PSPNet on drawn pictures: two units a block (ResNet-26), an eighth of the channels.
+    """PSPNet on synthetic images: two units per block (ResNet-26), an eighth of the channels.
 
         python -m seg_jax train pspnet_resnet50_synthetic
 

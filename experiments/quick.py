@@ -1,8 +1,8 @@
 """The recipe that every row of the suite `quick` shares, so that its rows can be compared.
 
-Not a paper's: small networks learn from random weights in minutes on two CPU cores. AdamW, 8 crops
-of the drawn pictures a step, and a background that weighs less than the objects, of which it has
-four times the pixels.
+Not from a paper: small networks learn from random weights in minutes on two CPU cores. AdamW, 8
+crops of the synthetic images per step, and a lower weight for the background, which has four times
+as many pixels as the objects.
 """
 
 from typing import Any

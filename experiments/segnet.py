@@ -1,6 +1,6 @@
 """SegNet on CamVid, as released and as the paper's study of decoders; on VOC, and a quick run.
 
-CamVid: 367 pictures of 480x360 are trained on, whole and unchanged, and the 233 of "test" are
+CamVid: 367 images of 480x360 are trained on, whole and unchanged, and the 233 of "test" are
 scored at that size, as in the paper's tables.
 """
 
@@ -68,7 +68,7 @@ def segnet_vgg16_camvid() -> Experiment:
 
     Class weights by median frequency, as released; pedestrian and pole weigh 30 times road. Starts
     from VGG-16 of ImageNet. The paper's figure is of batches of 5, without class weights, and of
-    3433 pictures, some of which are not public: this run cannot meet it.
+    3433 images, some of which are not public: this run cannot meet it.
     """
     return _vgg16()
 
@@ -158,7 +158,7 @@ def segnet_vgg16_voc() -> Experiment:
 
 @register("segnet_basic_synthetic", suites=("quick",))
 def segnet_basic_synthetic() -> Experiment:
-    """SegNet-Basic on drawn pictures, a quarter of its channels.
+    """SegNet-Basic on synthetic images, a quarter of its channels.
 
         python -m seg_jax train segnet_basic_synthetic
 

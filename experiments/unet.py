@@ -15,7 +15,7 @@ from seg_jax.optim import OptimConfig, Schedule
 PAPER = "Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597"
 TILE = (572, 572)  # figure 1: 388x388 px are predicted of it
 MARGIN_PX = 92  # what is lost on every side: (572 - 388) / 2
-GREY = Preprocessing(mean=(127.5,) * 3, std=(127.5,) * 3, order="grey")
+GREY = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), order="grey")
 
 
 @register("unet_isbi2012", suites=("published",))
@@ -25,7 +25,7 @@ def unet_isbi2012() -> Experiment:
         python -m seg_jax train unet_isbi2012
 
     Section 3: one large tile a step with a momentum of 0.99, the border weight map, elastic
-    deformations of 10 px. Trained on tiles of the picture continued by mirroring, as it is
+    deformations of 10 px. Trained on tiles of the image continued by mirroring, as it is
     evaluated, so that its border is learnt too. One grey channel: the readers deliver grey as RGB.
     The paper names rotations and grey-value changes without figures: 10 degrees and 10 % are ours.
     The paper's figures are of the hidden test
@@ -61,7 +61,7 @@ def unet_voc() -> Experiment:
         python -m seg_jax train unet_voc
 
     Sizes: valid convolutions take sides of 16 b + 124 px, VOC's are of any size up to 500. So
-    every picture is continued by mirroring by the 92 px that are lost, and cropped or padded to
+    every image is continued by mirroring by the 92 px that are lost, and cropped or padded to
     572 = 16 * 28 + 124; at evaluation it is cut into such tiles. No border weights: they are to
     keep touching cells of one class apart, and VOC's void band covers the borders.
     """
@@ -85,7 +85,7 @@ def unet_voc() -> Experiment:
 
 @register("unet_synthetic", suites=("quick",))
 def unet_synthetic() -> Experiment:
-    """U-Net on drawn pictures: an eighth of its channels, padded convolutions, batch norm.
+    """U-Net on synthetic images: an eighth of its channels, padded convolutions, batch norm.
 
         python -m seg_jax train unet_synthetic
 

@@ -1,23 +1,23 @@
-"""Time every architecture of the line beside PyTorch doing the same work on the same device.
+"""Time each FCN-to-DeepLab architecture beside PyTorch doing the same work on the same device.
 
     python scripts/bench.py [--only NAME] [--dtype bfloat16] [--rounds 5] [--jobs forward step]
                             [--layers] [--output FOLDER]
 
-Each network of the table runs twice: the forward pass of one image at the paper's crop, and the
+Two jobs are timed for each network: the forward pass of one image at the paper's crop, and the
 training step (loss, gradients, SGD with momentum) of two images at a small crop. Ours is the step
 that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has them, and otherwise
-those of tests/parity, which have the same parameters and have been shown to give the same logits.
-Weights are random. Ours, PyTorch's, and a large matrix product of each take turns in one process,
-so that a busy machine slows all alike. PyTorch's tensors are channels_last; on a GPU its networks
-are compiled, and in bfloat16 its step runs under autocast.
+those of tests/parity, which have the same parameters and are tested to give the same logits.
+Weights are random. Ours, PyTorch's, and a large matrix product in each take turns in one process,
+so that other load slows all of them. PyTorch's tensors are channels_last; on a GPU its networks are
+compiled, and in bfloat16 its step runs under autocast.
 
 Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
 the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
-what a call needs at its peak beside weights and input. A step is counted as three forward passes.
-With --layers, of every row above 1 the convolutions that cost the most beside PyTorch's are named,
-and what all of them take.
+the peak memory of a call besides weights and input. A step is counted as three forward passes.
+With --layers, rows with a ratio above 1 list the convolutions that lose the most time to PyTorch's,
+and the time of all convolutions.
 
-Needs PyTorch and torchvision beside the project: .venv-parity, made by scripts/test_parity.sh.
+Needs PyTorch and torchvision besides the project: .venv-parity, made by scripts/test_parity.sh.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from typing import Any
 
 from seg_jax import train_state
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory as well
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory for PyTorch
 
 import bench_torch
 import jax
@@ -57,15 +57,15 @@ STEP_IMAGES, STEP_SIDE = 2, 129
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The same work twice.
+    """The same work for JAX and for PyTorch.
 
     Attributes:
       size: (height, width) of the images.
       images: in one call.
-      flops: 2 x the multiply-adds of the convolutions, 3 x that of a step.
-      ours: blocks until it is done.
-      torch: likewise.
-      our_peak: MiB that ours needs beside weights and input, from XLA's plan of its buffers.
+      flops: 2 x the multiply-adds of the convolutions; three times that for a step.
+      ours: JAX's call; blocks until it is done.
+      torch: PyTorch's call; blocks until it is done.
+      our_peak: MiB that JAX needs besides weights and input, from XLA's buffer plan.
     """
 
     size: tuple[int, int]
@@ -77,7 +77,7 @@ class Job:
 
 
 def image_size(chosen: experiment.Experiment, kind: str) -> tuple[int, int]:
-    """Return the paper's crop; for a "step" the square next to STEP_SIDE that the model takes."""
+    """Return the paper's crop; for a "step" the legal square size next to STEP_SIDE."""
     if kind == "forward":
         return chosen.data.augmentation.crop
     nearest = getattr(chosen.model, "legal_sizes", lambda side: (side,))
@@ -85,10 +85,10 @@ def image_size(chosen: experiment.Experiment, kind: str) -> tuple[int, int]:
 
 
 def job(name: str, kind: str, dtype: str) -> Job:
-    """Build and compile both sides of a row's "forward" or "step".
+    """Build and compile JAX's and PyTorch's "forward" or "step" of one row.
 
     Raises:
-      ValueError: the two networks have not the same number of parameters.
+      ValueError: the two networks differ in their number of parameters.
     """
     chosen = experiment.get(name)
     size = image_size(chosen, kind)
@@ -116,7 +116,7 @@ def job(name: str, kind: str, dtype: str) -> Job:
 
 
 def our_forward(model: Any, image: np.ndarray, dtype: str) -> tuple[Callable[[], Any], int]:
-    """Return the compiled evaluation of one image, and its MiB."""
+    """Return the compiled forward pass of one image, and its MiB."""
     variables = train_state.init_variables(model, input_shape=image.shape, seed=0)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), variables["params"])
     variables = jax.device_put({**variables, "params": params})
@@ -128,7 +128,7 @@ def our_forward(model: Any, image: np.ndarray, dtype: str) -> tuple[Callable[[],
 
 def _planned(compiled: Any) -> int:
     plan = compiled.memory_analysis()
-    # What is donated is written over: it needs no room of its own.
+    # Donated buffers are overwritten: they need no memory of their own.
     size = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return round(size / 2**20)
 
@@ -136,9 +136,7 @@ def _planned(compiled: Any) -> int:
 def our_step(
     chosen: experiment.Experiment, batch: dict, dtype: str
 ) -> tuple[Callable[[], Any], int]:
-    """Return the trainer's compiled step on one device, which goes on from its own state, and its
-    MiB.
-    """
+    """Return the trainer's compiled step on one device, with a state of its own, and its MiB."""
     mesh = parallel.make_mesh(jax.devices()[:1])
     shape = (1, *batch["image"].shape[1:])
     variables = train_state.init_variables(chosen.model, input_shape=shape, seed=0)
@@ -180,7 +178,7 @@ def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
 
 
 def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each call, after one round to warm up."""
+    """Return the milliseconds of each call, after one warm-up round."""
     times = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -192,9 +190,9 @@ def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[flo
 
 
 def torch_peak(call: Callable[[], Any]) -> int | None:
-    """Return by how many MiB PyTorch's call raises the memory in use; None: not to be had.
+    """Return by how many MiB PyTorch's call raises the memory in use; None: not measurable.
 
-    On a GPU by its own count, on a CPU by the process's resident memory (Linux, glibc).
+    On a GPU from PyTorch's counters, on a CPU from the process's resident memory (Linux, glibc).
     """
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -202,8 +200,8 @@ def torch_peak(call: Callable[[], Any]) -> int | None:
         call()
         return round((torch.cuda.max_memory_allocated() - before) / 2**20)
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from now
+        ctypes.CDLL(None).malloc_trim(0)  # return what earlier calls freed
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = _resident("VmRSS")
         call()
         return round((_resident("VmHWM") - before) / 1024)
@@ -217,7 +215,7 @@ def _resident(field: str) -> int:
 
 
 def measure(name: str, kind: str, *, dtype: str, rounds: int) -> dict[str, Any]:
-    """Return one row of the record."""
+    """Measure one job of one network; return a row of the record."""
     work = job(name, kind, dtype)
     product, calls = matrix_products(dtype)
     times = take_turns({"ours": work.ours, "torch": work.torch, **calls}, rounds)
@@ -272,7 +270,7 @@ def table(record: Mapping[str, Any]) -> str:
     if slow:
         lines += [
             "",
-            "Above 1, the layers that stand in the way, each timed by itself (ours / PyTorch):",
+            "Rows above 1: the layers that lose the most time, timed singly (ours / PyTorch):",
             "",
         ]
     lines += [f"* {r['network']}, {r['job']}: {'; '.join(r['costly_layers'])}" for r in slow]
@@ -280,7 +278,7 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def device_name() -> str:
-    """Return what the figures are of."""
+    """Return the device's name."""
     if DEVICE == "cuda":
         return torch.cuda.get_device_name()
     models = [
@@ -292,7 +290,7 @@ def device_name() -> str:
 
 
 def main() -> None:
-    """Measure the rows asked for, and write after each what is there."""
+    """Measure the requested rows, and write the record after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="only networks whose name contains this")
     parser.add_argument(
@@ -308,7 +306,9 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     names = [name for name in bench_torch.NETWORKS if options.only in name]
     if not names:
-        sys.exit(f"--only {options.only}: no network; there are {', '.join(bench_torch.NETWORKS)}")
+        sys.exit(
+            f"--only {options.only}: no such network; choose from {', '.join(bench_torch.NETWORKS)}"
+        )
     record = {
         "device": device_name(),
         "dtype": options.dtype,

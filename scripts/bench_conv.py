@@ -1,10 +1,10 @@
-"""Time every lowering of a convolution beside XLA's own, and PyTorch where it is installed.
+"""Time each implementation of a convolution beside XLA's own, and PyTorch where installed.
 
     python scripts/bench_conv.py [--dtype bfloat16] [--batch 1] [--rounds 5] [--only NAME]
 
-All contenders of a case run interleaved in one process, so that a busy machine slows each alike.
+All contenders of a case run interleaved in one process, so that other load slows all of them.
 Printed per case: median milliseconds, and the ratio to XLA's own operation (below 1 is faster);
-a star marks the lowering that seg_jax picks on this platform ("blocks" is for large batches).
+a star marks the one that seg_jax chooses on this platform ("blocks" is for large batches).
 """
 
 import argparse
@@ -26,11 +26,11 @@ from seg_jax.nn.conv_geometry import Geometry
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One convolution of a square image: "same" padding, none where "valid" or transposed."""
+    """One convolution of a square image: "same" padding; none for "valid" and "transposed"."""
 
     name: str
-    side: int  # pixels
-    channels: tuple[int, int]  # in, out; equal for a depthwise one
+    size: int  # height and width, pixels
+    channels: tuple[int, int]  # in, out; equal for a depthwise convolution
     kernel: int = 3
     rate: int = 1
     stride: int = 1
@@ -38,7 +38,7 @@ class Case:
 
     @property
     def pad(self) -> int:
-        """Pixels on each side."""
+        """Padding on each side, pixels."""
         return 0 if self.kind in ("valid", "transposed") else self.rate * (self.kernel - 1) // 2
 
     def arrays(self, batch: int, dtype: str) -> tuple[jax.Array, jax.Array]:
@@ -46,11 +46,11 @@ class Case:
         rng = np.random.default_rng(0)
         cin, cout = self.channels
         shape = (self.kernel, self.kernel, 1 if self.kind == "depthwise" else cin, cout)
-        x = rng.normal(size=(batch, self.side, self.side, cin))
+        x = rng.normal(size=(batch, self.size, self.size, cin))
         return jnp.asarray(x, dtype), jnp.asarray(rng.normal(size=shape) / 10, dtype)
 
     def contenders(self) -> tuple[dict[str, Callable], Callable]:
-        """Return the lowerings by name, XLA's first, and the one that seg_jax picks."""
+        """Return the implementations by name, XLA's first, and the one that seg_jax chooses."""
         stride, pads = (self.stride,) * 2, ((self.pad, self.pad),) * 2
         if self.kind == "transposed":
             found = {"xla": lowering.transposed_xla, "blocks": lowering.transposed_blocks}
@@ -66,7 +66,7 @@ class Case:
                 found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
                 found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
                 found |= {"blocks": lowering.conv_blocks} if self.kernel > 1 else {}
-                size, kernel = (self.side,) * 2, (self.kernel,) * 2
+                size, kernel = (self.size,) * 2, (self.kernel,) * 2
                 chosen = lowering.choose_conv(size, kernel, geometry)
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
         return bound, next(bound[name] for name, run in found.items() if run is chosen)
@@ -116,7 +116,7 @@ def jax_functions(run: Callable, x: jax.Array, kernel: jax.Array) -> dict[str, C
 
 
 def torch_functions(case: Case, x: jax.Array, kernel: jax.Array) -> dict[str, Callable]:
-    """Return the same of PyTorch on the CPU, channels last; empty without PyTorch."""
+    """Return the same functions for PyTorch on the CPU, channels last; empty without PyTorch."""
     try:
         import torch
     except ImportError:
@@ -158,7 +158,7 @@ def medians(functions: dict[str, Callable], rounds: int) -> dict[str, float]:
 
 
 def report(case: Case, *, batch: int, dtype: str, rounds: int) -> None:
-    """Print a case's two lines."""
+    """Time one case and print its two lines."""
     x, kernel = case.arrays(batch, dtype)
     runs, chosen = case.contenders()
     functions = {name: jax_functions(run, x, kernel) for name, run in runs.items()}
@@ -170,11 +170,11 @@ def report(case: Case, *, batch: int, dtype: str, rounds: int) -> None:
             f"{name + '*' * (runs.get(name) is chosen):8} {ms:8.2f} ({ms / found['xla']:4.2f})"
             for name, ms in found.items()
         ]
-        print(f"{case.name:27} {case.side:4} {what:10} " + "  ".join(cells), flush=True)
+        print(f"{case.name:27} {case.size:4} {what:10} " + "  ".join(cells), flush=True)
 
 
 def main() -> None:
-    """Time the cases asked for."""
+    """Time the requested cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--batch", type=int, default=1, help="images")

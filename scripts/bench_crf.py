@@ -1,13 +1,13 @@
-"""Time the dense CRF's implementations beside each other, and beside pydensecrf where it is there.
+"""Time the implementations of the dense CRF, beside pydensecrf where it is installed.
 
     python scripts/bench_crf.py [--sizes 321 voc 513] [--settings v1 v2] [--rounds 5]
-        [--implementations host lattice] [--cores 1] [--picture FILE]
+        [--implementations lattice_numba lattice] [--cores 1] [--image FILE]
 
-All contenders of a case run interleaved in one process, so that a busy machine slows each alike.
-Printed per case: the shortest time in milliseconds on the clock and of processors, both with
-set-up, the medians of the rounds' ratios to the first contender (pydensecrf where it is installed;
-below 1 is faster), and the share of equal labels. Processor time does not see who else is waiting
-for the core, and is the one to read where --cores is 1. Without --picture the scene is synthetic.
+All contenders of a case run interleaved in one process, so that other load slows all of them.
+Printed per case: the shortest wall-clock and processor time in milliseconds, both with set-up, the
+median over rounds of the ratios to the first contender (pydensecrf where it is installed; below 1
+is faster), and the share of equal labels. Processor time does not include waiting for other
+processes; read that one with --cores 1. Without --image the scene is synthetic.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from seg_jax.data import images
 from seg_jax.kernels.crf import IMPLEMENTATIONS, cases, mean_field
 
 CLASSES = 21
@@ -45,18 +46,17 @@ def contenders(names):
     return found | {name: partial(ours, name=name) for name in names}
 
 
-def problem(size, picture):
-    """Return the energies and the picture of one case; a given picture is resized."""
+def problem(size, image):
+    """Return the energies and the image of one case; a given image file is resized."""
     height, width = cases.SIZES[size]
     unary, rgb = cases.scene(height, width, CLASSES)
-    if picture:
-        resized = Image.open(picture).convert("RGB").resize((width, height))
-        rgb = np.array(resized)
+    if image:
+        rgb = np.array(Image.fromarray(images.read_image(image)).resize((width, height)))
     return unary, rgb
 
 
 def measure(functions, unary, rgb, params, rounds):
-    """Return name -> (float [rounds 2], seconds by the clock and of processors; marginals)."""
+    """Return name -> (float [rounds 2], wall-clock and processor seconds; marginals)."""
     results = {name: function(unary, rgb, params) for name, function in functions.items()}
     seconds = {name: [] for name in functions}
     for _ in range(rounds):
@@ -69,7 +69,7 @@ def measure(functions, unary, rgb, params, rounds):
 
 
 def main():
-    """Print one line for every size, setting and contender."""
+    """Print one line for each size, setting and contender."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=["321", "voc", "513"], choices=cases.SIZES)
     parser.add_argument("--settings", nargs="+", default=["v1", "v2"], choices=cases.SETTINGS)
@@ -80,8 +80,8 @@ def main():
         choices=IMPLEMENTATIONS,
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cores", type=int, help="pin to so many cores (Linux)")
-    parser.add_argument("--picture", help="a photograph in place of the synthetic scene")
+    parser.add_argument("--cores", type=int, help="number of cores to run on (Linux)")
+    parser.add_argument("--image", type=Path, help="a photograph instead of the synthetic scene")
     options = parser.parse_args()
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
@@ -93,7 +93,7 @@ def main():
         f"{'clock':>6} {'cpu':>5} labels equal"
     )
     for size in options.sizes:
-        unary, rgb = problem(size, options.picture)
+        unary, rgb = problem(size, options.image)
         for setting in options.settings:
             results = measure(functions, unary, rgb, cases.SETTINGS[setting], options.rounds)
             first, labels = next((s, q.argmax(-1)) for s, q in results.values())

@@ -2,11 +2,11 @@
 
     python scripts/bench_data.py voc2012 ROOT [--split train] [--crop 513] [--rounds 7]
 
-Two tasks, decoding alone and batches of decoded, scaled, cropped and mirrored pictures, for the
-folder's reader, for the ArrayRecord reader and for PyTorch. They take turns in one process that is
-bound to one core, so that a busy machine slows each alike. Printed: median images per second over
-the rounds, and the ratio to the folder's reader. PyTorch's column needs torch and torchvision, as
-in .venv-parity, made by scripts/test_parity.sh.
+Two tasks, decoding alone and batches of decoded, scaled, cropped and mirrored images, for the
+folder reader, for the ArrayRecord reader and for PyTorch. They take turns in one process that is
+bound to one core, so that other load slows all of them. Printed: median images per second over the
+rounds, and the ratio to the folder reader. PyTorch's column needs torch and torchvision, as in
+.venv-parity, made by scripts/test_parity.sh.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _SCALE = (0.5, 2.0)
 
 
 def seg_jax_functions(source: Source, crop: int) -> dict[str, Callable[[int], object]]:
-    """Return what reads image i, and what makes batch b of augmented ones."""
+    """Return the functions of the two tasks: read image i, and make augmented batch b."""
     augmentation = Augmentation(crop=(crop, crop), scale=_SCALE, flip=0.5)
     config = DataConfig(dataset="", augmentation=augmentation, preprocessing=TORCH)
     make = pipeline.MakeBatch(source, config, 0, _BATCH, slice(None))
@@ -42,7 +42,7 @@ def seg_jax_functions(source: Source, crop: int) -> dict[str, Callable[[int], ob
 
 
 def torch_functions(source: Source, crop: int) -> dict[str, Callable[[int], object]]:
-    """Return the same two from PyTorch; empty where it is not installed."""
+    """Return the same two functions for PyTorch; empty where it is not installed."""
     try:
         import torch
     except ImportError:
@@ -57,13 +57,13 @@ def torch_functions(source: Source, crop: int) -> dict[str, Callable[[int], obje
     torch.set_num_threads(1)
 
     class Scale(v2.Transform):
-        """Both sides by one factor, uniform in the range; bilinear without antialiasing."""
+        """Scales height and width by one uniform factor; bilinear without antialiasing."""
 
         def make_params(self, flat_inputs):
             return {"scale": random.uniform(*_SCALE)}
 
         def transform(self, inpt, params):
-            size = [max(1, round(side * params["scale"])) for side in inpt.shape[-2:]]
+            size = [max(1, round(length * params["scale"])) for length in inpt.shape[-2:]]
             return v2.functional.resize(inpt, size, antialias=False)
 
     fill = {tv_tensors.Image: TORCH.pad_value, tv_tensors.Mask: IGNORE}
@@ -71,8 +71,8 @@ def torch_functions(source: Source, crop: int) -> dict[str, Callable[[int], obje
         [Scale(), v2.RandomCrop(crop, pad_if_needed=True, fill=fill), v2.RandomHorizontalFlip()]
     )
 
-    class Pictures(torch.utils.data.Dataset):
-        """As torchvision's VOCSegmentation: Pillow decodes."""
+    class Images(torch.utils.data.Dataset):
+        """Decodes with Pillow, as torchvision's VOCSegmentation."""
 
         def __init__(self, transform):
             self.transform = transform
@@ -85,9 +85,9 @@ def torch_functions(source: Source, crop: int) -> dict[str, Callable[[int], obje
             mask = tv_tensors.Mask(np.array(Image.open(source.label_file(index))))
             return self.transform(image, mask) if self.transform else (image, mask)
 
-    read, loader = Pictures(None), torch.utils.data.DataLoader
+    read, loader = Images(None), torch.utils.data.DataLoader
     endless = torch.utils.data.RandomSampler(read, replacement=True, num_samples=10**9)
-    batches = iter(loader(Pictures(changes), batch_size=_BATCH, sampler=endless))
+    batches = iter(loader(Images(changes), batch_size=_BATCH, sampler=endless))
     return {
         "decode": lambda index: read[index % len(read)],
         "augment": lambda _: next(batches),
@@ -111,12 +111,14 @@ def main() -> None:
     """Time the two tasks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="voc2012, camvid, isbi2012 or folder")
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--config", default="", help="of voc2012: voc, aug or fcn")
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--split", default="train", help="list of images")
+    parser.add_argument(
+        "--config", default="", help="packed configuration of voc2012: voc, aug or fcn"
+    )
     parser.add_argument("--crop", type=int, default=513, help="pixels")
-    parser.add_argument("--images", type=int, default=64, help="a round")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--images", type=int, default=64, help="images read per round")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
     options = parser.parse_args()
     config = options.config or ("voc" if options.dataset == "voc2012" else "")
     if hasattr(os, "sched_setaffinity"):

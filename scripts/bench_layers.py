@@ -1,4 +1,4 @@
-"""What stands in a network's way: each convolution by itself, ours beside PyTorch's."""
+"""Time each convolution of a network by itself, ours beside PyTorch's."""
 
 import collections
 import functools
@@ -17,12 +17,13 @@ from seg_jax.nn.conv_geometry import Geometry
 def costly_layers(
     module: torch.nn.Module, kind: str, images: int, size: tuple[int, int], *, rounds: int
 ) -> list[str]:
-    """Name the convolutions of a network that take the most time more than PyTorch's do, then the
-    time of all: what a network loses beyond that, it loses between its convolutions.
+    """Describe the convolutions that lose the most time to PyTorch's, and the time of all.
+
+    Time that a network loses beyond that is lost between its convolutions.
 
     Args:
       module: PyTorch's network.
-      kind: "forward", or "step": their gradients.
+      kind: "forward", or "step" for the gradients.
       images: in one call.
       size: (height, width) of the images.
       rounds: timed calls.
@@ -30,14 +31,14 @@ def costly_layers(
     shapes = _convolutions(module.eval(), size)
     excess = []
     total = {"ours": 0.0, "torch": 0.0}
-    for (side, conv), count in shapes.items():
-        calls = _layer_calls(side, conv, images, kind)
+    for (size_in, conv), count in shapes.items():
+        calls = _layer_calls(size_in, conv, images, kind)
         times = medians(calls, rounds)
         ours, theirs = times["ours"], times["torch"]
         total = {key: total[key] + count * times[key] for key in total}
         c_in, c_out, kernel, stride, _, rate, groups = conv
         text = (
-            f"{count} x {kernel[0]}x{kernel[1]} {c_in}->{c_out} at {side[0]}x{side[1]}"
+            f"{count} x {kernel[0]}x{kernel[1]} {c_in}->{c_out} at {size_in[0]}x{size_in[1]}"
             f"{f' stride {stride[0]}' if stride[0] > 1 else ''}"
             f"{f' rate {rate[0]}' if rate[0] > 1 else ''}{' depthwise' if groups > 1 else ''}: "
             f"{ours:.1f} / {theirs:.1f} ms"
@@ -48,7 +49,7 @@ def costly_layers(
 
 
 def _convolutions(module: torch.nn.Module, size: tuple[int, int]) -> collections.Counter:
-    """Count the network's convolutions by (input sides, geometry)."""
+    """Count the network's convolutions by (input size, geometry)."""
     found = collections.Counter()
 
     def note(layer, inputs):
@@ -66,17 +67,17 @@ def _convolutions(module: torch.nn.Module, size: tuple[int, int]) -> collections
     return found
 
 
-def _layer_calls(side: tuple[int, int], conv: tuple, images: int, kind: str) -> dict[str, Callable]:
-    """Return both sides' calls of one convolution: forward, or both gradients as well."""
+def _layer_calls(size: tuple[int, int], conv: tuple, images: int, kind: str) -> dict[str, Callable]:
+    """Return JAX's and PyTorch's call of one convolution: forward, with gradients for a step."""
     c_in, c_out, kernel, stride, padding, rate, groups = conv
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(images, *side, c_in)).astype(np.float32)
+    x = rng.normal(size=(images, *size, c_in)).astype(np.float32)
     weight = rng.normal(size=(*kernel, c_in // groups, c_out)).astype(np.float32)
     geometry = Geometry(stride, rate, tuple((pad, pad) for pad in padding))
     if groups > 1:
         run = lowering.choose_depthwise()
     else:
-        run = lowering.choose_conv(side, kernel, geometry)
+        run = lowering.choose_conv(size, kernel, geometry)
     forward = jax.jit(lambda x, weight: run(x, weight, geometry))
     ours = functools.partial(forward, x, weight)
     image = tensor(x).requires_grad_(kind == "step")

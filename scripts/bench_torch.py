@@ -1,4 +1,4 @@
-"""PyTorch's side of bench.py: the same networks, their forward pass and training step."""
+"""PyTorch's part of bench.py: the same networks, their forward pass and training step."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ def wait() -> None:
 
 
 def forward(module: torch.nn.Module, image: np.ndarray, dtype: str) -> Callable[[], Any]:
-    """Return PyTorch's evaluation of one image."""
+    """Return PyTorch's forward pass of one image."""
     module = module.eval().to(getattr(torch, dtype))
     x = tensor(image).to(getattr(torch, dtype))
     call = torch.compile(module) if DEVICE == "cuda" else module

@@ -1,8 +1,8 @@
-"""A hook of mkdocs: links from pages to files outside docs/ lead to the forge, where they are read.
+"""A hook of mkdocs: makes links to files outside docs/ point to the repository's web pages.
 
-On a forge, `../scripts/bench.py` is right as it stands. The site has no such page: there the link
-leads to $SEG_JAX_FORGE, a URL up to the branch (https://github.com/OWNER/seg_jax/blob/main), and
-becomes plain text where that is not set.
+In the repository, `../scripts/bench.py` works as it is. The site has no such page: there the link
+points to $SEG_JAX_FORGE, a URL up to the branch (https://github.com/OWNER/seg_jax/blob/main), or
+becomes plain text if that is not set.
 """
 
 import os
@@ -13,7 +13,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(((?:\.\./)+[^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, *, page, config, files) -> str:
-    """Rewrite the page's links that leave docs/."""
+    """Rewrite the page's links to files outside docs/."""
     folder = posixpath.dirname(page.file.src_uri)
     forge = os.environ.get("SEG_JAX_FORGE", "").rstrip("/")
 

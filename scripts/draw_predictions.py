@@ -1,37 +1,37 @@
-"""Draw the README's image: one drawn input, its truth, and what each family's network predicts.
+"""Draw the README's image: a synthetic input, its truth, and each family's prediction.
 
     python -m seg_jax reproduce quick
     python scripts/draw_predictions.py runs/quick
 
 Writes docs/images/quick.png. The networks are those of the suite `quick`: a reduced network of
-every family, trained from random weights for some minutes on two CPU cores. Of a family's networks,
-the one with the highest mean IoU is shown.
+each family, trained from random weights for some minutes on two CPU cores. Of each family, the
+network with the highest mean IoU is shown.
 """
 
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from seg_jax import papers, results
 from seg_jax.checks import UserError
+from seg_jax.data import images
 from seg_jax.results.files import PICTURES
 
 COLUMNS = 6
-GAP, CAPTION = 8, 20  # px of the image, between the images and below each
+GAP, CAPTION = 8, 20  # px, between the images and below each
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draw one image of a suite's runs, side by side.
+    """Draw the predictions of a suite's runs for one image, side by side.
 
     Attributes:
       suite: folder of the suite's runs.
       image: id of the image, as in RUN/predictions.
       out: file to write.
-      scale: pixels of the result for each of the image's.
+      scale: enlargement of the image.
     """
 
     suite: tyro.conf.Positional[Path]
@@ -41,7 +41,7 @@ class Options:
 
 
 def panels(suite: Path, image: str) -> list[tuple[str, Image.Image]]:
-    """Return (caption, image) of the input, the truth, and a prediction for every family."""
+    """Return (caption, image) of the input, the truth, and the prediction of each family."""
     best: dict[str, tuple[float, Path]] = {}
     for record in sorted(suite.glob("*/result.json")):
         found = results.load(record)
@@ -57,25 +57,19 @@ def panels(suite: Path, image: str) -> list[tuple[str, Image.Image]]:
         for family in papers.FAMILIES
         if family in best
     ]
-    truth = _pixels(first / f"{image}.truth.png")
+    truth = images.read_label(first / f"{image}.truth.png")
     drawn = []
     for caption, path in shown:
         if path.name.endswith(".prediction.png"):
-            right = (_pixels(path) == truth)[truth != 255].mean()
+            right = (images.read_label(path) == truth)[truth != 255].mean()
             caption = f"{caption}: {100 * right:.0f} %"
-        with Image.open(path) as file:
-            drawn.append((caption, file.convert("RGB")))
+        drawn.append((caption, Image.fromarray(images.read_image(path))))
     return drawn
-
-
-def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as file:
-        return np.array(file)
 
 
 def sheet(drawn: list[tuple[str, Image.Image]], scale: int) -> Image.Image:
     """Return the panels in rows of COLUMNS, each above its caption."""
-    width, height = (scale * side for side in drawn[0][1].size)
+    width, height = (scale * length for length in drawn[0][1].size)
     gap, caption_height = scale * GAP, scale * CAPTION
     rows = -(-len(drawn) // COLUMNS)
     size = (COLUMNS * (width + gap) + gap, rows * (height + caption_height + gap) + gap)

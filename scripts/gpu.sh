@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The checks that need a GPU, each a call of under ten minutes, also for a machine without a network.
+# The checks that need a GPU. Each takes less than ten minutes and works without a network.
 #
-#   scripts/gpu.sh wheels          where there is a network: collects in .whl what a CUDA image with JAX,
-#                                  Flax, Optax, Orbax and PyTorch lacks (Python 3.12)
-#   scripts/gpu.sh tests           there: the test suite on the GPU, and what failed
+#   scripts/gpu.sh wheels          on a machine with a network: downloads into .whl what a CUDA image with
+#                                  JAX, Flax, Optax, Orbax and PyTorch lacks (Python 3.12)
+#   scripts/gpu.sh tests           the test suite on the GPU
 #   scripts/gpu.sh bench           every architecture beside compiled PyTorch in bfloat16
 #   scripts/gpu.sh conv            dilated and depthwise convolutions: every lowering, in bfloat16
 #   scripts/gpu.sh crf             the dense CRF: every implementation

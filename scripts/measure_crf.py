@@ -1,8 +1,8 @@
-"""What the dense CRF is worth on the pictures of a split: mIoU, trimap mIoU and time.
+"""Measure how much the dense CRF improves the scores on a split: mIoU, trimap mIoU and time.
 
     python scripts/measure_crf.py deeplabv3.tflite --root data/voc2012 --every 1
 
-Every CRF refines the same probabilities, in turn, so that the machine's load is the same for all.
+All CRFs refine the same probabilities, in turn, so that the machine's load is the same for all.
 Writes experiments/crf_worth.json, from which scripts/render_readme.py makes the README's table.
 """
 
@@ -37,19 +37,19 @@ def main(
     implementations: tuple[str, ...] = ("lattice_numba",),
     out: Path = Path(__file__).parents[1] / "experiments" / "crf_worth.json",
 ) -> None:
-    """Measure CRFs of several constants, normalisations and implementations, and none.
+    """Measure several constants, normalisations and implementations, and the scores without a CRF.
 
     Args:
-      weights: published ones, a release or a run.
+      weights: published weights, a release or a run.
       root: VOC's folder.
-      every: take every so-manyth picture of val.
-      constants: names of `evaluate --help`; the first in all normalisations, further ones in the
-        first normalisation only.
+      every: use one in this many images of val.
+      constants: names as in `evaluate --help`; the first with all normalisations, further ones
+        with the first normalisation only.
       normalisations: of the kernels.
       implementations: of `kernels.crf.mean_field`.
-      out: the file of measurements.
+      out: file of measurements to add to.
     """
-    made_by = provenance.of_this_process()  # of the code as it is now, not in an hour
+    made_by = provenance.of_this_process()  # before the run: of the code that is measured
     loaded = pretrained.load(weights)
     source = data.open_source("voc2012", root, "val")
     indices = range(0, len(source), every)
@@ -64,20 +64,20 @@ def main(
     seen: set = set()
     for index in tqdm(indices, unit="image"):
         example = source[index]
-        picture, label = example["image"], example["label"]
-        shares = forward.predict_probabilities(loaded.experiment, loaded.variables, picture)
+        image, label = example["image"], example["label"]
+        shares = forward.predict_probabilities(loaded.experiment, loaded.variables, image)
         found = [shares]
         for (_, params, implementation), spent in zip(settings, seconds, strict=True):
             refine = presets.refine(params, implementation=implementation)
-            if (key := (picture.shape, params, implementation)) not in seen:
+            if (key := (image.shape, params, implementation)) not in seen:
                 seen.add(key)
-                _warm_up(refine, implementation, picture, shares)
+                _warm_up(refine, implementation, image, shares)
             started = time.perf_counter()
-            found.append(refine(picture, shares))
+            found.append(refine(image, shares))
             spent.append(time.perf_counter() - started)
         for position, refined in enumerate(found):
-            answer = refined.argmax(-1).astype(np.uint8)
-            sums[position] += metrics.of_image(label, answer, source.classes, TRIMAP_PX)
+            prediction = refined.argmax(-1).astype(np.uint8)
+            sums[position] += metrics.of_image(label, prediction, source.classes, TRIMAP_PX)
     new = crf_table.Measurement(
         weights=loaded.name or weights.name,
         cutting=protocols.words(loaded.experiment.evaluation),
@@ -91,16 +91,15 @@ def main(
     print(crf_table.markdown([new]))
 
 
-def _warm_up(
-    refine: Callable, implementation: str, picture: np.ndarray, shares: np.ndarray
-) -> None:
-    """Compile: XLA does so for every size, Numba once. "exact" takes minutes where it compiles in
-    seconds: it is not run twice.
+def _warm_up(refine: Callable, implementation: str, image: np.ndarray, shares: np.ndarray) -> None:
+    """Compile before the timed call: XLA for each size, Numba once.
+
+    "exact" is not run twice: it takes minutes, and its compilation only seconds.
     """
     if implementation in ("lattice_numba", "exact_numba"):
-        picture, shares = picture[:8, :8], shares[:8, :8]
+        image, shares = image[:8, :8], shares[:8, :8]
     if implementation != "exact":
-        refine(picture, shares)
+        refine(image, shares)
 
 
 def _rows(settings: list, sums: list[metrics.Scores], seconds: list[list[float]]):

@@ -1,4 +1,4 @@
-"""Write the pages' generated tables anew, from what is committed and the published figures."""
+"""Rewrite the generated tables of the pages from committed records and published figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ def _front() -> str:
     ).as_markdown()
 
 
-# Page -> the markers around its table, and what stands between them.
+# Page -> the markers around its table, and the function that renders it.
 TABLES: dict[str, tuple[tuple[str, str], Callable[[], str]]] = {
     "README.md": (front_table.MARKERS, _front),
     "docs/results.md": (
         (table.BEGIN, table.END),
-        lambda: table.line_markdown(rows.committed_records()),
+        lambda: table.networks_markdown(rows.committed_records()),
     ),
     "seg_jax/kernels/crf/README.md": (
         crf_table.MARKERS,

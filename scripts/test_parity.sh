@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Compares the networks with third parties' in PyTorch and writes experiments/parity.json.
-# PyTorch goes into an environment of its own, .venv-parity. Arguments go to pytest; a run without any
-# writes the file anew, a run of some tests changes their entries.
+# PyTorch is installed into an environment of its own, .venv-parity. Arguments go to pytest: a run without
+# any writes the file anew, a run of some tests updates their entries.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-parity}
 source "$root/scripts/setup.sh"
 pip=("$python" -m pip install --quiet --disable-pip-version-check)
-# PyTorch's own index has the build without CUDA; where it cannot be reached, the general one has another.
+# PyTorch's own index has the build without CUDA; PyPI's, the fallback, is larger.
 "$python" -c "import torch" 2>/dev/null ||
   "${pip[@]}" --timeout 5 --retries 0 torch --index-url https://download.pytorch.org/whl/cpu ||
   "${pip[@]}" torch==2.13.0

@@ -33,7 +33,10 @@ usage: python -m seg_jax VERB ...
   weights release RUN         a folder for others: weights, configuration, record, card
   weights push | pull         to and from the Hugging Face hub
   compile NAME --for TARGET   memory, fit and cost on a TPU or GPU that is not here, by its compiler
-  launch VERB ... --on ENGINE  start a verb under slurm, sky or gke; also: jobs, logs, cancel
+  launch NAME --on ENGINE     start a training or another verb on a cluster: slurm, sky, gke
+  jobs                        the launched runs, and what their engines say of them
+  logs RUN [--follow]         the log of a launched run
+  cancel RUN                  end a launched run; what it saved stays
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data VERB ...               also stats, view, pack and synthesize: see `data --help`

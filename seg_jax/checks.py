@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+_LISTED = 5  # names in an error; `list`, `--help` and the documentation have all
+
 
 class UserError(Exception):
     """A mistake of the user's: the command line prints it in one line and exits with 2.
@@ -84,11 +86,13 @@ def one_of(options: Iterable[Any], **arguments: Any) -> None:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """Return the sentence for an unknown name, with the closest known ones."""
+    """Return the sentence for an unknown name: the closest known ones, else the first ones."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
-    return f"unknown name {name!r}; {hint}"
+    if close := get_close_matches(name, known, n=3, cutoff=0.5):
+        return f"unknown name {name!r}; did you mean {', '.join(close)}?"
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED + 1 else ""
+    listed = known[:_LISTED] if more else known
+    return f"unknown name {name!r}; known: {', '.join(listed)}{more}"
 
 
 def logits_shape(logits: Any, label: Any) -> None:

@@ -39,6 +39,8 @@ class TrainConfig:
         Empty: from scratch.
       init_allow: regular expression; published layers whose names it matches need not fit.
       log_every: steps between two lines of metrics.jsonl.
+      evaluate_first: whether the validation split is scored before step 1: "auto": if every layer
+        came from the weights of `init`.
       evaluate_every: steps between two evaluations on the validation split; 0: only after the end.
       checkpoint_every: steps between two checkpoints.
       keep: checkpoints that are kept.
@@ -52,6 +54,7 @@ class TrainConfig:
     init: str = ""
     init_allow: str = ""
     log_every: int = 20
+    evaluate_first: Literal["auto", "yes", "no"] = "auto"
     evaluate_every: int = 0
     checkpoint_every: int = 1000
     keep: int = 2
@@ -246,6 +249,12 @@ def get(name: str) -> Experiment:
     if name not in _BUILDERS:
         raise checks.UserError(f"experiment: {checks.unknown(name, _BUILDERS)}")
     return dataclasses.replace(_BUILDERS[name](), name=name)
+
+
+def suites() -> dict[str, int]:
+    """Return the number of experiments in every suite by its name."""
+    discover()
+    return {name: len(members) for name, members in sorted(_SUITES.items())}
 
 
 def suite(name: str) -> tuple[str, ...]:

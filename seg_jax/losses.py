@@ -1,6 +1,7 @@
-"""Losses as sums and counts: divided once, after the sums over all devices are known."""
+"""Losses as sums and counts, divided once after summing over all devices."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,12 +18,11 @@ class LossConfig:
 
     Attributes:
       reduction: "mean" over the valid pixels of the global batch; "image_mean": over those of each
-        image and head by itself, averaged over the images (Caffe with one image at a time and
-        iter_size); or "sum" (FCN's unnormalised loss, for which its 1e-10 learning rates are
-        meant).
-      heads: (name, weight) of every model output that is trained.
-      label_grids: (first, step) of every head: it is trained at rows and columns first,
-        first + step, ... only, where upsampled scores are the scores themselves (the "shrunk"
+        image and head separately, averaged over the images (Caffe with one image at a time and
+        iter_size); or "sum" (FCN's unnormalised loss, which its learning rates of 1e-10 assume).
+      heads: (name, weight) of every model output with a loss.
+      label_grids: (first, step) of every head: the loss is only at rows and columns first,
+        first + step, ..., where upsampled scores equal the scores before upsampling (the "shrunk"
         label of DeepLab v1 and v2). Empty: at every pixel.
       class_weights: weight of each class; empty: all 1. The mean divides by the number of valid
         pixels, not by the sum of weights (the rule of Caffe's softmax loss, which SegNet's
@@ -38,11 +38,16 @@ class LossConfig:
 
     def __post_init__(self):
         _LOSSES.find(self.name)
+        for weight in self.class_weights:
+            if not (0 <= weight < math.inf):  # NaN is in no order
+                raise ValueError(f"class_weights has {weight}: weights are finite, and 0 or more")
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("class_weights are all 0: nothing would be learnt")
         checks.one_of(("mean", "image_mean", "sum"), reduction=self.reduction)
         if not self.heads:
             raise ValueError('heads is empty: name at least one output, e.g. (("out", 1.0),)')
         if len(self.label_grids) not in (0, len(self.heads)):
-            raise ValueError(f"label_grids {self.label_grids} must have one entry a head, or none")
+            raise ValueError(f"label_grids {self.label_grids} must have an entry per head, or none")
         for first, step in self.label_grids:
             checks.non_negative(label_grids_first=first)
             checks.positive(label_grids_step=step)
@@ -62,19 +67,18 @@ def cross_entropy_sums(
 ) -> tuple[jax.Array, jax.Array]:
     """Sum -log softmax(logits)[label] over the valid pixels, and count them.
 
-    A pixel is valid unless its label is IGNORE; an ignored one adds nothing to sum, count or
+    A pixel is valid unless its label is IGNORE; ignored pixels add nothing to sum, count or
     gradient. A label that is neither a class nor IGNORE makes the sum NaN, so that the run stops:
-    clipping it to the nearest class would train on a wrong truth in silence.
+    clipping it to the nearest class would silently train on a wrong truth.
 
     Args:
       logits: float32 [n h w k].
       label: integer [n h w], class id in [0, k) or IGNORE.
-      class_weights: k factors, one a class; empty: all 1.
+      class_weights: k factors, one per class; empty: all 1.
       pixel_weights: float32 [n h w] factors, or None: all 1.
 
     Returns:
-      The weighted sum, float32 [], and the number of valid pixels, int32 []: weights count in the
-      sum alone.
+      The weighted sum, float32 [], and the number of valid pixels, int32 [], which is not weighted.
     """
     checks.logits_shape(logits, label)
     num_classes = logits.shape[-1]
@@ -86,7 +90,7 @@ def cross_entropy_sums(
         )
     label = label.astype(jnp.int32)
     valid = label != IGNORE
-    # A comparison, where a gather would do: the gradient of a gather is a scatter.
+    # A comparison instead of a gather, whose gradient is a scatter.
     truth = label[..., None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, None]
     picked = jnp.sum(jnp.where(truth, logits, 0.0), axis=-1)
     loss = jax.nn.logsumexp(logits, axis=-1) - picked
@@ -115,7 +119,7 @@ def register(name: str) -> Callable[[Loss], Loss]:
 
 
 def crop_border(label: jax.Array, margin: int) -> jax.Array:
-    """Cut `margin` pixels off every side of [n h w]: a valid network does not predict them."""
+    """Crop `margin` pixels from every side of [n h w]: networks without padding lose them."""
     height, width = label.shape[1:]
     if margin < 0 or 2 * margin >= min(height, width):
         raise ValueError(f"margin {margin} px does not fit into a label of {height} x {width}")
@@ -130,21 +134,22 @@ def loss_sums(
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted sum of the heads' losses, float32 [], and what to divide it by, int32 [].
+    """Return the weighted sum of the heads' losses, float32 [], and its count, int32 [].
 
-    That is the number of valid pixels of a head; with "image_mean", the number of images.
+    The count is the number of valid pixels of a head; with "image_mean", the number of images.
 
     Args:
       outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
       label: integer [n h w].
-      config: which heads count, how much, and at which pixels.
+      config: heads, their weights and their pixels.
       pixel_weights: float32 [n h w], or None.
       margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
     """
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
-    total, count = jnp.float32(0.0), None
+    total = jnp.float32(0.0)
+    count: Any = None
     grids = config.label_grids or ((0, 1),) * len(config.heads)
     for (name, weight), (first, step) in zip(config.heads, grids, strict=True):
         if name not in outputs:
@@ -162,7 +167,7 @@ def loss_sums(
 def _reduce(
     logits: jax.Array, label: jax.Array, weights: jax.Array | None, config: LossConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """Return one head's sum, and what it is to be divided by."""
+    """Return the sum and the count of one head."""
     loss = _LOSSES.find(config.name)
     if config.reduction != "image_mean":
         return loss(logits, label, class_weights=config.class_weights, pixel_weights=weights)
@@ -173,12 +178,13 @@ def _reduce(
         return total / jnp.maximum(valid, 1).astype(jnp.float32), valid
 
     means, valid = jax.vmap(image_mean)(logits, label, weights)
-    # Every image counts. Counted from the data, since each device has its own number of them.
+    # All images count, also those without valid pixels. Counted from the data, because the number
+    # of images differs between devices.
     return jnp.sum(means), jnp.sum(valid >= 0, dtype=jnp.int32)
 
 
 def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
-    """What the sum of `loss_sums` is divided by, float32 []; 1 where nothing is valid."""
+    """Return the divisor of the sum of `loss_sums`, float32 []; 1 if no pixel is valid."""
     if config.reduction == "sum":
         return jnp.float32(1.0)
     return jnp.maximum(count, 1).astype(jnp.float32)
@@ -187,7 +193,7 @@ def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
 def correct_pixels(
     outputs: Mapping[str, Any], label: jax.Array, *, head: str = "out", margin: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """Count the valid pixels whose largest logit is the label's, and all valid ones, int32 []."""
+    """Count the valid pixels whose largest logit is that of the label, and all valid ones."""
     label = crop_border(label.astype(jnp.int32), margin)
     prediction, valid = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32), label != IGNORE
     correct = (prediction == label) & valid

@@ -1,7 +1,8 @@
-"""Optimisers with learning-rate and decay multipliers by regular expression over names."""
+"""Optimisers with learning-rate and decay multipliers by regular expressions on names."""
 
 import dataclasses
 import re
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import jax
@@ -13,7 +14,7 @@ from seg_jax import checks
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Multipliers for the parameters whose "/"-joined name the pattern matches in full.
+    """Multipliers for the parameters whose full "/"-joined name matches the pattern.
 
     Attributes:
       pattern: regular expression, e.g. "head/.*/bias".
@@ -33,7 +34,7 @@ class Rule:
             raise ValueError(f"pattern {self.pattern!r}: {error}") from error
 
 
-# Caffe's habit in this line: biases learn twice as fast and do not decay; nor does a norm's affine.
+# As in the Caffe releases: biases learn twice as fast; biases and norm scales do not decay.
 CAFFE_RULES = (
     Rule(".*/kernel"),
     Rule(".*/bias", lr=2.0, decay=0.0),
@@ -50,9 +51,9 @@ class Schedule:
       power: of "poly".
       every: steps between two drops of "step".
       factor: of a drop.
-      warmup: steps over which the rate first rises linearly from 0 to what the schedule says.
-      settle: last steps, at a rate of 0, in which the norms' running averages catch up with the
-        weights. Needed where the rate stays high up to the end.
+      warmup: initial steps over which the rate rises linearly from 0 to the schedule's.
+      settle: last steps, at a rate of 0, in which the running averages of batch norms converge.
+        Needed if the rate stays high to the end.
     """
 
     kind: Literal["fixed", "poly", "step"] = "fixed"
@@ -79,10 +80,10 @@ class OptimConfig:
       momentum: of SGD; beta1 of AdamW.
       weight_decay: L2 penalty added to the gradient (SGD), decoupled decay (AdamW).
       schedule: of the learning rate.
-      rules: the first that matches a parameter's name counts; a parameter that none matches is
-        an error.
-      clip_norm: largest global norm of the gradient, frozen parameters left out and weight decay
-        not yet added; 0: not clipped.
+      rules: the first that matches a parameter's name applies; a parameter without a rule is an
+        error.
+      clip_norm: largest global norm of the gradient, without frozen parameters and before weight
+        decay; 0: not clipped.
     """
 
     base_lr: float
@@ -106,7 +107,7 @@ def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
     "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
 
     Raises:
-      ValueError: the schedule settles for as long as there are steps.
+      ValueError: there are not more steps than the schedule settles for.
     """
     schedule = config.schedule
     if schedule.settle >= steps:
@@ -128,11 +129,11 @@ def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, floa
     """Return (learning-rate, decay) multipliers of every parameter by its "/"-joined name.
 
     Args:
-      config: its rules are tried in order, the first that matches a name in full counts.
+      config: its rules are tried in order; the first that matches the full name applies.
       params: nested dictionary of arrays or shapes.
 
     Raises:
-      ValueError: some parameters match no rule; all of them are listed.
+      ValueError: some parameters match no rule; lists all of them.
     """
     found = {}
     for path, _ in jax.tree.leaves_with_path(params):
@@ -149,7 +150,7 @@ def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, floa
 
 
 def make_optimizer(config: OptimConfig, params: Any, *, steps: int) -> optax.GradientTransformation:
-    """Build the optimiser; `update` needs the parameters, and returns what to add to them.
+    """Build the optimiser; `update` needs the parameters and returns their increments.
 
     With g the gradient after clipping, d and r the parameter's multipliers:
 
@@ -161,7 +162,7 @@ def make_optimizer(config: OptimConfig, params: Any, *, steps: int) -> optax.Gra
 
     Args:
       config: optimiser, schedule and rules.
-      params: nested dictionary of arrays or shapes; its names decide the multipliers.
+      params: nested dictionary of arrays or shapes; rules are matched with its names.
       steps: length of the schedule.
 
     Raises:
@@ -170,9 +171,11 @@ def make_optimizer(config: OptimConfig, params: Any, *, steps: int) -> optax.Gra
     pairs = multipliers(config, params)
     labels = jax.tree.map_with_path(lambda path, _: _group(pairs[_name(path)]), params)
     frozen = jax.tree.map_with_path(lambda path, _: pairs[_name(path)][0] == 0, params)
-    groups = {_group(pair): _update(config, steps, *pair) for pair in sorted(set(pairs.values()))}
+    groups: dict[Hashable, optax.GradientTransformation] = {
+        _group(pair): _update(config, steps, *pair) for pair in sorted(set(pairs.values()))
+    }
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    # Frozen gradients go first: they must not use up the norm that clipping allows.
+    # Frozen gradients are zeroed first: they must not count in the norm for clipping.
     return optax.chain(
         optax.masked(optax.set_to_zero(), frozen), clip, optax.partition(groups, labels)
     )
@@ -186,8 +189,10 @@ def _group(pair: tuple[float, float]) -> str:
     return "frozen" if pair[0] == 0 else f"lr_{pair[0]}_decay_{pair[1]}"
 
 
-def _update(config: OptimConfig, steps: int, lr: float, decay: float):
-    """The chain for the parameters of one pair of multipliers."""
+def _update(
+    config: OptimConfig, steps: int, lr: float, decay: float
+) -> optax.GradientTransformation:
+    """Return the transformation for the parameters with these multipliers."""
     if lr == 0:
         return optax.set_to_zero()
     weight_decay = optax.add_decayed_weights(config.weight_decay * decay)

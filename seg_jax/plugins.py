@@ -8,7 +8,6 @@ the user has chosen to run: no file that is read can name one.
 
 import functools
 import importlib
-import importlib.metadata
 import os
 import pkgutil
 import re
@@ -73,6 +72,8 @@ def packages() -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def _entry_points() -> tuple[tuple[str, str], ...]:
+    import importlib.metadata  # 30 ms, which only a look-up of names needs
+
     return tuple(
         (point.module, f"the entry point {point.name!r} of {GROUP}")
         for point in importlib.metadata.entry_points(group=GROUP)

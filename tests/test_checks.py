@@ -48,6 +48,8 @@ def test_control_characters_are_shown_escaped():
 
 def test_unknown_without_a_close_name_lists_all():
     assert checks.unknown("zzz", ["b", "a"]) == "unknown name 'zzz'; known: a, b"
+    many = checks.unknown("zzz", "abcdefgh")
+    assert many == "unknown name 'zzz'; known: a, b, c, d, e and 3 more"
 
 
 def test_logits_and_label_must_fit():

@@ -195,9 +195,24 @@ def test_mistakes_are_named(case):
         losses.crop_border(label, 2)
     with pytest.raises(ValueError, match="reduction: unknown name 'avg'"):
         LossConfig(reduction="avg")
-    with pytest.raises(ValueError, match="must have one entry a head"):
+    with pytest.raises(ValueError, match="must have an entry per head"):
         LossConfig(label_grids=((0, 8), (0, 16)))
     with pytest.raises(ValueError, match="label_grids_step must be positive, got 0"):
         LossConfig(label_grids=((0, 0),))
     with pytest.raises(ValueError, match='differ, .* use reduction="image_mean"'):
         LossConfig(heads=(("a", 1.0), ("b", 1.0)), label_grids=((0, 8), (0, 16)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((1.0, -0.5), "class_weights has -0.5: weights are finite, and 0 or more"),
+        ((1.0, float("nan")), "class_weights has nan"),
+        ((float("inf"), 1.0), "class_weights has inf"),
+        ((0.0, 0.0), "class_weights are all 0"),
+    ],
+)
+def test_class_weights_that_mean_nothing_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        losses.LossConfig(class_weights=weights)
+    assert losses.LossConfig(class_weights=(0.0, 1.0)).class_weights == (0.0, 1.0)

@@ -229,6 +229,7 @@ def slide(
     for tap in range(window):
         taken = _pick(bound, axis, np.arange(outputs) * stride - padding + tap * rate, spacing)
         result = taken if result is None else np.minimum(result, taken)
+    assert result is not None  # a window has a tap
     return result
 
 
@@ -295,6 +296,7 @@ def _dot_general(eqn, bounds, constant):
             ahead, behind = range(first, first + own), range(first + own, mixed.ndim)
             mixed = mixed.transpose((*range(first), *behind, *ahead))
         result = mixed if result is None else np.minimum(result, mixed)
+    assert result is not None  # a product has two sides
     return compress(result)
 
 

@@ -119,7 +119,7 @@ def analyse(model: Any, image_shape: tuple[int, int, int]) -> Analysis:
     used = {"/".join(leaf[1:]) for step in small.steps for leaf in step.leaves}
     strides = [layer.output_stride for layer in layers if layer.output_stride is not None]
     return Analysis(
-        image=tuple(image_shape),
+        image=image_shape,
         layers=layers,
         parameters=sum(sizes.values()),
         statistics=sum(
@@ -191,8 +191,8 @@ def _layer(step: Step, enlarged: Step, sizes: dict[str, int], large_shape) -> La
     )
 
 
-def _geometry(step, before, after, large_shape):
-    """Return kind, kernel, stride, rate: from the primitive, or of pools from what they did."""
+def _geometry(step: Step, before: Value, after: Value, large_shape: Any) -> tuple[Any, ...]:
+    """Return kind, kernel, stride, rate: from the primitive; those of pools from their effect."""
     if step.kind == "conv":
         p, (kernel, cin) = step.eqn.params, _kernel(step.eqn)
         stride, kind = p["window_strides"], "conv"
@@ -205,8 +205,8 @@ def _geometry(step, before, after, large_shape):
         return kind, kernel, tuple(stride), tuple(p["rhs_dilation"])
     if step.kind == "dense":
         return "dense", (1, 1), (1, 1), (1, 1)
-    fields = receptive_field(before, large_shape), receptive_field(after, large_shape)
-    steps = [(_spacing(before, axis), _spacing(after, axis)) for axis in (1, 2)]
+    fields: Any = (receptive_field(before, large_shape), receptive_field(after, large_shape))
+    steps: list[Any] = [(_spacing(before, axis), _spacing(after, axis)) for axis in (1, 2)]
     if not step.kind.endswith("pool") or None in (*fields[0], *fields[1], *steps[0], *steps[1]):
         return step.kind, None, None, None
     # One more tap of a window widens the field by one element of the incoming map.

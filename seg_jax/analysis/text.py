@@ -1,10 +1,11 @@
-"""An analysis as text: a table of layers and a few lines of totals."""
+"""The analysis of a network as text: a table of layers and the totals."""
 
 import dataclasses
+import typing
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from seg_jax import config
+from seg_jax import config, overrides
 from seg_jax.analysis.network import Analysis, Layer
 
 _HEADER = (
@@ -15,14 +16,14 @@ _NUMBERS = range(2, len(_HEADER))  # columns that are aligned to the right
 
 
 def as_text(analysis: Analysis, experiment: Any = None) -> str:
-    """Return the network as a table, norms summed up below it, then the totals.
+    """Return the layers as a table (without norms, which are summed), then the totals.
 
-    "field" is the receptive field in image pixels, "OS" the output stride after the layer; "image"
-    is the whole image, "-" a size that does not depend on the image's.
+    "field" is the receptive field in image pixels, "OS" the output stride after the layer. A field
+    "image" is the whole image; a stride "-" means that the size does not depend on the image's.
 
     Args:
       analysis: of the network.
-      experiment: whose resolved configuration goes before it; None: the network only.
+      experiment: its resolved configuration is printed first; None: only the network.
     """
     rows = [_row(layer) for layer in analysis.layers if layer.kind != "norm"]
     height, width, channels = analysis.image
@@ -34,14 +35,23 @@ def as_text(analysis: Analysis, experiment: Any = None) -> str:
 
 
 def configuration(value: Any, path: str = "") -> list[str]:
-    """Return a configuration as lines "path = value", paths as the command line spells them."""
+    """Return a configuration as lines "path = value", paths as the command line spells them.
+
+    What cannot be set there is marked "(fixed)": names and references, and what is None but could
+    be a group of fields.
+    """
     lines = []
+    hints = typing.get_type_hints(type(value))
     for name, item in config.fields(value).items():
         here = f"{path}.{name}" if path else name
+        is_group = any(map(dataclasses.is_dataclass, typing.get_args(hints[name])))
+        if here in overrides.IDENTITY or (item is None and is_group):
+            lines.append(f"{here} = {item!r} (fixed)")
+            continue
         if dataclasses.is_dataclass(item):
             lines += [f"{here} = {type(item).__name__}", *configuration(item, here)]
         elif isinstance(item, tuple) and any(map(dataclasses.is_dataclass, item)):
-            lines += [f"{here}[{index}] = {part}" for index, part in enumerate(item)]
+            lines += [f"{here}.{index} = {part}" for index, part in enumerate(item)]
         else:
             lines.append(f"{here} = {item!r}" if item != "" else f"{here} =")
     return lines
@@ -89,9 +99,10 @@ def _totals(analysis: Analysis) -> list[str]:
 
 def field_text(field: tuple[int | None, int | None]) -> str:
     """Return "404", "404x300" or, where it is not bounded, "image"."""
-    if None in field:
+    height, width = field
+    if height is None or width is None:
         return "image"
-    return _pair(field)
+    return _pair((height, width))
 
 
 def _pair(pair: tuple[int, int] | None) -> str:

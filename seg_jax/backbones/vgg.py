@@ -22,7 +22,13 @@ CHANNELS = (64, 128, 256, 512, 512)  # of the five stages
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """A maximum pool: window, stride and padding in pixels, each the same in both directions."""
+    """A maximum pool, the same in both directions.
+
+    Attributes:
+      window: in pixels.
+      stride: distance between neighbouring windows in pixels.
+      padding: on each side in pixels.
+    """
 
     window: int = 2
     stride: int = 2

@@ -22,23 +22,23 @@ usage: python -m seg_jax crf VERB ...
 class SearchOptions:
     """Score every combination of the bilateral kernel's constants on held-out images.
 
-    The network sees each image once; its probabilities are kept in OUT (1.6 GB for 100 images of
+    The network runs once on each image; its probabilities are kept in OUT (1.6 GB for 100 images of
     VOC; delete them when you are done). Writes OUT/search.json and OUT/heat_map.svg, and prints
-    the options of `evaluate` that choose the best.
+    the options of `evaluate` for the best constants.
 
     Attributes:
       run: a run folder, a release, or published weights.
-      grid: of the paper; 96 points for v1, 128 for v2.
-      weights: values of the bilateral weight instead of the grid's.
-      px: values of its width in pixels.
-      rgb: values of its width in grey levels.
-      spatial_weight: the same at all points, as in the papers.
-      spatial_px: the same.
+      grid: the paper's grid; 96 points for v1, 128 for v2.
+      weights: values of the bilateral kernel's weight, instead of the grid's.
+      px: values of the bilateral kernel's width in pixels, instead of the grid's.
+      rgb: values of the bilateral kernel's width in grey levels, instead of the grid's.
+      spatial_weight: weight of the spatial kernel; fixed, as in the papers.
+      spatial_px: width of the spatial kernel in pixels; fixed, as in the papers.
       normalisation: of the kernels.
-      images: how many, spread evenly over the split.
-      split: instead of data.val_split.
-      root: the data set's folder.
-      out: default RUN/crf_search.
+      images: number of images, spread evenly over the split.
+      split: list of images, instead of data.val_split.
+      root: folder of the data set, instead of data.root.
+      out: folder for the results; default RUN/crf_search.
     """
 
     run: tyro.conf.Positional[str]
@@ -65,7 +65,7 @@ def search(args: Sequence[str]) -> None:
     from seg_jax.results import provenance
 
     if options.out is None and not Path(options.run).is_dir():
-        raise checks.UserError(f"{options.run} is no folder to write into: name one with --out")
+        raise checks.UserError(f"{options.run} is not a folder to write to: name one with --out")
     out = options.out or Path(options.run) / "crf_search"
     parallel.enable_compilation_cache()
     loaded = pretrained.load(options.run)

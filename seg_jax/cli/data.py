@@ -1,4 +1,4 @@
-"""`data`: check, convert and look at data sets."""
+"""`data`: check, convert and view data sets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from seg_jax.cli.parsing import Verb, dispatch, parse, print_json
 USAGE = """\
 usage: python -m seg_jax data VERB ...
 
-  check ROOT        read a data set whole and report every problem in it
+  check ROOT        read a whole data set and report every problem in it
   prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
   stats ROOT        class frequencies, sizes, void, median-frequency and ENet weights
@@ -81,13 +81,13 @@ def stats(args: Sequence[str]) -> int:
 class PrepareOptions:
     """Check, extract and convert the authors' archives, and write every list of the papers.
 
-    The same command goes on where it was interrupted.
+    Run the same command again to continue after an interruption.
 
     Attributes:
       dataset: voc2012.
-      voc: VOCtrainval_11-May-2012.tar; may be left out once its files are in ROOT.
+      voc: VOCtrainval_11-May-2012.tar; not needed if its files are already in ROOT.
       sbd: benchmark.tgz, for trainaug, trainval_aug, sbd_train and seg11valid.
-      root: folder that receives VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
+      root: folder for VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -118,9 +118,9 @@ class PackOptions:
     Attributes:
       dataset: voc2012, camvid, isbi2012 or folder.
       out: TFDS's data_dir.
-      config: of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
+      config: splits of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
       root: the data set's folder; default $SEG_JAX_DATA/DATASET, else data/DATASET.
-      shards: files a split; 0: TFDS chooses.
+      shards: files per split; 0: TFDS chooses.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -146,7 +146,7 @@ class SynthesizeOptions:
     """Write synthetic_voc in VOCdevkit layout.
 
     Attributes:
-      root: folder that receives VOC2012/; must not hold one already.
+      root: folder for VOC2012/, which must not exist yet.
       seed: of the images; the embedded data set is seed 0.
     """
 
@@ -165,15 +165,15 @@ def synthesize(args: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
-    """A contact sheet: images beside their masks in the classes' colours.
+    """Write a contact sheet: images beside their masks in the colours of the classes.
 
     Attributes:
       root: the data set's folder.
       out: file to write, .png or .html.
       dataset: reader; default: recognised by the folder's layout.
-      split: list to draw from.
-      images: how many to draw.
-      seed: of the draw.
+      split: list to sample images from.
+      images: number of images.
+      seed: of the random sample.
       class_name: only images with a pixel of this class.
     """
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
@@ -12,11 +13,12 @@ class EvaluateOptions:
     """Score a run at the images' original size.
 
     Attributes:
-      protocol: a preset of `evaluate --help`; --evaluation.FIELD changes it.
-      crf: constants of a dense CRF, one of `evaluate --help`.
-      split: instead of data.val_split.
-      root: the data set's folder.
-      json: print the record.
+      protocol: name of an evaluation protocol (`evaluate --help` lists them); --evaluation.FIELD
+        changes its fields.
+      crf: constants of a dense CRF (`evaluate --help` lists them), or none.
+      split: list of images, instead of data.val_split.
+      root: folder of the data set, instead of data.root.
+      json: print the record as JSON.
     """
 
     protocol: str = ""
@@ -36,7 +38,9 @@ def evaluate(args: Sequence[str]) -> None:
     from seg_jax.runs import folder
 
     run = Path(args[0])
-    start, _ = folder.read_config(run)
+    is_run = (run / folder.CONFIG).is_file() and not (run / "model.safetensors").is_file()
+    loaded = None if is_run or run.is_dir() else _published(args[0])
+    start = loaded.experiment if loaded else folder.read_config(run)[0]
     if name := named(args, "--protocol"):
         start = dataclasses.replace(start, evaluation=protocols.apply(name, start.evaluation))
     if name := named(args, "--crf"):
@@ -46,14 +50,31 @@ def evaluate(args: Sequence[str]) -> None:
     from seg_jax.evaluation.run import evaluate_run
     from seg_jax.report import table
 
-    record = evaluate_run(
-        run,
-        split=options.split or None,
-        root=options.root,
-        experiment=found,
-        command=command("evaluate", *args),
-    )
+    words = command("evaluate", *args)
+    if loaded is not None:
+        from seg_jax.evaluation.pretrained import score_published
+
+        loaded = dataclasses.replace(loaded, experiment=found)
+        split = options.split or found.data.val_split
+        record = score_published(loaded, split=split, root=options.root, command=words)
+    else:
+        record = evaluate_run(
+            run,
+            split=options.split or None,
+            root=options.root,
+            experiment=found,
+            command=words,
+        )
     print_json(record.to_dict()) if options.json else print(table.record_text(record))
+
+
+def _published(name: str) -> Any:
+    """Return published weights: a file, or the name of imported ones; None: it is neither."""
+    from seg_jax.pretrained import catalogue, loading
+
+    if not Path(name).is_file() and name not in catalogue.names():
+        return None
+    return loading.load(name)
 
 
 def _usage() -> None:
@@ -61,10 +82,12 @@ def _usage() -> None:
     from seg_jax.kernels.crf import presets
 
     print(
-        f"usage: {PROGRAM} evaluate RUN [--help] [--protocol NAME] [--crf NAME] "
+        f"usage: {PROGRAM} evaluate RUN|NAME [--help] [--protocol NAME] [--crf NAME] "
         "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
         "[--root ROOT] [--json]\n"
-        "Scores a run at the images' original size and writes RUN/result.json. Protocols:"
+        "Scores a run at the images' original size and writes RUN/result.json; or published "
+        "weights, a NAME of\n`weights list`, under the protocol that they were verified with. "
+        "Protocols:"
     )
     for name, protocol in protocols.PROTOCOLS.items():
         print(f"  {name:18} {protocol.source}")

@@ -14,18 +14,18 @@ from seg_jax.cli.parsing import parse
 class ExportOptions:
     """Write a network as one file from images to labels, and FILE.json, which describes it.
 
-    Images are uint8, RGB, channels last; they are fitted and normalised inside. The file is run by
-    its own runtime and compared with the network before it is kept.
+    Images are uint8, RGB, channels last; resizing, padding and normalisation are part of the file.
+    The file is run by its own runtime and compared with the network before it is kept.
 
     Attributes:
       run: a run folder, a release, or published weights: a file, or the name of imported ones.
       format: stablehlo (run by JAX), onnx (by onnxruntime), tflite (by LiteRT).
       out: the file; default: NAME.FORMAT here.
-      size: height and width of the images; default: what the network sees by its protocol.
-      resize_to: height and width that images are resized to inside, and scores back from;
-        default: as the protocol says, which mostly pads.
+      size: height and width of the images; default: the network's input in its protocol.
+      resize_to: height and width to which the file resizes images, and from which it resizes scores
+        back; default: as in the protocol, which usually pads.
       output: labels are uint8 [n h w], the others float32 [n h w classes].
-      batch: images in a call; default: any number (stablehlo), 1 (onnx, tflite).
+      batch: images per call; default: any number (stablehlo), 1 (onnx, tflite).
     """
 
     run: tyro.conf.Positional[str]

@@ -4,16 +4,20 @@ import dataclasses
 import importlib
 import json
 import shlex
+import textwrap
+import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
 from seg_jax import checks, overrides
 
 PROGRAM = "python -m seg_jax"
-# A verb takes the words after it and returns the exit code (None: 0). A string names one of a
-# module that is imported when it is asked for: "seg_jax.cli.train:train".
+TYRO_CONFIG = (tyro.conf.AvoidSubcommands,)  # of experiments: the model's classes are fixed
+# A verb takes the words after it and returns the exit code (None: 0). A string "module:function"
+# is imported only when the verb is called.
 Verb = Callable[[Sequence[str]], int | None] | str
 Options = TypeVar("Options")
 
@@ -25,10 +29,10 @@ def dispatch(verbs: Mapping[str, Verb], usage: str, args: Sequence[str], *, grou
       verbs: by name.
       usage: printed for no verb (exit code 2) and for --help.
       args: the command line after the group's own name.
-      group: what the verbs are of, for the error: "verb", "data", ...
+      group: of the verbs, for the error message: "verb", "data", ...
 
     Raises:
-      UserError: there is no such verb; the closest ones are named.
+      UserError: there is no such verb; names the closest ones.
     """
     if not args or args[0] in ("-h", "--help"):
         print(usage, end="")
@@ -42,18 +46,64 @@ def dispatch(verbs: Mapping[str, Verb], usage: str, args: Sequence[str], *, grou
     return verb(args[1:]) or 0
 
 
-def parse(kind: type[Options], args: Sequence[str], verb: str) -> Options:
-    """Return a verb's options, a frozen dataclass whose docstring is the help text."""
-    return tyro.cli(kind, args=args, prog=f"{PROGRAM} {verb}")
+def parse(
+    kind: type[Options], args: Sequence[str], verb: str, *, notes: Callable[[], str] | None = None
+) -> Options:
+    """Return a verb's options.
+
+    Args:
+      kind: frozen dataclass of the options; its docstring is the help text.
+      args: the command line after the verb.
+      verb: for the help text.
+      notes: returns what --help prints below the description; called only for that.
+    """
+    description = None
+    if notes and asks_for_help(args):
+        summary, _, _ = (kind.__doc__ or "").partition("Attributes:")
+        description = f"{summary.strip()}\n\n{notes()}"
+    parsed = tyro.cli(
+        with_metavars(kind), args=args, prog=f"{PROGRAM} {verb}", description=description
+    )
+    return cast(Options, parsed)
 
 
-def parse_experiment(args: Sequence[str], verb: str, kind: type[Options]) -> tuple[Any, Options]:
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Return whether the command line has -h or --help."""
+    return bool({"-h", "--help"} & set(args))
+
+
+def with_metavars(kind: type[Options]) -> type[Options]:
+    """Return the dataclass with metavariables: a text or path `run` is RUN, a tuple `runs` RUN ...
+
+    tyro's own would be STR or {None}|PATH.
+    """
+    fields = []
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(cast(Any, kind)):
+        hint, name = hints[field.name], field.name.upper().replace("_", "-")
+        bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        if bare in (tuple[str, ...], tuple[Path, ...]):
+            name = f"[{name.removesuffix('S')} ...]"
+        elif bare not in (str, Path, Path | None):
+            name = None
+        if name is not None:
+            hint = Annotated[hint, tyro.conf.arg(metavar=name)]
+        fields.append((field.name, hint, dataclasses.field(default=field.default)))
+    named = dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)
+    named.__doc__ = kind.__doc__
+    return named
+
+
+def parse_experiment(
+    args: Sequence[str], verb: str, kind: type[Options], *, notes: Callable[[], str] | None = None
+) -> tuple[Any, Options]:
     """Parse `NAME --dotted.field value ...` and the verb's own options.
 
     Args:
       args: the command line after the verb.
       verb: for the help text.
       kind: frozen dataclass of the options, all with defaults.
+      notes: returns what is printed below the names of the experiments if none is given.
 
     Returns:
       The experiment with the overrides applied, and the options.
@@ -63,8 +113,11 @@ def parse_experiment(args: Sequence[str], verb: str, kind: type[Options]) -> tup
     name = next((arg for arg in args if not arg.startswith("-")), None)
     if name is None or args[0] != name:
         print(f"usage: {PROGRAM} {verb} NAME [--help] [--field VALUE ...]")
-        print("names: " + " ".join(experiment.names()))
-        raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
+        print(textwrap.fill("NAME: " + " ".join(experiment.names()), 100, break_on_hyphens=False))
+        if notes:
+            print(notes())
+        print(f"`{PROGRAM} {verb} NAME --help` describes every option and field.")
+        raise SystemExit(0 if asks_for_help(args) else 2)
     return override(experiment.get(name), args[1:], f"{verb} {name}", kind)
 
 
@@ -88,6 +141,22 @@ def override(
     Returns:
       The changed experiment, and the options.
     """
+    both, names = options_and_fields(default, kind, fields)
+    parsed = tyro.cli(
+        type(both), args=args, default=both, prog=f"{PROGRAM} {command}", config=TYRO_CONFIG
+    )
+    own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(cast(Any, kind))}
+    changes = {name: getattr(parsed, name) for name in names}
+    return dataclasses.replace(default, **changes), kind(**own)
+
+
+def options_and_fields(
+    default: Any, kind: type[Options], fields: Sequence[str] | None = None
+) -> tuple[Any, list[str]]:
+    """Return one dataclass value of a verb's options and an experiment's fields, and the latter.
+
+    Arguments as in `override`.
+    """
     names = fields or [
         f.name for f in dataclasses.fields(default) if f.name not in overrides.IDENTITY
     ]
@@ -95,20 +164,12 @@ def override(
     both = dataclasses.make_dataclass(
         "Options",
         [(field.name, field.type, dataclasses.field(default=None)) for field in body],
-        bases=(kind,),
+        bases=(with_metavars(kind),),
         frozen=True,
     )
     both.__doc__ = f"{default.family}: {default.paper}\n\n{_attributes(kind)}"
-    parsed = tyro.cli(
-        both,
-        args=args,
-        default=both(**{field.name: getattr(default, field.name) for field in body}),
-        prog=f"{PROGRAM} {command}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(kind)}
-    changes = {field.name: getattr(parsed, field.name) for field in body}
-    return dataclasses.replace(default, **changes), kind(**own)
+    value = both(**{field.name: getattr(default, field.name) for field in body})
+    return value, [field.name for field in body]
 
 
 def _attributes(kind: type) -> str:
@@ -118,7 +179,7 @@ def _attributes(kind: type) -> str:
 
 
 def named(args: Sequence[str], option: str) -> str:
-    """Return an option's value, empty if it is not given: its fields are overridden afterwards."""
+    """Return the value of an option that sets the defaults of others; empty if it is not given."""
     words = [word for arg in args for word in arg.split("=", 1)]
     found = [after for word, after in zip(words, words[1:], strict=False) if word == option]
     return found[-1] if found else ""

@@ -15,16 +15,16 @@ from seg_jax.cli.parsing import parse
 class PredictOptions:
     """Write a label map (palette PNG) and an overlay of every image.
 
-    An image that cannot be read does not stop the others; the exit code is then 2.
+    An image that cannot be read does not stop the others, but the exit code is then 2.
 
     Attributes:
       run: a run folder, a release, or published weights: a file, or the name of imported ones.
-      images: files, folders (of frames, say), quoted patterns such as 'clips/**/*.png', or -
-        for a list on standard input, one a line.
-      out: folder that receives NAME.png and NAME_overlay.png.
+      images: files, folders (e.g. of frames), quoted patterns such as 'clips/**/*.png', or - to
+        read a list from standard input, one path per line.
+      out: folder for NAME.png and NAME_overlay.png.
       probabilities: also write NAME.npy, float32 [height width classes].
-      crf: constants of a dense CRF that follows the outlines, e.g. deeplab_v2_resnet101
-        (`evaluate --help` lists all); none: without. Default: as the run is evaluated.
+      crf: constants of a dense CRF, e.g. deeplab_v2_resnet101 (`evaluate --help` lists all), or
+        "none". Default: as the run is evaluated.
     """
 
     run: tyro.conf.Positional[str]
@@ -60,15 +60,15 @@ def predict(args: Sequence[str]) -> int:
 def predict_with(
     source: str | Path, images: Sequence[Path], out: Path, *, crf_name: str = "", **options: Any
 ) -> Any:
-    """Predict images with what `pretrained.load` takes: a run, a release, published weights.
+    """Predict images with a run, a release or published weights.
 
-    Names and colours of the classes come with a release, else from the data set where it is at
-    hand; without it they are VOC's if the model has 21 classes, else numbers.
+    Names and colours of the classes come from the release, else from the data set if it is there;
+    otherwise they are VOC's if the model has 21 classes, else numbers.
 
     Args:
-      source: of the network.
+      source: what `pretrained.load` accepts.
       images: see `inference.inputs.find`.
-      out: folder that receives the files.
+      out: folder for the files.
       crf_name: of a dense CRF's constants, see `kernels.crf.presets`; empty: the experiment's own.
       **options: of `inference.predict.predict`.
 

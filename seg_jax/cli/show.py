@@ -11,37 +11,47 @@ from seg_jax.cli.parsing import parse, parse_experiment, print_json
 
 @dataclasses.dataclass(frozen=True)
 class ListOptions:
-    """Every experiment: parameters at 21 classes, published figure, state of evidence.
+    """List every experiment: parameters, published figure, what has been measured here.
 
     Attributes:
-      json: print one object an experiment.
+      long: print the paper, all digits and the whole evidence, a paragraph for each.
+      json: print a list of one object for each experiment.
     """
 
+    long: bool = False
     json: bool = False
 
 
 def list_experiments(args: Sequence[str]) -> None:
     """Print every experiment."""
     options = parse(ListOptions, args, "list")
-    from seg_jax import analysis, experiment
+    from seg_jax.analysis import index
 
-    summaries = [analysis.summary(experiment.get(name)) for name in experiment.names()]
-    print_json(summaries) if options.json else print(analysis.listing(summaries))
+    entries = index.load()
+    if options.json:
+        print_json(entries)
+    else:
+        print(index.long_listing(entries) if options.long else index.listing(entries))
 
 
 @dataclasses.dataclass(frozen=True)
 class ShowOptions:
-    """The resolved configuration, and the network layer by layer.
+    """Print the resolved configuration, and the network layer by layer.
 
     Attributes:
-      json: print one object.
+      json: print both as one JSON object.
     """
 
     json: bool = False
 
 
 def show(args: Sequence[str]) -> None:
-    """Print one experiment."""
+    """Print one experiment, or one entry of the catalogue of published weights."""
+    from seg_jax.pretrained import catalogue
+
+    if args and args[0] in catalogue.names():
+        _show_weights(args[0], args[1:])
+        return
     found, options = parse_experiment(args, "show", ShowOptions)
     from seg_jax import analysis, config
 
@@ -52,13 +62,31 @@ def show(args: Sequence[str]) -> None:
         print(analysis.as_text(details, found))
 
 
+def _show_weights(name: str, args: Sequence[str]) -> None:
+    options = parse(ShowOptions, args, f"show {name}")
+    from seg_jax import analysis, config
+    from seg_jax.pretrained import catalogue
+    from seg_jax.report import weights
+
+    entry = catalogue.get(name)
+    found = entry.experiment() if entry.experiment else None
+    if options.json:
+        details = analysis.analyse_experiment(found).to_dict() if found else {}
+        plain = {"config": config.to_dict(found)} if found else {}
+        print_json(weights.plain(entry) | plain | details)
+        return
+    print(weights.entry_text(entry))
+    if found:
+        print("\n" + analysis.as_text(analysis.analyse_experiment(found), found))
+
+
 @dataclasses.dataclass(frozen=True)
 class TableOptions:
-    """The table, from records: of all published experiments, or of the given runs.
+    """Print the table of results: of all published experiments, or of the given runs.
 
     Attributes:
       runs: run folders or records; none: the committed records, beside the published figures.
-      json: print JSON.
+      json: print the table as JSON.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()

@@ -13,16 +13,16 @@ from seg_jax.cli.parsing import parse
 
 @dataclasses.dataclass(frozen=True)
 class SubmitOptions:
-    """Predict VOC 2012's test images into a .tgz that its server takes, and check it.
+    """Predict VOC 2012's test images, and write and check the .tgz that its server accepts.
 
     Attributes:
       run: a run folder, a release, or a name of `weights list`.
-      split: the list of images.
-      competition: comp5: trained on VOC's images only; comp6: on any others, SBD's included.
+      split: list of images to predict.
+      competition: comp5: trained on VOC's images only; comp6: on other data, including SBD.
       protocol: one of `evaluate --help`; default: the experiment's own.
       root: VOC's folder, with the list and the images of the split.
       out: the archive; default voc2012_<competition>_<split>.tgz in the run folder.
-      check: check this archive instead; ids and sizes too if --root is given.
+      check: check this archive instead; with --root, also image ids and sizes.
     """
 
     run: tyro.conf.Positional[str] = ""
@@ -38,12 +38,13 @@ def submit(args: Sequence[str]) -> int:
     """Write or check an archive for the VOC test server."""
     options = parse(SubmitOptions, args, "submit")
     if bool(options.run) == (options.check is not None):
-        raise checks.UserError("submit takes a run folder, or --check and an archive")
+        raise checks.UserError("submit needs either a run folder, or --check and an archive")
     from seg_jax import parallel
     from seg_jax.evaluation import submission, submission_check
 
-    archive, root = options.check, options.root
-    if options.run:
+    if options.check:
+        archive, root = options.check, options.root
+    else:
         parallel.enable_compilation_cache()
         archive, root = submission.submit(
             options.run,

@@ -1,6 +1,7 @@
 """`train`, `sweep` and `reproduce`."""
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,8 +18,8 @@ class TrainOptions:
 
     Attributes:
       workdir: the run folder; default runs/NAME.
-      parallel: how the step is compiled over the devices.
-      distributed: one of several processes that train together, e.g. one a host.
+      parallel: how the training step is compiled for several devices.
+      distributed: this is one of several processes that train together, e.g. one on each host.
     """
 
     workdir: Path | None = None
@@ -28,7 +29,7 @@ class TrainOptions:
 
 def train(args: Sequence[str]) -> None:
     """Train one experiment."""
-    # --init and --init-allow are short for --train.init and --train.init-allow.
+    # --init and --init-allow are short forms of --train.init and --train.init-allow.
     args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = parse_experiment(args, "train", TrainOptions)
     from seg_jax import parallel
@@ -49,11 +50,11 @@ def train(args: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceOptions:
-    """Train, evaluate and tabulate every experiment of a suite; what is done is reused.
+    """Train, evaluate and tabulate every experiment of a suite; finished runs are reused.
 
     Attributes:
-      suite: the suite's name.
-      workdir: folder of the runs, table.md and report.html; default runs/SUITE.
+      suite: name of the suite; `reproduce --help` lists them.
+      workdir: folder for the runs, table.md and report.html; default runs/SUITE.
     """
 
     suite: tyro.conf.Positional[str]
@@ -62,10 +63,17 @@ class ReproduceOptions:
 
 def reproduce(args: Sequence[str]) -> None:
     """Run a suite."""
-    options = parse(ReproduceOptions, args, "reproduce")
+    options = parse(ReproduceOptions, args, "reproduce", notes=_suites)
     from seg_jax import reproduce
 
     reproduce.reproduce(options.suite, options.workdir or Path("runs") / options.suite)
+
+
+def _suites() -> str:
+    from seg_jax import experiment
+
+    lines = [f"  {name:12} {count} experiments" for name, count in experiment.suites().items()]
+    return "\n".join(["Suites:", *lines])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +81,12 @@ class SweepOptions:
     """Search hyperparameters.
 
     Attributes:
-      space: module:name of a search space, e.g. experiments.sweeps:poly_lr.
-      trials: that are to have finished, earlier sessions included.
+      space: module:name of a search space, e.g. experiments.sweeps:poly_lr; `sweep --help` lists
+        those that are ready.
+      trials: total number of finished trials, including earlier sessions.
       sampler: tpe (Bergstra et al. 2011), random, or grid: every point once.
       workdir: folder of the sweep; default runs/sweeps/NAME.
-      sweep_seed: of the sampler.
+      sweep_seed: seed of the sampler.
     """
 
     space: str = ""
@@ -89,7 +98,7 @@ class SweepOptions:
 
 def sweep(args: Sequence[str]) -> None:
     """Search hyperparameters."""
-    found, options = parse_experiment(args, "sweep", SweepOptions)
+    found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
     from seg_jax import parallel
     from seg_jax.sweep import search, trial
 
@@ -109,3 +118,15 @@ def sweep(args: Sequence[str]) -> None:
         seed=options.sweep_seed,
     )
     print(search.as_text(outcome))
+
+
+def _spaces() -> str:
+    from seg_jax.search_space import Space
+
+    ready = vars(importlib.import_module("experiments.sweeps"))
+    lines = [
+        f"  {f'experiments.sweeps:{name}':33} {', '.join(space.fields)}"
+        for name, space in ready.items()
+        if isinstance(space, Space)
+    ]
+    return "\n".join(["Ready search spaces, for --space:", *lines])

@@ -14,8 +14,8 @@ from seg_jax.cli.parsing import Verb, command, dispatch, parse, print_json
 USAGE = """\
 usage: python -m seg_jax weights VERB ...
 
-  list                     published weights: what, where, under which terms, how they score
-  import FILE --as NAME    take a file of published weights, checked and converted
+  list                     published weights: origin, license, published and measured scores
+  import FILE --as NAME    check, convert and store a file of published weights
   verify NAME              check imported weights; with --root, score them
   release RUN              a folder with weights, configuration, record and card, for others
   push FOLDER REPO         upload such a folder to the Hugging Face hub
@@ -25,10 +25,10 @@ usage: python -m seg_jax weights VERB ...
 
 @dataclasses.dataclass(frozen=True)
 class ListOptions:
-    """Published weights that can be imported: what they are and where they are offered.
+    """List published weights that can be imported, and where they can be downloaded.
 
     Attributes:
-      json: print one object an entry.
+      json: print a list of one object for each entry.
     """
 
     json: bool = False
@@ -50,12 +50,12 @@ class ImportOptions:
     and `weights verify NAME` find it there.
 
     Attributes:
-      file: as its publishers offer it.
-      name: in the catalogue; default: by the file's checksum or name.
+      file: as downloaded from its publishers.
+      name: its name in `weights list`; default: found by the file's checksum or name.
     """
 
     file: tyro.conf.Positional[Path]
-    name: Annotated[str, tyro.conf.arg(name="as")] = ""
+    name: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")] = ""
 
 
 def import_weights(args: Sequence[str]) -> None:
@@ -79,11 +79,11 @@ class VerifyOptions:
     Weights that were trained on the images of a split are not scored on it.
 
     Attributes:
-      name: in the catalogue.
+      name: of imported weights, see `weights list`.
       root: folder of the data set to score on.
       split: list of images to score on.
-      record: file that receives the score's record.
-      json: print the record.
+      record: file for the record of the score.
+      json: print the record as JSON.
     """
 
     name: tyro.conf.Positional[str]
@@ -151,9 +151,9 @@ class PushOptions:
     """Upload a release to the Hugging Face hub, in one commit.
 
     Attributes:
-      folder: that `weights release` wrote.
-      repo: owner/name; made if it is not there.
-      private: let only its owner see it, if it is made.
+      folder: written by `weights release`.
+      repo: owner/name; created if it does not exist.
+      private: make a created repository private.
     """
 
     folder: tyro.conf.Positional[Path]
@@ -174,8 +174,8 @@ class PullOptions:
     """Download a release from the Hugging Face hub and check it.
 
     Attributes:
-      repo: owner/name.
-      out: folder that receives it; default: data/weights/owner/name.
+      repo: owner/name on the hub.
+      out: folder for the release; default: data/weights/owner/name.
       revision: branch, tag or commit; default: the newest.
     """
 

@@ -1,4 +1,4 @@
-"""How often classes occur, and the loss weights that papers derive from it."""
+"""Class frequencies, and the class weights of the loss that papers derive from them."""
 
 import numpy as np
 
@@ -32,11 +32,11 @@ def enet_weights(share: np.ndarray) -> np.ndarray:
 
 
 def statistics(classes: tuple[str, ...], pixels: np.ndarray) -> tuple[ClassStatistics, ...]:
-    """Return every class's statistics, and void's as the last.
+    """Return the statistics of every class, and of void as the last entry.
 
     Args:
       classes: names of k classes.
-      pixels: by image and class, void last, int64 [n k+1].
+      pixels: number of pixels by image and class, void last, int64 [n k+1].
     """
     totals = pixels.sum(0)
     image_pixels = ((pixels > 0) * pixels.sum(1, keepdims=True)).sum(0)
@@ -61,8 +61,8 @@ def statistics(classes: tuple[str, ...], pixels: np.ndarray) -> tuple[ClassStati
 
 
 def with_void(classes: tuple[ClassStatistics, ...], void: ClassStatistics) -> np.ndarray:
-    """Return the median-frequency weights, float64 [k], with void as one more class in the median:
-    SegNet's release has them so.
+    """Return the median-frequency weights, float64 [k], with void counted as one more class in the
+    median, as in SegNet's release.
     """
     everything = (*classes, void)
     return median_frequency_weights(

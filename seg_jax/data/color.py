@@ -1,12 +1,12 @@
-"""Changes of a picture's colours: the label does not see them."""
+"""Colour augmentation: blur and colour jitter of an image, which leave the label as it is."""
 
 import numpy as np
 from scipy import ndimage
 
 from seg_jax.data.preprocessing import LUMA
 
-BLUR_PX = 2  # how far the blur looks
-_SIGMA_PX = 1.1  # what OpenCV takes for 5x5 pixels: 0.3 ((5 - 1) / 2 - 1) + 0.8
+BLUR_PX = 2  # radius of the blur's window
+_SIGMA_PX = 1.1  # OpenCV's default for 5x5 pixels: 0.3 ((5 - 1) / 2 - 1) + 0.8
 _WEIGHTS = np.exp(-(np.arange(-BLUR_PX, BLUR_PX + 1) ** 2) / (2 * _SIGMA_PX**2))
 _WEIGHTS = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
 
@@ -14,7 +14,7 @@ _WEIGHTS = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
 def blur(image: np.ndarray) -> np.ndarray:
     """Return the image, uint8 [h w 3], after a Gaussian of 5x5 px, mirrored at its borders.
 
-    PSPNet's, as its first author's later release (semseg) has it.
+    PSPNet's blur, as in its first author's later release (semseg).
     """
     blurred = image.astype(np.float32)
     for axis in (0, 1):
@@ -25,9 +25,9 @@ def blur(image: np.ndarray) -> np.ndarray:
 def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
     """Return the image, uint8 [h w 3], with its brightness, contrast and saturation multiplied.
 
-    In this order, each clipped to 0..255 and rounded once at the end, as torchvision's: brightness
-    is a factor; contrast blends with the mean of the picture's grey, saturation with every pixel's
-    own (ITU-R BT.601).
+    As in torchvision, in this order: brightness multiplies; contrast blends with the mean grey
+    level of the image; saturation blends with each pixel's grey level (ITU-R BT.601). Values are
+    clipped to 0..255 after each and rounded once at the end.
     """
     changed = np.clip(image * np.float32(brightness), 0, 255)
     mean = np.float32((changed @ LUMA).mean())

@@ -1,9 +1,9 @@
-"""Images and masks from files. Whatever a decoder says, the error names the file.
+"""Read images and masks from files; every error names the file.
 
-Files come from strangers: only regular files of the formats in FORMATS are decoded, up to a number
-of pixels (`max_pixels`), and that is known before any pixel is. docs/data.md has the table of the
-tags that change values; EXIF orientation, for one, is ignored in a JPEG but in `read_upright`: VOC,
-CamVid and their masks were made on the stored pixels.
+Files may come from strangers: only regular files in one of FORMATS are decoded, with at most
+`max_pixels` pixels, which is checked before decoding. docs/data.md has a table of the tags that
+change values. EXIF orientation of a JPEG is ignored, except by `read_upright`: the masks of VOC and
+CamVid fit the stored pixels.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from seg_jax import files
 from seg_jax.checks import UserError
 
-# No others are tried, whatever a file's name: an EPS, for one, would start Ghostscript. Cameras'
-# MPO counts as JPEG. The first five are the frequent ones: Pillow imports the others only if asked.
+# No other format is tried, whatever the file's name: an EPS, for example, would start Ghostscript.
+# MPO (some cameras) is read as JPEG.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000; as RGB, 300 MB
 LIMIT_VARIABLE = "SEG_JAX_MAX_PIXELS"
@@ -33,7 +33,7 @@ _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
 _STRETCHED = {"L;2": (85, 3), "L;4": (17, 15)}  # factor, and the largest stored value
 _ORIENTATION, _SAMPLES, _EXTRA_SAMPLES = 274, 277, 338  # tags of TIFF 6.0; 0 of the last: unknown
 
-# What Pillow merely mutters (a broken EXIF block) changes no pixel, and would show source lines.
+# What Pillow warns of (e.g. broken EXIF) changes no pixel, and the warning shows source lines.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
@@ -59,7 +59,7 @@ class Encoded:
         return self.name
 
 
-File = Path | Page | Encoded  # where an image or a mask lies
+File = Path | Page | Encoded  # where an image or a mask is stored
 
 
 def max_pixels() -> int:
@@ -80,7 +80,7 @@ def open_image(path: File) -> Iterator[Image.Image]:
     Raises UserError for a file that is missing, broken, too large or of another format.
     """
     limit = max_pixels()
-    # Pillow's own limit is lower; beyond twice its limit it refuses before we know the size.
+    # Pillow's default limit is lower; beyond twice its limit it raises before the size is known.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limit)
     try:
         stream = _stream(path)
@@ -91,7 +91,7 @@ def open_image(path: File) -> Iterator[Image.Image]:
             image = Image.open(stream, formats=FORMATS)
             if isinstance(path, Page):
                 image.seek(path.number)
-        except Exception as error:  # the decoders raise a dozen types; all mean a bad file
+        except Exception as error:  # decoders raise a dozen types; each means a bad file
             raise unreadable(path, error) from error
         if image.width * image.height > limit:
             raise UserError(
@@ -116,7 +116,7 @@ def read_image(path: File) -> np.ndarray:
 
 def read_upright(path: Path) -> np.ndarray:
     """Return the image as `read_image` does, turned as its EXIF orientation asks."""
-    # Pillow turns, not we: it has turned a TIFF already when that is loaded.
+    # Pillow's function, since Pillow has already turned a TIFF when it is loaded.
     return _decode(
         path,
         _IMAGE_MODES,
@@ -130,7 +130,7 @@ def read_label(path: File) -> np.ndarray:
     """Return the mask's values as uint8 [h w]: palette indices or grey levels, as stored.
 
     Raises UserError for a file that is missing, broken, truncated, of another format, too large,
-    coloured or of 16 bits, or a TIFF whose orientation tag would turn it.
+    a JPEG, coloured or of 16 bits, or a TIFF whose orientation tag would turn it.
     """
     return read_label_and_palette(path)[0]
 
@@ -138,8 +138,8 @@ def read_label(path: File) -> np.ndarray:
 def read_label_and_palette(path: File) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the mask's values as `read_label` does, and its palette, uint8 [n 3], n <= 256.
 
-    The palette is None for a grey mask and for a palette that only repeats the grey levels or has
-    one colour: such a palette says nothing about the classes.
+    The palette is None for a grey mask, and where the palette has the grey levels themselves or a
+    single colour, for that says nothing about the classes.
     """
     palettes: list[np.ndarray | None] = []
 
@@ -216,23 +216,26 @@ def _stream(path: File) -> IO[bytes]:
 
 
 def _to_rgb(file: Image.Image) -> Image.Image:
-    if "transparency" in file.info:  # of a palette: Pillow warns if it is lost on the way
+    if "transparency" in file.info:  # of a palette; Pillow would warn that it is lost
         file = file.convert("RGBA")
     return file.convert("RGB")
 
 
 def _raw_mode(file: Image.Image) -> str:
     """Return how the file stores its pixels, in Pillow's words: "RGB;16B", "L;2I", ..."""
-    raw_mode: Any = file.tile[0].args if file.tile else None
+    tile: Any = getattr(file, "tile", None)
+    raw_mode = tile[0].args if tile else None
     if isinstance(raw_mode, tuple):
         raw_mode = raw_mode[0] if raw_mode else None
     return raw_mode if isinstance(raw_mode, str) else file.mode
 
 
 def _stored_values(file: Image.Image) -> np.ndarray:
-    """Return the values as they are stored. Pillow stretches grey levels of 2 and 4 bits, as image
-    optimisers write them, to 0..255: a mask's 1 would come out as 17. It inverts a TIFF whose
-    zero is white (marked I). Undo both.
+    """Return the values as they are stored.
+
+    Pillow stretches grey levels of 2 and 4 bits, which image optimisers write, to 0..255 (a 1 in a
+    mask would become 17), and inverts a TIFF that is stored WhiteIsZero (I in its raw mode). Both
+    are undone.
     """
     stored = _raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
     values = np.array(file).astype(np.uint8)
@@ -265,9 +268,11 @@ def _decode(
         try:
             mode, raw_mode = file.mode, _raw_mode(file)
             problem = _tiff_problem(file, upright=upright) if file.format == "TIFF" else ""
+            if modes is _LABEL_MODES and file.format in ("JPEG", "MPO"):
+                problem = LOSSY_MASK
             if not problem and mode in modes and ";16" not in raw_mode:
                 return np.array(convert(file)).astype(np.uint8, copy=False)
-        except Exception as error:  # the decoders raise a dozen types; all mean a bad file
+        except Exception as error:  # decoders raise a dozen types; each means a bad file
             raise unreadable(path, error) from error
     if problem:
         raise UserError(f"{path}: {problem}")
@@ -292,6 +297,10 @@ def _tiff_problem(file: Image.Image, *, upright: bool) -> str:
     return ""
 
 
+LOSSY_MASK = (
+    "a mask cannot be a JPEG: its compression changes pixel values, and so the classes along every "
+    "border; export the masks again, as PNG"
+)
 _RAISE_LIMIT = (
     f"shrink the image, and its mask, or raise the limit with {LIMIT_VARIABLE}=NUMBER_OF_PIXELS"
 )

@@ -1,4 +1,4 @@
-"""What a model's class ids mean: a name and a colour each."""
+"""Names and colours of a model's class ids."""
 
 from typing import NamedTuple
 
@@ -29,13 +29,13 @@ class LabelMap(NamedTuple):
 
 
 def find(config: DataConfig, num_classes: int) -> LabelMap:
-    """Return the label map of the data set where it is at hand.
+    """Return the label map of the data set, if its folder is there.
 
-    Without it, it is VOC's if there are 21 classes, else the names are numbers.
+    Otherwise the names and colours are VOC's for 21 classes, and numbers for any other count.
 
     Args:
-      config: of the data that the model was trained on.
-      num_classes: that the model scores.
+      config: configuration of the data that the model was trained on.
+      num_classes: number of the model's classes.
     """
     names = tuple(f"class {index}" for index in range(num_classes))
     if num_classes == len(VOC_CLASSES):
@@ -47,5 +47,6 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
         )
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
-        pass  # pictures are predicted, and weights released, where there are no data
-    return LabelMap(names, tuple(tuple(map(int, colour)) for colour in palette[: len(names)]))
+        pass  # predicting images and releasing weights must work without the data set
+    colours = ((int(r), int(g), int(b)) for r, g, b in palette[: len(names)])
+    return LabelMap(names, tuple(colours))

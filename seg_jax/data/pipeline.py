@@ -1,9 +1,9 @@
-"""Training batches: shuffled, repeated, decoded and augmented by Grain, and exactly resumable.
+"""Training batches, shuffled, decoded and augmented by Grain, and exactly resumable.
 
-The global order is a function of the seed alone. Batch number b holds the draws b * batch_size and
-following; draw d takes its picture from the permutation of epoch d // len(source), and its
-randomness from (seed, d). So neither the number of workers nor of hosts changes a pixel, a picture
-is changed anew in every epoch, and the state of the iteration is one number.
+The global order depends on the seed only. Batch b holds draws b * batch_size to
+(b + 1) * batch_size - 1; draw d takes its image from the permutation of epoch d // len(source) and
+its random numbers from (seed, d). So the numbers of workers and hosts change no pixel, an image is
+augmented differently in every epoch, and the state of the iteration is one number.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import grain
 import numpy as np
@@ -40,12 +41,12 @@ def train_dataset(
     """Return an endless iterator of this process's part of every global batch.
 
     Args:
-      source: the training pictures.
+      source: the training images.
       config: augmentation, padding, repeated images, weight maps, worker processes.
       batch_size: of the global batch; a multiple of process_count.
       seed: of shuffling and augmentation.
-      process_index: process p takes the p-th of process_count equal runs of rows.
-      process_count: processes that share the global batch.
+      process_index: process p takes the p-th of process_count equal blocks of rows.
+      process_count: number of processes that share the global batch.
     """
     checks.positive(batch_size=batch_size, process_count=process_count)
     if batch_size % process_count:
@@ -55,11 +56,11 @@ def train_dataset(
     if not len(source):
         raise checks.UserError(f"{source.description}: there is nothing to train on")
     for name in config.augmentation.extra:
-        transforms.find(name)  # an unknown name ends the run here, not in a worker process
-    source = repeat(source, config.repeat_classes, progress=process_index == 0)
+        transforms.find(name)  # so that an unknown name is an error here, not in a worker process
+    repeated = repeat(source, config.repeat_classes, progress=process_index == 0)
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
-    return TrainIterator(MakeBatch(source, config, seed, batch_size, rows), config.workers)
+    return TrainIterator(MakeBatch(repeated, config, seed, batch_size, rows), config.workers)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ class MakeBatch:
         """Return the rows of a global batch."""
         draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)[self.rows]
         examples = [self._example(draw) for draw in draws]
-        return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        stacked = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        return cast(Batch, stacked)
 
     def _example(self, draw: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(draw, len(self.source))
@@ -94,16 +96,16 @@ class MakeBatch:
         return example
 
 
-# Streams of random numbers that never meet, whatever the seed.
+# Prefixes of the seeds: the two streams of random numbers never coincide.
 _ORDER, _AUGMENTATION = 1, 2
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Return the order in which an epoch draws the pictures, int64 [count].
+    """Return the order in which an epoch draws the images, int64 [count].
 
-    Not Grain's shuffle: for a few dozen pictures it takes milliseconds an index (0.2.18), and it
-    gives epoch e of seed s and epoch e - 1 of seed s + 1 the same order.
+    Grain's own shuffle is not used: for a few dozen images it takes milliseconds for each index
+    (0.2.18), and epoch e of seed s has the same order as epoch e - 1 of seed s + 1.
     """
     return np.random.default_rng([_ORDER, seed, epoch]).permutation(count)
 
@@ -123,8 +125,8 @@ class TrainIterator(Iterator[Batch]):
         self._next = batch
         batches = grain.MapDataset.range(batch, sys.maxsize).map(self._make)
         if self._workers:
-            flags.FLAGS.mark_as_parsed()  # grain asks absl's flags, and this program parses none
-            # One thread in each process; grain deals the batches to the processes in turn.
+            flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, and this program parses none
+            # One thread in each process; grain gives the batches to the processes in turn.
             options = grain.MultiprocessingOptions(
                 num_workers=self._workers, per_worker_buffer_size=2
             )
@@ -136,27 +138,27 @@ class TrainIterator(Iterator[Batch]):
                 grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
             )
         self._running = [iter(dataset)]
-        # Also when this object is dropped, and at exit: grain's own clean-up then comes too late.
+        # Also when this object is deleted, and at exit, where grain's own clean-up is too late.
         self._end = weakref.finalize(self, _end, self._running)
 
     def __next__(self) -> Batch:
         batch = next(self._running[0])
         self._next += 1
-        if self._workers:  # their arrays lie in shared memory, which is freed with this copy made
+        if self._workers:  # their arrays are in shared memory, which is freed once they are copied
             batch = {key: np.array(value) for key, value in batch.items()}
-        return batch
+        return cast(Batch, batch)
 
     def get_state(self) -> dict[str, int]:
         """Return the position as JSON data."""
         return {"next_batch": self._next}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go on at a position that `get_state` returned."""
+        """Continue from a position that `get_state` returned."""
         self.close()
         self._start(state["next_batch"])
 
     def close(self) -> None:
-        """End the worker processes and threads. Only `set_state` may follow."""
+        """Stop the worker processes and threads; only `set_state` may be called afterwards."""
         self._end()
 
 
@@ -165,16 +167,19 @@ def _end(running: list[grain.DatasetIterator]) -> None:
 
 
 def _obey_parent(worker: int, workers: int) -> None:
-    """Tie this worker process's life to the training process's and to nothing else.
+    """Make this worker process end with the training process, and for no other reason.
 
-    A worker whose trainer was killed would wait forever; one that takes the SIGTERM that a
-    scheduler sends to the whole job would fail the trainer before it has saved its state.
+    Without this, a worker would wait for ever after its trainer was killed; and a worker that ends
+    at the SIGTERM that a scheduler sends to the whole job would make the trainer fail before it has
+    saved its state.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        assert parent is not None  # this is a child process
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

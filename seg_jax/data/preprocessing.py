@@ -1,11 +1,11 @@
-"""Channel normalisation by backbone: what was done to the pixels the weights were trained on."""
+"""Channel normalisation: the one that the backbone's pre-trained weights were trained with."""
 
 import dataclasses
 from typing import Any, Literal
 
 import numpy as np
 
-LUMA = np.float32((0.299, 0.587, 0.114))  # ITU-R BT.601, of R, G, B; sums to 1
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, of R, G, B; sums to 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Preprocessing:
       mean: mean of each channel, in 0..255 units, in RGB order.
       std: divisor of each channel, in 0..255 units, in RGB order.
       order: channel order of the result; Caffe models take "bgr". "grey" is one channel, the
-        luma of ITU-R BT.601: of a grey picture, which readers deliver as RGB, its grey.
+        luma of ITU-R BT.601; readers deliver grey images as RGB, whose luma is the grey level.
     """
 
     mean: tuple[float, float, float]
@@ -25,8 +25,10 @@ class Preprocessing:
 
     def __call__(self, image: Any) -> Any:
         """Normalise uint8 [... 3] RGB (NumPy or JAX) to float32 [... channels]."""
-        per_channel = (1,) * (image.ndim - 1) + (3,)  # the image's rank: strict JAX asks for it
-        mean, std = (np.float32(value).reshape(per_channel) for value in (self.mean, self.std))
+        per_channel = (1,) * (image.ndim - 1) + (3,)  # of equal rank: strict rank promotion
+        mean, std = (
+            np.array(value, np.float32).reshape(per_channel) for value in (self.mean, self.std)
+        )
         normal = (image.astype(np.float32) - mean) / std
         if self.order == "grey":
             return (normal * LUMA.reshape(per_channel)).sum(axis=-1, keepdims=True)
@@ -34,16 +36,17 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Channels of the result: what the network is initialised for."""
+        """Number of channels of the result, and so of the network's input."""
         return 1 if self.order == "grey" else 3
 
     @property
     def pad_value(self) -> tuple[int, int, int]:
         """The uint8 RGB value closest to the mean: what crops and canvases are padded with."""
-        return tuple(round(value) for value in self.mean)
+        red, green, blue = self.mean
+        return round(red), round(green), round(blue)
 
 
-# Each release's constants, given here in RGB.
+# The constants of each release, in RGB order.
 FCN_CAFFE = Preprocessing(mean=(122.67892, 116.66877, 104.00699), order="bgr")
 DEEPLAB_CAFFE = Preprocessing(mean=(122.675, 116.669, 104.008), order="bgr")
 PSPNET_CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), order="bgr")

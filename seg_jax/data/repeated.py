@@ -1,4 +1,4 @@
-"""DeepLab v3's duplicated images: those with hard classes come twice in every epoch."""
+"""DeepLab v3's duplicated images: those with hard classes are used twice in every epoch."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from seg_jax.data.source import Record, Source
 
 @dataclasses.dataclass(frozen=True)
 class Repeated:
-    """A split whose pictures come in another number than they are listed.
+    """A split of which some images are repeated.
 
     Attributes:
       source: the split.
-      indices: of its pictures, in the order in which they are now numbered.
+      indices: index in `source` of every image of this split.
     """
 
     source: Source
@@ -26,18 +26,18 @@ class Repeated:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
-        """Read one picture and its mask."""
+        """Read one image and its mask."""
         return self.source[self.indices[index]]
 
 
 def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> Source | Repeated:
-    """Return the split with every picture that holds one of the classes a second time, at the end.
+    """Return the split with every image that has one of the classes repeated once, at the end.
 
-    Reads all masks once (VOC's 2,913 take some seconds).
+    All masks are read for this (some seconds for VOC's 2,913).
 
     Args:
       source: the split.
-      classes: ids; none: the split itself.
+      classes: class ids; empty: the split itself is returned.
       progress: draw a progress bar.
 
     Raises:

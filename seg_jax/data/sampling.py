@@ -1,13 +1,13 @@
-"""Pictures at points between their pixels: half-pixel centres, no antialiasing, borders repeated.
+"""Sample images between their pixels: half-pixel centres, no antialiasing, borders repeated.
 
 Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2. Images are sampled
-bilinearly, labels at the nearest pixel, for bilinear would invent classes.
+bilinearly; labels at the nearest pixel, because a mean of class ids is another class.
 """
 
 import numpy as np
 from scipy import ndimage
 
-_ROWS = 32  # a block of so many rows stays in the cache
+_ROWS = 32  # rows in a block: small enough for the processor's cache
 
 
 def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 
 
 def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixel before each point, and how far behind its centre the point lies, 0..1."""
+    """Return the pixel before each point, and the point's distance from its centre, 0..1."""
     places = np.clip(points - 0.5, 0, side - 1)
     before = places.astype(np.intp)
     return before, (places - before).astype(np.float32)
@@ -45,7 +45,7 @@ def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 def sample_at(
     image: np.ndarray, label: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return image, uint8 [a b 3], and label, uint8 [a b], at points [a b] of the picture."""
+    """Return image, uint8 [a b 3], and label, uint8 [a b], at points [a b] of the image."""
     height, width = label.shape
     new_image = np.empty((*rows.shape, 3), np.uint8)
     new_label = np.empty(rows.shape, np.uint8)
@@ -79,9 +79,9 @@ def displacement_field(
     """Interpolate a coarse grid of displacements bicubically (tensor product of cubic splines).
 
     Args:
-      displacement: float [2 m m], in pixels; the grid's outer points lie on the picture's border.
-      axes: row and column positions, in pixels from the picture's top left corner.
-      size: (height, width) of the picture in pixels.
+      displacement: float [2 m m], in pixels; the grid's outer points lie on the image's border.
+      axes: row and column positions, in pixels from the image's top left corner.
+      size: (height, width) of the image in pixels.
 
     Returns:
       float64 [2 len(rows) len(columns)], in pixels.

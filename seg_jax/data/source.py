@@ -1,4 +1,4 @@
-"""The contract that every data set's reader fulfils, and the strict reading behind it."""
+"""`Source`: one split of a data set, as every reader returns it, and the strict reading of it."""
 
 import codecs
 import dataclasses
@@ -33,21 +33,22 @@ class Record(TypedDict):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """One split of a data set: names of files, and what their pixels mean. Pixels are read by
-    index, so a Source pickles small and can be sent to worker processes.
+    """One split of a data set: the names of its files and the meaning of their pixels.
+
+    Pixels are read by index, so a Source is small when pickled for worker processes.
 
     Attributes:
       name: of the data set, as a record quotes it; "-part" marks an incomplete one.
       split: name of the list, e.g. "val".
       root: folder that the paths below are relative to.
-      ids: one name a picture, in the list's order.
-      image_paths: of the pictures.
+      ids: a name for each image, in the list's order.
+      image_paths: of the images.
       label_paths: of the masks.
       classes: names, by class id.
       label_ids: class id (or IGNORE) of every value that a mask may hold; any other is an error.
       palette: colour of every class id, uint8 [256 3].
-      official: pictures in the official list of this name; 0: there is none.
-      pages: page of each picture and mask, where the files are TIFF stacks.
+      official: number of images in the official list of this name; 0: there is no such list.
+      pages: page of each image and mask, where the files are TIFF stacks.
       records: (image, mask) as the bytes of their files by index, where they are packed; the
         paths are then only names.
       mask_palette: the colours that the data set's own palette masks have, uint8 [256 3]; a mask
@@ -74,7 +75,7 @@ class Source:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Record:
-        """Read one picture and its mask; a bad one is a UserError that names the file."""
+        """Read one image and its mask; a bad one is a UserError that names the file."""
         image_file, label_file = self.files(index)
         label = self._read_label(label_file)
         image = images.read_image(image_file)
@@ -83,13 +84,14 @@ class Source:
         return {"id": self.ids[index], "image": image, "label": label}
 
     def files(self, index: int) -> tuple[images.File, images.File]:
-        """Return where a picture and its mask lie."""
+        """Return where an image and its mask are stored."""
         names = self.image_file(index), self.label_file(index)
         if self.records is not None:
-            pair = zip(names, self.records[index], strict=True)
-            return tuple(images.Encoded(str(name), content) for name, content in pair)
+            image, label = self.records[index]
+            return images.Encoded(str(names[0]), image), images.Encoded(str(names[1]), label)
         if self.pages:
-            return tuple(images.Page(name, self.pages[index]) for name in names)
+            page = self.pages[index]
+            return images.Page(names[0], page), images.Page(names[1], page)
         return names
 
     def image_file(self, index: int) -> Path:
@@ -119,7 +121,7 @@ class Source:
         return ids.astype(np.uint8)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return (height, width) of a picture, from the file's header only."""
+        """Return (height, width) of an image, from the file's header only."""
         return images.image_size(self.files(index)[0])
 
     @property
@@ -147,7 +149,7 @@ class Source:
         return table
 
     def explain(self, values: np.ndarray) -> str:
-        """Return what is wrong with mask values that `label_ids` lacks, and the remedy."""
+        """Return the message for mask values that are not in `label_ids`."""
         found = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
         return (
             f"label value {found} is neither a class id (0..{self.num_classes - 1}) nor void "
@@ -158,7 +160,7 @@ class Source:
     def check_files(self) -> "Source":
         """Return self if the list is sound and every file exists, else raise a UserError.
 
-        Looks at names only: the pixels are read, and checked, when they are used.
+        Only names are checked here; pixels are checked when they are read.
         """
         problems = list_problems(self)
         if problems:
@@ -173,7 +175,7 @@ def digest(ids: Iterable[str]) -> str:
 
 
 def list_problems(source: Source) -> list[str]:
-    """Return everything that is wrong with a list and its files' names, in words."""
+    """Return a message for every problem of a list and of the names of its files."""
     if not source.ids:
         return ["the list is empty"]
     problems = [
@@ -252,7 +254,7 @@ def is_hidden(path: str) -> bool:
 
 
 def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, ...]) -> str:
-    """Return the message for a mask whose size is not its picture's; both (height, width)."""
+    """Return the message for a mask and an image of different sizes, both (height, width)."""
     hint = "rotate" if tuple(label) == tuple(image)[::-1] else "resize (nearest neighbour)"
     return (
         f"{path}: mask of {label[1]}x{label[0]} pixels for an image of {image[1]}x{image[0]}; "
@@ -264,8 +266,8 @@ def read_list(path: Path, *, limit: int = LIST_BYTES) -> list[str]:
     """Return a list file's lines: stripped, blank ones left out; CRLF and a byte order mark are
     tolerated, and UTF-16 is read where such a mark says so.
 
-    Only line ends separate lines, and only ASCII's blanks are stripped: what else Unicode counts as
-    either may stand in a file's name.
+    Lines end at CR and LF only, and only ASCII blanks are stripped: other characters that Unicode
+    counts as line ends or blanks may be part of a file's name.
 
     Args:
       path: the file.

@@ -1,9 +1,9 @@
-"""Random changes of a training picture; image and label always move together.
+"""Augmentation: random changes of a training image, with its label.
 
-The whole geometric change (scale, elastic deformation, rotation, crop, mirror) is one map from
-pixels of the crop to points of the picture, so that every pixel is interpolated once, as `sampling`
-says. Points outside the picture get the mean colour and IGNORE; a picture smaller than the crop
-lies at its top left. All randomness comes from the generator that is given.
+The geometric changes (scale, elastic deformation, rotation, crop, mirror) are combined into one
+map from pixels of the crop to points of the image, so that every pixel is interpolated only once
+(see `sampling`). Points outside the image get the mean colour and IGNORE; an image that is smaller
+than the crop is placed at its top left. All randomness comes from the given generator.
 """
 
 import dataclasses
@@ -38,18 +38,18 @@ def find(name: str) -> Transform:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One drawn change.
+    """The random parameters of one augmentation.
 
     Attributes:
-      size: (height, width) in pixels of the scaled picture.
-      top: first row of the crop in the scaled picture.
+      size: (height, width) in pixels of the scaled image.
+      top: first row of the crop in the scaled image.
       left: first column of the crop.
       mirror: whether the crop is mirrored.
-      displacement: (rows, columns), in pixels, of a 3x3 grid over the scaled picture, float64
+      displacement: (rows, columns), in pixels, of a 3x3 grid over the scaled image, float64
         [2 3 3]; None: no elastic deformation.
-      angle_deg: by which the scaled picture is turned about its centre, counter-clockwise.
-      blur: whether it is blurred after that.
-      jitter: factors of brightness, contrast and saturation; None: the colours stay.
+      angle_deg: rotation of the scaled image about its centre, counter-clockwise.
+      blur: whether it is blurred afterwards.
+      jitter: factors of brightness, contrast and saturation; None: colours are not changed.
     """
 
     size: tuple[int, int]
@@ -63,9 +63,9 @@ class Change:
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], config: Augmentation) -> Change:
-    """Draw a change for a picture of `size` (height, width).
+    """Draw the parameters for an image of `size` (height, width).
 
-    Always draws the same number of values, so that one setting does not shift the others.
+    The number of random values is always the same, so that one setting does not affect the others.
     """
     scale = draw_scale(rng, config)
     height, width = (max(1, round(side * scale)) for side in size)
@@ -113,8 +113,8 @@ def augment(
       image: uint8 [h w 3].
       label: uint8 [h w].
       rng: source of all randomness.
-      config: what may change.
-      pad_value: RGB of points outside the picture.
+      config: ranges and probabilities of the changes.
+      pad_value: RGB of points outside the image.
 
     Returns:
       Image, uint8 [*crop 3], and label, uint8 [*crop].
@@ -128,7 +128,7 @@ def augment(
 
 
 def _mirror(image, label, mirror_px):
-    """Continue the picture by mirroring; nothing is learnt from what was made up."""
+    """Extend the image by mirroring; the label of the added border is IGNORE."""
     sides = (mirror_px, mirror_px)
     image = np.pad(image, (sides, sides, (0, 0)), mode="reflect")
     return image, np.pad(label, (sides, sides), constant_values=IGNORE)
@@ -144,12 +144,12 @@ def apply(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply a drawn change: uint8 [h w 3] and [h w] to uint8 [*crop 3] and [*crop].
 
-    Colours first, then the geometry, then the blur, which sees what lies just outside the crop.
+    Order: colours, geometry, blur. The blur also uses pixels just outside the crop.
     """
     if change.jitter is not None:
         image = color.jitter(image, *change.jitter)
     margin = color.BLUR_PX if change.blur else 0
-    # The crop's part of the scaled picture, and as much around it as the blur looks at.
+    # The part of the scaled image inside the crop, and a margin for the blur.
     ends = [
         min(first + length, side)
         for first, length, side in zip((change.top, change.left), crop, change.size, strict=True)
@@ -172,7 +172,7 @@ def apply(
 
 
 def _render(image, label, change, rows, columns, pad_value):
-    """Return the given rows and columns of the scaled, deformed and turned picture."""
+    """Return the given rows and columns of the scaled, deformed and rotated image."""
     if change.displacement is not None or change.angle_deg:
         return _warp(image, label, change, rows, columns, pad_value)
     if change.size == label.shape:  # exact copies of pixels
@@ -187,7 +187,7 @@ def _render(image, label, change, rows, columns, pad_value):
 
 
 def _warp(image, label, change, rows, columns, pad_value):
-    """Deform and turn: every pixel looks up its own point of the picture."""
+    """Deform and rotate: each pixel is sampled at its own point of the image."""
     axes = [rows + 0.5, columns + 0.5]
     y, x = np.meshgrid(*axes, indexing="ij")
     if change.displacement is not None:

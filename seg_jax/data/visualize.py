@@ -1,6 +1,7 @@
-"""Label maps as pictures: palette PNG, colours over the photograph, and the legend below it."""
+"""Draw label maps: as palette images, as overlays on the image, and with a legend."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -8,11 +9,11 @@ from PIL import Image, ImageDraw, ImageFont
 from seg_jax.types import IGNORE
 
 OPACITY = 0.55
-_LINE, _SWATCH, _GAP = 20, 12, 14  # of the legend, in pixels
+_LINE, _SWATCH, _GAP = 20, 12, 14  # of the legend: row height, colour field, gap, in pixels
 
 
 def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
-    """Return a label map as VOC stores it: pixel value = class id, colours in the palette.
+    """Return a label map in VOC's format: pixel values are class ids, colours are in the palette.
 
     Args:
       label: uint8 [h w].
@@ -24,9 +25,9 @@ def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Blend the classes' colours into a picture; outlines are solid.
+    """Blend the colours of the classes into an image, with solid outlines.
 
-    A class whose colour is black (VOC's background) leaves the picture as it is.
+    A class whose colour is black (VOC's background) leaves the image as it is.
 
     Args:
       image: uint8 [h w 3], RGB.
@@ -46,9 +47,11 @@ def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.nda
 def with_legend(
     image: np.ndarray, label: np.ndarray, palette: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """Return the picture with the names and colours of the classes in `label` below it."""
+    """Return the image with the names and colours of the classes in `label` below it."""
     present = [value for value in np.unique(label).tolist() if value != IGNORE]
-    entries = [(classes[value], tuple(np.asarray(palette)[value].tolist())) for value in present]
+    entries: list[tuple[str, Any]] = [
+        (classes[int(value)], tuple(np.asarray(palette)[value].tolist())) for value in present
+    ]
     font = ImageFont.load_default(size=12)
     height, width = image.shape[:2]
     places, rows = _flow([_SWATCH + 5 + int(font.getlength(name)) for name, _ in entries], width)
@@ -67,7 +70,9 @@ def with_legend(
 
 
 def _flow(sizes: Sequence[int], width: int) -> tuple[list[tuple[int, int, int]], int]:
-    """Lay entries of the given widths into rows; return (left, row, size) of each, and the rows."""
+    """Arrange entries of the given widths in rows; return (left, row, size) of each, and the number
+    of rows.
+    """
     places, left, row = [], 6, 0
     for size in sizes:
         if left > 6 and left + size > width:

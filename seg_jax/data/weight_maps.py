@@ -1,6 +1,8 @@
 """U-Net's border weight map (Ronneberger et al. 2015, equation 2)."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -13,8 +15,8 @@ def unet_border(label: np.ndarray, *, w0: float = 10.0, sigma_px: float = 5.0) -
 
     d1 and d2 are the distances, in pixels, from x to the nearest and the second nearest cell (0
     inside a cell). A cell is a 4-connected component of one class other than 0. With fewer than
-    two cells the second term vanishes. w_c balances the classes, see `class_balance`. Void
-    pixels weigh 0.
+    two cells the second term is 0. w_c balances the classes, see `class_balance`. The weight of
+    void pixels is 0.
 
     Args:
       label: uint8 [h w], class id or IGNORE.
@@ -28,9 +30,11 @@ def unet_border(label: np.ndarray, *, w0: float = 10.0, sigma_px: float = 5.0) -
 
 
 def class_balance(label: np.ndarray) -> np.ndarray:
-    """Return w_c, float64 [h w]: n / (k n_c) at a pixel of class c, with n valid pixels, k
-    classes that occur and n_c pixels of class c. Every class weighs the same in total, and the
-    mean over the valid pixels is 1. The paper asks for such a balance and gives no formula.
+    """Return w_c, float64 [h w]: n / (k n_c) at a pixel of class c.
+
+    n is the number of valid pixels, k of the classes that occur, n_c of the pixels of class c. So
+    every class has the same total weight, and the mean over the valid pixels is 1. The paper asks
+    for such a balance and gives no formula.
     """
     counts = np.bincount(label.ravel(), minlength=256).astype(np.float64)
     counts[IGNORE] = 0
@@ -43,7 +47,7 @@ def class_balance(label: np.ndarray) -> np.ndarray:
 def border_term(label: np.ndarray, *, w0: float, sigma_px: float) -> np.ndarray:
     """Return the second term of equation 2, float64 [h w].
 
-    Every cell is looked at within the distance at which the term has fallen below 1e-7.
+    A cell contributes up to the distance at which the term falls below 1e-7.
     """
     nearest = np.full((2, *label.shape), np.inf)  # d1 <= d2
     reach = math.ceil(sigma_px * math.sqrt(2 * math.log(max(w0, 1e-6) / 1e-7)))
@@ -52,18 +56,19 @@ def border_term(label: np.ndarray, *, w0: float, sigma_px: float) -> np.ndarray:
             max(0, rows.start - reach) : rows.stop + reach,
             max(0, columns.start - reach) : columns.stop + reach,
         ]
-        distance = ndimage.distance_transform_edt(components[window] != number)
+        distance = np.asarray(ndimage.distance_transform_edt(components[window] != number))
         d1, d2 = nearest[(0, *window)], nearest[(1, *window)]
         np.minimum(d2, np.maximum(d1, distance), out=d2)
         np.minimum(d1, distance, out=d1)
     return w0 * np.exp(-((nearest[0] + nearest[1]) ** 2) / (2 * sigma_px**2))
 
 
-def _cells(label: np.ndarray):
+def _cells(label: np.ndarray) -> Iterator[tuple[np.ndarray, int, tuple[slice, slice]]]:
     """Yield every cell as a map of components [h w], its number there, and its bounding box."""
     for class_id in np.unique(label):
         if class_id in (0, IGNORE):
             continue
-        components, _ = ndimage.label(label == class_id)
+        labelled: Any = ndimage.label(label == class_id)
+        components, _ = labelled
         for number, box in enumerate(ndimage.find_objects(components), start=1):
             yield components, number, box

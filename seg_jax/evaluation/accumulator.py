@@ -17,11 +17,11 @@ OnImage = Callable[[int, np.ndarray], None]
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """What the device does with a batch of windows, and what is left to the host.
+    """How the work on a batch of windows is divided between device and host.
 
     Attributes:
-      device_counts: the device adds up the confusion matrix. Otherwise the host does, image by
-        image: where boundaries are measured, or where it merges probabilities.
+      device_counts: the device computes the confusion matrix. Otherwise the host does, for each
+        image: if boundaries are measured or probabilities are merged.
       probabilities: the host gets the probabilities of a window, not only its most probable
         classes: to average overlapping windows, to resize, or for a CRF.
     """
@@ -31,37 +31,37 @@ class Division:
 
     @classmethod
     def of(cls, evaluation: EvalConfig, *, boundaries: bool, refine: bool) -> "Division":
-        """Return the division of an evaluation that sends as little as it can to the host."""
+        """Return the division that transfers the least data to the host."""
         probabilities = refine or forward.needs_probabilities(evaluation)
         return cls(device_counts=not (boundaries or probabilities), probabilities=probabilities)
 
 
 class Batch(NamedTuple):
-    """Windows of one shape; the last batch of a shape is filled up with all-IGNORE labels."""
+    """Windows of one shape; the last batch of a shape is padded with labels of IGNORE only."""
 
     image: np.ndarray  # uint8 [n h w 3]
-    label: np.ndarray | None  # uint8 [n h' w'], where the device counts
+    label: np.ndarray | None  # uint8 [n h' w'], if the device counts
     windows: list[tuple[int, Window]]  # each with the index of its image
 
 
 class Output(NamedTuple):
-    """What the network gives for a batch of windows."""
+    """The network's output for a batch of windows."""
 
     prediction: Any  # uint8 [n h w], or the probabilities, float32 [n h w k]
-    confusion: Any | None  # int32 [k k], where the device counts
+    confusion: Any | None  # int32 [k k], if the device counts
 
 
 class Accumulator:
-    """Adds batches up, and images once all their windows are there.
+    """Accumulates the counts of batches, and of each image once all its windows are there.
 
     Args:
       classes: names by id.
-      evaluation: how images are presented to the network.
+      evaluation: the protocol.
       division: of the work between device and host.
       boundaries: also measure boundaries, objects and single images.
-      on_image: called with index and prediction of every image as it is done.
-      refine: given an image, uint8 [h w 3], and its probabilities, float32 [h w k], returns the
-        probabilities to use instead.
+      on_image: called with index and prediction of each image when it is complete.
+      refine: maps an image, uint8 [h w 3], and its probabilities, float32 [h w k], to refined
+        probabilities.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Accumulator:
     def begin(
         self, index: int, image: np.ndarray, label: np.ndarray, windows: Sequence[Window]
     ) -> None:
-        """Announce an image, before its windows come."""
+        """Register an image before its windows are added."""
         whole = stitching.stitch(label.shape, windows, self._evaluation)
         kept = image if self._refine else None
         self._open[index] = _OpenImage(kept, label, whole, len(windows))
 
     def add(self, batch: Batch, output: Output) -> int:
-        """Count a batch; return how many images are complete with it."""
+        """Add a batch; return how many images it completes."""
         if self._division.device_counts:
             self._sums.confusion[...] += np.asarray(output.confusion)
         merge = not self._division.device_counts or self._on_image is not None
@@ -115,7 +115,7 @@ class Accumulator:
     def _close(self, index: int, image: "_OpenImage") -> None:
         prediction = image.whole.result()
         if self._division.probabilities:
-            if self._refine:
+            if self._refine and image.image is not None:
                 prediction = self._refine(image.image, prediction)
             prediction = forward.labels(prediction)
         if self._boundaries:
@@ -129,7 +129,7 @@ class Accumulator:
             self._on_image(index, prediction)
 
     def scores(self) -> metrics.Scores:
-        """Return the sums so far."""
+        """Return the counts so far."""
         return dataclasses.replace(self._sums, images=self._images)
 
 
@@ -137,5 +137,5 @@ class Accumulator:
 class _OpenImage:
     image: np.ndarray | None  # uint8 [h w 3], for `refine`
     label: np.ndarray  # uint8 [h w]
-    whole: stitching.Stitched  # as far as its windows are there
+    whole: stitching.Stitched  # merges the windows added so far
     missing: int  # windows still to come

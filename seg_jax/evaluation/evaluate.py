@@ -1,4 +1,4 @@
-"""Score a model on a split: at original image size, void ignored, divided once over the split."""
+"""Score a model on a split: counts at original image size, without void, summed over the split."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,17 +19,22 @@ from seg_jax.types import DATA_AXIS, IGNORE
 
 
 class Source(Protocol):
-    """What evaluation asks of a data set; `seg_jax.data.open_source` returns one."""
+    """What evaluation needs of a data set; `seg_jax.data.open_source` returns one."""
 
-    classes: Sequence[str]
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes by id."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
         """Return {"id": str, "image": uint8 [h w 3], "label": uint8 [h w]}."""
+        ...
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (height, width) without decoding the image."""
+        ...
 
 
 def evaluate(
@@ -43,27 +48,27 @@ def evaluate(
     progress: bool = True,
     title: str = "evaluating",
 ) -> metrics.Scores:
-    """Return the sums from which every metric of the split is divided.
+    """Return the counts over a split from which all metrics are computed.
 
-    Runs on all local devices, and with several processes each takes its part of the split; every
-    process gets the sums of all.
+    Runs on all local devices. With several processes, each evaluates a part of the split, and all
+    return the counts of the whole split.
 
     Args:
-      experiment: its model, preprocessing and evaluation protocol are used.
+      experiment: gives model, preprocessing and evaluation protocol.
       variables: of the model.
       source: the split.
-      boundaries: also count boundaries, objects and single images, on the host (`metrics.of_image`:
-        about 30 ms an image of VOC).
-      on_image: called with index and prediction, uint8 [h w], of every image as it is done.
-      refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], all windows,
-        scales and mirror images fused, returns the probabilities to use instead; None: the
-        protocol's CRF, if it has one.
+      boundaries: also measure boundaries, objects and single images, on the host
+        (`metrics.of_image`: about 30 ms for an image of VOC).
+      on_image: called with index and prediction, uint8 [h w], of each image when it is complete.
+      refine: maps an image, uint8 [h w 3], and its probabilities, float32 [h w k], fused over
+        windows, scales and mirror images, to refined probabilities; None: the protocol's CRF, if
+        it has one.
       progress: draw a progress bar, on the first process.
       title: of the progress bar.
 
     Raises:
-      UserError: the protocol does not fit the model or an image, the model's classes are not the
-        data set's, a label holds another value, or the split is empty.
+      UserError: the protocol does not fit the model or an image, the model has another number of
+        classes than the data set, a label has a value that is no class, or the split is empty.
     """
     windows.check_evaluation(experiment)
     if refine is None and experiment.evaluation.crf:
@@ -96,16 +101,17 @@ def evaluate(
 def intermediate(
     experiment: Experiment, variables: Mapping[str, Any], step: int
 ) -> dict[str, float]:
-    """Score the validation split during training, by regions only and without a CRF, which would
-    take longer than the network: `evaluate` of `train.fit`.
+    """Score the validation split during training: the argument `evaluate` of `train.fit`.
+
+    Only regions are scored, and without a CRF, which would take longer than the network.
 
     Args:
-      experiment: that is being trained.
+      experiment: the one that is being trained.
       variables: after `step` updates.
       step: for the progress bar.
 
     Returns:
-      "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", shares of 1.
+      "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", each in 0..1.
     """
     where = experiment.data
     source = data.open_source(
@@ -127,8 +133,8 @@ def _outputs(
     num_classes: int,
     division: Division,
 ) -> Iterator[tuple[Batch, Output]]:
-    """Yield every batch with its output, one behind: the host reads the output of a batch while
-    the device works on the next.
+    """Yield each batch with its output, one batch late: the host reads an output while the device
+    computes the next.
     """
     over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     previous = None
@@ -162,8 +168,8 @@ def _batches(
     accumulator: Accumulator,
     division: Division,
 ) -> Iterator[Batch]:
-    """Yield the windows of all images, grouped by shape, in batches that split over the devices;
-    with labels where the device counts.
+    """Yield the windows of all images, grouped by shape, in batches that can be divided over the
+    devices; with labels if the device counts.
     """
     evaluation = experiment.evaluation
     size = -(-evaluation.batch_size // devices) * devices
@@ -195,13 +201,17 @@ def _batch(waiting: Sequence[_Waiting], size: int, margin: int) -> Batch:
     label = None
     if waiting[0].label is not None:
         scored = (image.shape[1] - 2 * margin, image.shape[2] - 2 * margin)
-        parts = [windows.cut_label(item.label, item.window.region, scored) for item in waiting]
+        parts = [
+            windows.cut_label(item.label, item.window.region, scored)
+            for item in waiting
+            if item.label is not None
+        ]
         label = windows.stack(parts, size, fill=IGNORE)
     return Batch(image, label, [(item.index, item.window) for item in waiting])
 
 
 def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one pair; a pair that cannot be scored is a UserError that names it."""
+    """Return one image and its label; raise UserError, with its id, if they cannot be scored."""
     example = source[index]
     image, label = example["image"], example["label"]
     if label.shape != image.shape[:2] or label.shape != tuple(source.size(index)):
@@ -223,7 +233,7 @@ def _sum_over_processes(scores: metrics.Scores) -> metrics.Scores:
         return scores
 
     def total(array: np.ndarray) -> np.ndarray:
-        # JAX would cut int64 to int32: send each number as two.
+        # JAX would truncate int64 to int32, so each number is sent as two.
         halves = multihost_utils.process_allgather(np.ascontiguousarray(array).view(np.int32))
         return np.ascontiguousarray(halves).view(np.int64).sum(0)
 

@@ -17,14 +17,14 @@ PRETRAINING = "published weights, our forward"
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What was found of a file of published weights.
+    """The result of checking a file of published weights.
 
     Attributes:
-      name: in the catalogue.
+      name: of the catalogue's entry.
       file: that was read.
-      sha256: of the file; it is the catalogue's where that is known.
-      numbers: in the network's variables.
-      logits: shape of the logits of one picture; empty of a classifier.
+      sha256: of the file; equal to the catalogue's if that has one.
+      numbers: total size of the network's variables.
+      logits: shape of the logits of one image; empty for a classifier.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Check:
     logits: tuple[int, ...]
 
     def as_text(self) -> str:
-        """Return a line for each finding."""
+        """Return one line for each finding."""
         known = catalogue.get(self.name).sha256
         checksum = "as catalogued" if known != "unknown" else "the catalogue has none to compare"
         forward = (
@@ -49,14 +49,15 @@ class Check:
 
 
 def check(name: str, file: Path | None = None) -> Check:
-    """Check a file's checksum, convert it, and let the network see one picture.
+    """Check a file's checksum, convert it, and run the network on one random image.
 
     Args:
       name: in the catalogue.
       file: None: the imported one.
 
     Raises:
-      UserError: it is not imported, not the published file, does not fit, or gives no numbers.
+      UserError: it is not imported, not the published file, does not fit the network, or gives
+        logits that are not finite.
     """
     entry = catalogue.get(name)
     path = file or cache.find(name)
@@ -71,8 +72,8 @@ def check(name: str, file: Path | None = None) -> Check:
 
 
 def _logits_shape(loaded: Pretrained, path: Path) -> tuple[int, ...]:
-    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
-    x = loaded.preprocessing(picture)[None]
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    x = loaded.preprocessing(image)[None]
     apply = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False)["out"])
     logits = np.asarray(apply(loaded.variables, x))
     if not np.isfinite(logits).all():
@@ -84,22 +85,22 @@ def score_published(
     loaded: Pretrained, *, split: str = "val", root: Path | None = None, command: str = "",
     progress: bool = True,
 ) -> record.Record:  # fmt: skip
-    """Score published weights under their experiment's protocol; return the record.
+    """Score published weights under their experiment's protocol, and return the record.
 
     Args:
-      loaded: from the catalogue.
-      split: list of the experiment's data set.
+      loaded: weights of the catalogue.
+      split: of the experiment's data set.
       root: the data set's folder.
-      command: that asked for this, for the record.
+      command: the command line, for the record.
       progress: draw a progress bar.
 
     Raises:
-      UserError: the weights were trained on these images, or the data are not there.
+      UserError: the weights were trained on these images, or the data set is not found.
     """
     entry, experiment = catalogue.get(loaded.name), loaded.experiment
     if entry.leak == "yes" and split == "val" and experiment.data.dataset == "voc2012":
         raise checks.UserError(
-            f"{entry.name} was trained on {entry.trained_on}: a score on val says nothing; "
+            f"{entry.name} was trained on {entry.trained_on}: a score on val means nothing; "
             "choose another --split"
         )
     source = data.open_source(
@@ -122,7 +123,7 @@ def score_published(
 
 
 def _training(variables: dict[str, Any]) -> record.Training:
-    """Nothing was trained here."""
+    """Return a record's training entry for weights that were not trained here."""
     return record.Training(
         data=None,
         pretraining=PRETRAINING,

@@ -49,7 +49,7 @@ def card(
         _preprocessing(experiment),
         "## Label map",
         _labels(labels),
-        "## Licence",
+        "## License",
         f"{license}: of the weights; the data that they were trained on keep their own terms.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -60,7 +60,7 @@ _USE = """\
 from seg_jax import pretrained
 
 loaded = pretrained.load("FOLDER")
-image = loaded.preprocessing(picture)  # uint8 [h w 3], RGB -> float32
+image = loaded.preprocessing(image)  # uint8 [h w 3], RGB -> float32
 logits = loaded.model.apply(loaded.variables, image[None], train=False)["out"]
 ```
 

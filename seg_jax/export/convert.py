@@ -27,7 +27,7 @@ def export(
     output: single_pass.Output = "labels",
     batch: int | None = None,
 ) -> tuple[Path, float]:
-    """Write a network as one file from pictures to labels, and OUT.json, which says what it takes.
+    """Write a network as one file from images to labels, and OUT.json, which says what it takes.
 
     The file is run by its own runtime before it is kept, and compared with the network.
 
@@ -35,13 +35,13 @@ def export(
       source: what `pretrained.load` takes: a run, a release, published weights.
       out: the file; None: NAME.stablehlo, NAME.onnx or NAME.tflite in the working folder.
       format: of the file.
-      size: (height, width) of the pictures; None: what the network sees by its own protocol.
-      resize_to: (height, width) that pictures are resized to inside, and scores back from.
+      size: (height, width) of the images; None: what the network sees by its own protocol.
+      resize_to: (height, width) that images are resized to inside, and scores back from.
       output: "labels", uint8 [n h w], or "probabilities" or "logits", float32 [n h w k].
-      batch: pictures in a call; None: any number (StableHLO), or one (ONNX, LiteRT).
+      batch: images in a call; None: any number (StableHLO), or one (ONNX, LiteRT).
 
     Returns:
-      The file, and how far it is from the network on a drawn picture: the share of pixels whose
+      The file, and how far it is from the network on a drawn image: the share of pixels whose
       labels differ, or the largest difference of a probability.
 
     Raises:
@@ -65,7 +65,7 @@ def export(
     if not difference <= _AGREE:
         raise checks.UserError(
             f"{format}: the converted network is not this one: its {output} differ by "
-            f"{difference:.3g} on a drawn picture; nothing was written"
+            f"{difference:.3g} on a drawn image; nothing was written"
         )
     files.write_bytes(out, artefact)
     about = _about(loaded, planned, format=format, size=size, output=output, batch=batch)
@@ -76,13 +76,13 @@ def export(
 def _difference(
     runtime: Any, planned: Experiment, variables: Any, shape: tuple[int, ...], output: str
 ) -> float:
-    """Compare the artefact with what predictions do, on drawn pictures."""
+    """Compare the artefact with what predictions do, on drawn images."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (shape[0], -(-shape[1] // 16), -(-shape[2] // 16), 3))
-    pictures = np.kron(blocks, np.ones((1, 16, 16, 1)))[:, : shape[1], : shape[2]].astype(np.uint8)
-    found = runtime(pictures)
+    images = np.kron(blocks, np.ones((1, 16, 16, 1)))[:, : shape[1], : shape[2]].astype(np.uint8)
+    found = runtime(images)
     expected = np.stack(
-        [forward.predict_probabilities(planned, variables, picture) for picture in pictures]
+        [forward.predict_probabilities(planned, variables, image) for image in images]
     )
     if output == "labels":
         return float(np.mean(found != expected.argmax(-1)))
@@ -102,16 +102,16 @@ def _about(
 ) -> dict[str, Any]:
     """Return what a program has to know to use the file."""
     names, colours = loaded.labels
-    pictures = batch or ("any" if format == "stablehlo" else 1)
+    images = batch or ("any" if format == "stablehlo" else 1)
     scores = [] if output == "labels" else [len(names)]
     return {
         "format": format,
-        "input": {"name": "image", "dtype": "uint8", "shape": [pictures, *size, 3], "order": "RGB"},
+        "input": {"name": "image", "dtype": "uint8", "shape": [images, *size, 3], "order": "RGB"},
         "output": {
             "name": "output",
             "is": output,
             "dtype": "uint8" if output == "labels" else "float32",
-            "shape": [pictures, *size, *scores],
+            "shape": [images, *size, *scores],
         },
         "inside": f"{planned.evaluation.mode} to {list(planned.evaluation.canvas)}",
         "classes": names,

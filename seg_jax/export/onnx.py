@@ -14,7 +14,7 @@ _OPSET = 21  # of onnxruntime 1.20 (2024-11) and later
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture.
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one image.
 
     The batch is a number: jax2onnx 0.17.1 fails at `lax.pad`, which pools need, with any batch.
     """
@@ -33,4 +33,4 @@ def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """Return the artefact's function, run by onnxruntime on the CPU."""
     runtime = needed("onnxruntime", "onnx")
     session = runtime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
-    return lambda pictures: session.run(["output"], {"image": pictures})[0]
+    return lambda images: session.run(["output"], {"image": images})[0]

@@ -1,7 +1,7 @@
-"""One plain pass over pictures of one size, as a function of the pictures alone.
+"""One plain pass over images of one size, as a function of the images alone.
 
-What predictions do on the host is inside: the picture is padded, mirrored or resized to what the
-network sees, normalised, and the scores are cut or resized back to the picture.
+What predictions do on the host is inside: the image is padded, mirrored or resized to what the
+network sees, normalised, and the scores are cut or resized back to the image.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ Size = tuple[int, int]
 def plan(
     experiment: Experiment, size: Size | None = None, resize_to: Size | None = None
 ) -> tuple[Experiment, Size]:
-    """Return the experiment with the protocol of one plain pass, and the size of its pictures.
+    """Return the experiment with the protocol of one plain pass, and the size of its images.
 
-    Several scales, mirror images and overlapping windows become one view of the whole picture,
+    Several scales, mirror images and overlapping windows become one view of the whole image,
     tiles become one tile, and there is no dense CRF. What an artefact computes is
     `inference.predict_probabilities` of the result.
 
     Args:
       experiment: of the network.
-      size: (height, width) of the pictures; None: what the network sees by its own protocol.
-      resize_to: (height, width) that pictures are resized to, and the scores back from; None: as
+      size: (height, width) of the images; None: what the network sees by its own protocol.
+      resize_to: (height, width) that images are resized to, and the scores back from; None: as
         the protocol says.
 
     Raises:
@@ -45,7 +45,7 @@ def plan(
     margin = windows.model_margin(experiment.model)
     if size is None and evaluation.canvas is None:
         raise checks.UserError(
-            "the experiment's evaluation has no canvas: give the size of the pictures, "
+            "the experiment's evaluation has no canvas: give the size of the images, "
             "--size HEIGHT WIDTH"
         )
     if size is None:
@@ -90,7 +90,7 @@ def _check_legal(model: Any, canvas: Size) -> None:
 
 
 def function(experiment: Experiment, size: Size, output: Output) -> Callable:
-    """Return the function from variables and pictures, uint8 [n *size 3] RGB, to `output`.
+    """Return the function from variables and images, uint8 [n *size 3] RGB, to `output`.
 
     "labels" are uint8 [n *size], "probabilities" and "logits" float32 [n *size k]. Convolutions are
     traced as XLA's own, which every runtime knows, unless the function is called with another
@@ -98,7 +98,7 @@ def function(experiment: Experiment, size: Size, output: Output) -> Callable:
 
     Args:
       experiment: as `plan` returns it.
-      size: (height, width) of the pictures.
+      size: (height, width) of the images.
       output: what is returned.
     """
     checks.one_of(("labels", "probabilities", "logits"), output=output)
@@ -121,7 +121,7 @@ def function(experiment: Experiment, size: Size, output: Output) -> Callable:
 
 
 def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: Any) -> jax.Array:
-    """Return pictures [n h w 3], 0..255, as the network sees them: [n *canvas 3]."""
+    """Return images [n h w 3], 0..255, as the network sees them: [n *canvas 3]."""
     canvas, size = evaluation.canvas, image.shape[1:3]
     after = [(margin, seen - margin - side) for seen, side in zip(canvas, size, strict=True)]
     if evaluation.mode == "resize":

@@ -1,7 +1,7 @@
 """StableHLO by `jax.export`, for CPU, GPU and TPU; run by JAX alone, in any process:
 
     from jax import export
-    labels = export.deserialize(open("network.stablehlo", "rb").read()).call(pictures)
+    labels = export.deserialize(open("network.stablehlo", "rb").read()).call(images)
 
 Older artefacts stay readable for half a year of JAX's releases (jax.export, "Compatibility
 guarantees").
@@ -23,7 +23,7 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
     """Return the artefact of run(variables, uint8 [batch *size 3]); None: of any batch."""
     if batch is None:
         (batch,) = export.symbolic_shape("n")
-    pictures = jax.ShapeDtypeStruct((batch, *size, 3), np.uint8)
+    images = jax.ShapeDtypeStruct((batch, *size, 3), np.uint8)
 
     @jax.jit
     def call(image):
@@ -31,10 +31,10 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
         on_cpu = functools.partial(run, convolutions="auto")
         return jax.lax.platform_dependent(variables, image, cpu=on_cpu, default=run)
 
-    return bytes(export.export(call, platforms=_PLATFORMS)(pictures).serialize())
+    return bytes(export.export(call, platforms=_PLATFORMS)(images).serialize())
 
 
 def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """Return the artefact's function."""
     call = export.deserialize(bytearray(artefact)).call
-    return lambda pictures: np.asarray(call(pictures))
+    return lambda images: np.asarray(call(images))

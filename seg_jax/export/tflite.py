@@ -14,15 +14,13 @@ SUFFIX = ".tflite"
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one picture."""
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one image."""
     compiler = needed("litert_converter.converter_api_ext", "tflite")
     ir = needed("litert_converter.mlir.ir", "tflite")
     passes = needed("litert_converter.mlir.passmanager", "tflite")
     dialect = needed("litert_converter.mlir.dialects.stablehlo", "tflite")
-    pictures = jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)
-    exported = export.export(jax.jit(functools.partial(run, variables)), platforms=("cpu",))(
-        pictures
-    )
+    images = jax.ShapeDtypeStruct((batch or 1, *size, 3), np.uint8)
+    exported = export.export(jax.jit(functools.partial(run, variables)), platforms=("cpu",))(images)
     context = ir.Context()
     compiler.prepare_mlir_context(context)
     with context:
@@ -43,4 +41,4 @@ def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """Return the artefact's function, run by LiteRT on the CPU."""
     litert = needed("ai_edge_litert.interpreter", "tflite")
     run = litert.Interpreter(model_content=artefact).get_signature_runner("serving_default")
-    return lambda pictures: run(image=pictures)["output"]
+    return lambda images: run(image=images)["output"]

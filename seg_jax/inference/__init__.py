@@ -1,1 +1,1 @@
-"""From an image of any size to class probabilities at that size."""
+"""Inference: class probabilities and label maps for images of any size."""

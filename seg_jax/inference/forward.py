@@ -1,7 +1,7 @@
-"""From an image of any size to class probabilities at that size, by the protocol of the evaluation.
+"""Class probabilities of an image of any size, at that size, under the evaluation protocol.
 
-`cutting` cuts the image, the network sees each window at every scale and mirrored, as the protocol
-asks, and `stitching` puts the probabilities together.
+`windows` cuts the image, the network predicts each window at the protocol's scales and mirrored,
+and `stitching` merges the predictions.
 """
 
 import functools
@@ -14,34 +14,32 @@ import numpy as np
 
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.inference import stitching, windows
-from seg_jax.inference import windows as cutting
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
 
 
 def needs_probabilities(evaluation: EvalConfig) -> bool:
-    """Whether the host must see probabilities, not only the most probable class of each window."""
+    """Whether the host needs the probabilities of windows, not only the most probable classes."""
     return evaluation.mode in ("sliding", "resize")
 
 
 def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Array:
-    """Return the class probabilities of a batch of windows, all views fused.
+    """Return the class probabilities of a batch of windows, fused over scales and mirror images.
 
     Compiles once for each window shape and scale.
 
     Args:
-      experiment: its model, preprocessing and evaluation protocol are used.
+      experiment: gives model, preprocessing and evaluation protocol.
       variables: of the model.
       image: uint8 [n h w 3].
 
     Returns:
-      float32 [n h-2m w-2m k] at scale 1, m the model's margin.
+      float32 [n h-2m w-2m k] at scale 1, with m the model's margin.
     """
     evaluation = experiment.evaluation
-    # The scales of sliding windows were made when the image was cut.
+    # For sliding windows, `windows.cut` has already scaled the image.
     scales = (1.0,) if evaluation.mode == "sliding" else evaluation.scales
-    fused = None
-    for scale in scales:
-        view = _view(
+    views = (
+        _view(
             variables,
             image,
             model=experiment.model,
@@ -51,16 +49,18 @@ def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Arr
             fusion=evaluation.fusion,
             flip=evaluation.flip,
         )
-        fused = view if fused is None else _fuse(fused, view, fusion=evaluation.fusion)
+        for scale in scales
+    )
+    fused = functools.reduce(functools.partial(_fuse, fusion=evaluation.fusion), views)
     if evaluation.fusion == "max_logits":
         return _softmax(fused)
     return fused if len(scales) == 1 else fused / np.float32(len(scales))
 
 
 def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> tuple[int, int]:
-    """Return (height, width) of a window of `size` at a scale."""
+    """Return (height, width) of a window of `size`, scaled."""
     rest = 1 if evaluation.scaling == "align_corners" else 0
-    height, width = (max(1, round((side - rest) * scale) + rest) for side in size)
+    height, width = (max(1, round((length - rest) * scale) + rest) for length in size)
     return height, width
 
 
@@ -68,11 +68,11 @@ def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> 
     jax.jit, static_argnames=("model", "preprocessing", "size", "scaling", "fusion", "flip")
 )
 def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip):
-    """Return the probabilities, or for "max_logits" the logits, of one scale and its mirror image.
+    """Return the fused scores at one scale: probabilities, or logits for "max_logits".
 
-    Scaled with aligned corners to sides k * stride + 1, the network's own bilinear upsampling has
-    its knots on pixels, so that resizing its logits again is the one interpolation from the
-    network's grid to the canvas that DeepLab's release does.
+    With aligned corners and input sizes k * stride + 1, the points of the network's output grid lie
+    on pixels. Resizing the upsampled logits again then equals one interpolation from that grid to
+    the canvas, as in DeepLab's release.
     """
     resize = {"half_pixel": resize_half_pixel, "align_corners": resize_align_corners}[scaling]
     normal = preprocessing(image)
@@ -80,7 +80,7 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
     if not flip:
         scores = [model.apply(variables, scaled, train=False)["out"]]
     else:
-        # Beside each other on the batch axis, so that a sharded batch stays where it is.
+        # Adjacent on the batch axis, so that a sharded batch stays on its devices.
         both = jnp.stack([scaled, scaled[:, :, ::-1]], axis=1)
         found = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=False)["out"]
         found = found.reshape(-1, 2, *found.shape[1:])
@@ -108,7 +108,7 @@ def predict_probabilities(experiment: Experiment, variables: Any, image: np.ndar
     """Return the class probabilities of one image.
 
     Args:
-      experiment: its model, preprocessing and evaluation protocol are used.
+      experiment: gives model, preprocessing and evaluation protocol.
       variables: of the model.
       image: uint8 [h w 3], RGB, any size.
 
@@ -142,7 +142,7 @@ def _stitched(
     image: np.ndarray,
     finish: Callable[[jax.Array], jax.Array],
 ) -> np.ndarray:
-    """Put together what `finish` makes of the windows' probabilities, [h w ...]."""
+    """Apply `finish` to the probabilities of each window; return the results merged, [h w ...]."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"image must be uint8 [h w 3], got {image.dtype} {image.shape}")
     windows.check_evaluation(experiment)
@@ -156,8 +156,8 @@ def _stitched(
     size = min(experiment.evaluation.batch_size, len(cut))
     for start in range(0, len(cut), size):
         part = cut[start : start + size]
-        batch = cutting.stack([window.image for window in part], size)
-        answers = np.asarray(finish(probabilities(experiment, variables, batch)))
-        for window, answer in zip(part, answers, strict=False):
-            whole.add(window, answer)
+        batch = windows.stack([window.image for window in part], size)
+        predictions = np.asarray(finish(probabilities(experiment, variables, batch)))
+        for window, prediction in zip(part, predictions, strict=False):
+            whole.add(window, prediction)
     return whole.result()

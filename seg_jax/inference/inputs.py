@@ -1,4 +1,4 @@
-"""Which pictures a user means: files, folders of frames, patterns, a list on standard input."""
+"""Find the input images of `predict`: files, folders of frames, patterns, a list on stdin."""
 
 import glob
 import re
@@ -17,31 +17,31 @@ LIST = Path("-")
 
 
 class Found(NamedTuple):
-    """A picture, and where below an output folder its results belong: a path without a suffix."""
+    """An image file, and the path of its results below the output folder, without a suffix."""
 
     path: Path
     place: Path
 
 
 def find(images: Sequence[Path]) -> list[Found]:
-    """Return the pictures that the arguments mean, each once, frames in the order of their numbers.
+    """Return the image files that the arguments name, each once, frames sorted by number.
 
     Args:
-      images: each one is a file; a folder, for the pictures in it (not in folders inside, nor
-        hidden ones); a pattern such as `clips/**/*.png`, whose results keep the folders below its
-        fixed part; or `-`, for a list of files and folders on standard input, one a line.
+      images: each is a file; a folder, for the images in it (without subfolders and hidden files);
+        a pattern such as `clips/**/*.png`, whose results keep the folders below its fixed part;
+        or `-`, for a list of files and folders on standard input, one per line.
 
     Raises:
-      UserError: a folder holds no picture, a pattern matches nothing, or there is nothing at all.
-        A file that does not exist is returned: it fails when it is read, and stops no other.
+      UserError: a folder holds no image, a pattern matches nothing, or there is no input at all. A
+        file that does not exist is returned: reading it fails later, without stopping the others.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, images):
-        pictures = _listed() if path == LIST else _meant(path)
-        for picture, place in pictures:
-            found.setdefault(picture, place)
+        files = _listed() if path == LIST else _meant(path)
+        for file, place in files:
+            found.setdefault(file, place)
     if not found:
-        raise UserError("no pictures to predict: name files, folders or patterns, or - for a list")
+        raise UserError("no images to predict: name files, folders or patterns, or - for a list")
     return [Found(*item) for item in found.items()]
 
 
@@ -52,7 +52,7 @@ def _listed() -> Iterator[Found]:
 
 
 def _meant(path: Path) -> Iterator[Found]:
-    if glob.has_magic(str(path)) and not path.exists():  # a name may hold brackets
+    if glob.has_magic(str(path)) and not path.exists():  # a file's name may contain brackets
         return _matches(path)
     return _file_or_folder(path)
 
@@ -64,9 +64,9 @@ def _file_or_folder(path: Path) -> Iterator[Found]:
     inside = _inside(path)
     if not inside:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise UserError(f"{path}: no pictures in this folder (looked for {kinds})")
-    for picture in inside:
-        yield Found(picture, Path(picture.stem))
+        raise UserError(f"{path}: no images in this folder (looked for {kinds})")
+    for file in inside:
+        yield Found(file, Path(file.stem))
 
 
 def _matches(pattern: Path) -> Iterator[Found]:
@@ -75,8 +75,8 @@ def _matches(pattern: Path) -> Iterator[Found]:
     if not matches:
         raise UserError(f"{pattern}: no file matches this pattern")
     for match in matches:
-        for picture in _inside(match) if match.is_dir() else [match]:
-            yield Found(picture, picture.relative_to(fixed).with_suffix(""))
+        for file in _inside(match) if match.is_dir() else [match]:
+            yield Found(file, file.relative_to(fixed).with_suffix(""))
 
 
 def _fixed_parts(pattern: Path) -> Iterator[str]:
@@ -87,13 +87,13 @@ def _fixed_parts(pattern: Path) -> Iterator[str]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    pictures = [
+    images = [
         path for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]  # fmt: skip
-    return sorted(pictures, key=_by_number)
+    return sorted(images, key=_by_number)
 
 
 def _by_number(path: Path) -> list[str | int]:
-    """Sort frame9 before frame10."""
+    """Return a sort key that puts frame9 before frame10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]

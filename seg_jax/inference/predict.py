@@ -1,4 +1,4 @@
-"""Label maps of any pictures, as files."""
+"""Predict images and write label maps, overlays and probabilities as files."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,27 +18,27 @@ from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, inputs, windows
 from seg_jax.kernels.crf import presets
 
-_THREADS = 4  # that read and write pictures while the device works
+_THREADS = 4  # read and write image files while the device computes
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Failure(NamedTuple):
-    """A picture that has no prediction, and why."""
+    """An image that could not be predicted, and the reason."""
 
     path: Path
     reason: str
 
 
 class Outcome(NamedTuple):
-    """What became of the pictures, each in their order: label maps written, and failures."""
+    """Label maps written and failures, each in the order of the images."""
 
     written: tuple[Path, ...]
     failures: tuple[Failure, ...]
 
 
 class _Task(NamedTuple):
-    picture: Path
+    image: Path
     label: Path
     overlay: Path
     probabilities: Path | None
@@ -60,27 +60,27 @@ def predict(
     refine: Refine | None = None,
     progress: bool = True,
 ) -> Outcome:
-    """Write NAME.png, a palette PNG of class ids, and NAME_overlay.png of every picture.
+    """Write NAME.png, a palette PNG of class ids, and NAME_overlay.png for each image.
 
-    Both have the picture's own size, upright where EXIF says that it was taken otherwise. A
-    picture that cannot be read or predicted does not stop the others.
+    Both have the image's own size, turned upright as its EXIF orientation says. An image that
+    cannot be read or predicted does not stop the others.
 
     Args:
-      experiment: its model, preprocessing and evaluation protocol are used; a picture larger than
-        the protocol's canvas is seen on a larger one.
+      experiment: gives model, preprocessing and evaluation protocol; for an image larger than the
+        protocol's canvas, the canvas is enlarged.
       variables: of the model.
-      images: files, folders, patterns, or `-`: see `picture_files.find`.
-      out: folder that receives the files; made if it is not there.
-      classes: name of every class, for the legend.
-      palette: colour of every class id, uint8 [256 3].
-      probabilities: also write NAME.npy, float32 [h w k], whose largest are the label map.
-      refine: given a picture, uint8 [h w 3], and its probabilities, float32 [h w k], returns the
-        probabilities to use instead; None: the protocol's CRF, if it has one.
+      images: files, folders, patterns, or `-`: see `inputs.find`.
+      out: folder for the results; created if needed.
+      classes: names by class id, for the legend.
+      palette: colours by class id, uint8 [256 3].
+      probabilities: also write NAME.npy, float32 [h w k]; its argmax is the label map.
+      refine: maps an image, uint8 [h w 3], and its probabilities, float32 [h w k], to refined
+        probabilities; None: the protocol's CRF, if it has one.
       progress: draw a progress bar.
 
     Raises:
-      UserError: there is nothing to predict, `out` cannot be made, two results would have one
-        name, or a result would replace a picture.
+      UserError: there is nothing to predict, `out` cannot be created, two results would have the
+        same name, or a result would overwrite an input.
     """
     windows.check_evaluation(experiment)
     if refine is None and experiment.evaluation.crf:
@@ -90,71 +90,73 @@ def predict(
 
     def run(task: _Task) -> Failure | None:
         try:
-            picture = image_files.read_upright(task.picture)
+            image = image_files.read_upright(task.image)
             with device:
-                label, shares = _answer(experiment, variables, picture, probabilities, refine)
-            drawn = visualize.overlay(picture, label, palette)
+                label, shares = _predict(experiment, variables, image, probabilities, refine)
+            drawn = visualize.overlay(image, label, palette)
             task.label.parent.mkdir(parents=True, exist_ok=True)
             if task.probabilities:
                 with files.write_atomically(task.probabilities) as file:
-                    np.save(file, shares)
+                    np.save(file, np.asarray(shares))
             _save(visualize.label_image(label, palette), task.label)
             _save(visualize.with_legend(drawn, label, palette, classes), task.overlay)
         except (checks.UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return Failure(task.picture, reason.removeprefix(f"{task.picture}: "))
+            return Failure(task.image, reason.removeprefix(f"{task.image}: "))
         return None
 
     with futures.ThreadPoolExecutor(_THREADS) as pool:
         bar = progress_bar.bar(
             pool.map(run, tasks), total=len(tasks), desc="predicting", unit="image", shown=progress
         )
-        answers = list(bar)
-    written = (task.label for task, answer in zip(tasks, answers, strict=True) if answer is None)
-    return Outcome(tuple(written), tuple(filter(None, answers)))
+        failures = list(bar)
+    written = (task.label for task, failed in zip(tasks, failures, strict=True) if failed is None)
+    return Outcome(tuple(written), tuple(filter(None, failures)))
 
 
-def _answer(
-    experiment: Experiment, variables: Any, picture: np.ndarray, probabilities: bool,
+def _predict(
+    experiment: Experiment, variables: Any, image: np.ndarray, probabilities: bool,
     refine: Refine | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
-    """Return the label map, uint8 [h w], and what it was chosen from if that left the device."""
-    experiment = windows.covering(experiment, picture.shape[:2])
-    if not probabilities and refine is None:  # a byte a pixel comes from the device, not 4 k
-        return forward.predict_labels(experiment, variables, picture), None
-    shares = forward.predict_probabilities(experiment, variables, picture)
+    """Return the label map, uint8 [h w], and its probabilities if they were transferred."""
+    experiment = windows.covering(experiment, image.shape[:2])
+    if not probabilities and refine is None:  # transfer 1 byte a pixel instead of 4 k
+        return forward.predict_labels(experiment, variables, image), None
+    shares = forward.predict_probabilities(experiment, variables, image)
     if refine is not None:
-        shares = refine(picture, shares)
+        shares = refine(image, shares)
     return np.argmax(shares, axis=-1).astype(np.uint8), shares
 
 
 def _plan(found: Sequence[inputs.Found], out: Path, *, probabilities: bool) -> list[_Task]:
-    """Say where everything goes; nothing may be written over."""
+    """Return the paths of all results; raise UserError if one would overwrite anything."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise checks.UserError(f"--out {out}: cannot be made a folder ({error})") from error
+        raise checks.UserError(
+            f"--out {out}: cannot be created as a folder ({error}); choose another"
+        ) from error
     tasks = []
     for path, place in found:
-        base = str(out / place)  # a name may hold dots: with_suffix would cut it
+        base = str(out / place)  # with_suffix would cut a name that contains dots
         array = Path(f"{base}.npy") if probabilities else None
         tasks.append(_Task(path, Path(f"{base}.png"), Path(f"{base}_overlay.png"), array))
     owner: dict[Path, Path] = {}
-    pictures_in = {path.resolve() for path, _ in found}
+    input_files = {path.resolve() for path, _ in found}
     for task in tasks:
         for result in task.results:
-            if result.resolve() in pictures_in:
+            if result.resolve() in input_files:
                 raise checks.UserError(
-                    f"{result}: the prediction of {task.picture} would replace this picture; "
+                    f"{result}: the prediction of {task.image} would overwrite this input; "
                     "choose another folder with --out"
                 )
             if result in owner:
                 raise checks.UserError(
-                    f"{result}: {owner[result]} and {task.picture} would both be written here; "
+                    f"{result}: {owner[result]} and {task.image} would both be written here; "
                     "predict them into two folders, or quote a pattern such as 'clips/*/*.png': "
                     "its results keep their folders"
                 )
-            owner[result] = task.picture
+            owner[result] = task.image
     return tasks
 
 

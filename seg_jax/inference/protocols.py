@@ -1,8 +1,8 @@
-"""The papers' evaluation protocols by name, and any protocol in words for a record.
+"""The papers' evaluation protocols by name, and a description in words of any protocol.
 
-A name changes fields of the experiment's own `EvalConfig`; canvas and bucket stay the experiment's
-where the protocol does not prescribe them, so that small networks can be scored like large ones.
-The dense CRF is the experiment's under every protocol; `kernels.crf.presets` names its constants.
+A named protocol sets fields of the experiment's `EvalConfig`. Canvas and bucket stay as they are
+unless the protocol prescribes them, so that small networks can be scored like large ones. No
+protocol changes the dense CRF; `kernels.crf.presets` names its constants.
 """
 
 import dataclasses
@@ -21,20 +21,20 @@ _SLIDING = {
 
 
 class Named(NamedTuple):
-    """A protocol: where it comes from, and the fields of EvalConfig that it sets."""
+    """A protocol: its source, and the fields of EvalConfig that it sets."""
 
     source: str
     fields: dict[str, Any]
 
 
-# The first that fits a configuration is its name.
+# A configuration is named after the first protocol that fits it.
 PROTOCOLS: dict[str, Named] = {
     "sliding473": Named(
         "PSPNet's windows of 473 px every 316, mirror images' logits added (release, eval_sub.m)",
         {**_SLIDING, "scales": (1.0,)},
     ),
     "sliding473_scales": Named(
-        "the same over six scales (PSPNet's figures on the test server)",
+        "the same over six scales (PSPNet's scores on the test server)",
         {**_SLIDING, "scales": SIX_SCALES},
     ),
     "tile572": Named(
@@ -65,43 +65,47 @@ PROTOCOLS: dict[str, Named] = {
         "one scale and its mirror image, mean of the probabilities",
         {"scales": (1.0,), "flip": True, "fusion": "probabilities"},
     ),
-    "single": Named("one pass, cut as the experiment says", _ONE_PASS),
+    "single": Named("one pass, windows as the experiment says", _ONE_PASS),
 }
 
 
 def apply(name: str, evaluation: EvalConfig) -> EvalConfig:
-    """Return the protocol of that name; an unknown one is a UserError that names the closest."""
+    """Return `evaluation` with the fields of a named protocol set.
+
+    Raises:
+      UserError: there is no protocol of this name.
+    """
     if name not in PROTOCOLS:
         raise checks.UserError(f"protocol: {checks.unknown(name, PROTOCOLS)}")
     return dataclasses.replace(evaluation, **PROTOCOLS[name].fields)
 
 
 def name_of(evaluation: EvalConfig) -> str:
-    """Return the name of a protocol, empty if it has none."""
+    """Return the name of a protocol; empty if it has none."""
     fitting = (name for name in PROTOCOLS if apply(name, evaluation) == evaluation)
     return next(fitting, "")
 
 
 def words(evaluation: EvalConfig) -> str:
-    """Say how the evaluation presents an image to the network."""
+    """Describe in words how an evaluation presents an image to the network."""
     name = name_of(evaluation)
-    parts = [_cutting(evaluation), *_views(evaluation)]
+    parts = [_windows(evaluation), *_views(evaluation)]
     if evaluation.crf:
         parts.append(presets.words(evaluation.crf))
     return f"{name}: " * bool(name) + ", ".join(parts)
 
 
-def _cutting(evaluation: EvalConfig) -> str:
+def _windows(evaluation: EvalConfig) -> str:
+    canvas = "{}x{}".format(*evaluation.canvas or (0, 0))
     if evaluation.mode == "tile":
-        return "overlap-tile, {}x{} px tiles".format(*evaluation.canvas)
+        return f"overlap-tile, {canvas} px tiles"
     if evaluation.mode == "sliding":
         resized = f", long side {evaluation.long_side} px" if evaluation.long_side else ""
-        canvas = "{}x{}".format(*evaluation.canvas)
         return f"{canvas} px windows every {evaluation.stride:.3g} of their side{resized}"
     if evaluation.mode == "resize":
-        return "whole image, resized to {}x{} px".format(*evaluation.canvas)
+        return f"whole image, resized to {canvas} px"
     if evaluation.canvas:
-        return "whole image, padded to {}x{} px".format(*evaluation.canvas)
+        return f"whole image, padded to {canvas} px"
     if evaluation.bucket == 1:
         return "whole image"
     rest = f" + {evaluation.bucket_rest}" if evaluation.bucket_rest else ""

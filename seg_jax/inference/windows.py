@@ -1,10 +1,11 @@
-"""The windows that a protocol cuts an image into, and their answers put together again.
+"""Cut an image into the windows that an evaluation protocol shows to the network.
 
-Windows have few distinct shapes, so that images of hundreds of sizes mean a handful of
+Windows have few distinct shapes, so that images of hundreds of sizes need only a handful of
 compilations. "whole": one window, the image padded at the bottom and the right with the mean
-colour. "tile": U-Net's overlap-tile (Ronneberger et al., MICCAI 2015, sec. 2): windows that overlap
-by what valid convolutions cut off, over the image continued by mirroring. "sliding": PSPNet's
-(release, evaluation/eval_sub.m and scale_process.m): windows that overlap, over the scaled image.
+colour. "resize": one window, the image resized. "tile": U-Net's overlap-tile (Ronneberger et al.,
+MICCAI 2015, sec. 2): windows of the mirrored image that overlap by what valid convolutions cut off.
+"sliding": overlapping windows of the scaled image, as in PSPNet's release (evaluation/eval_sub.m
+and scale_process.m).
 """
 
 import math
@@ -21,13 +22,13 @@ from seg_jax.types import IGNORE
 
 
 class Window(NamedTuple):
-    """One forward pass' share of an image.
+    """The input of one forward pass, and the region that it predicts.
 
     Attributes:
-      image: uint8 [h w 3], what the network sees.
-      region: rows and columns that the window answers for, of the original image or ("sliding") of
-        the image at the scale; the first pixel of its scores is the first of the region, and
-        scores beyond the region are dropped.
+      image: uint8 [h w 3], the network's input.
+      region: rows and columns that are predicted, of the original image or ("sliding") of the
+        scaled image; the first pixel of the scores is the first of the region, and scores beyond
+        the region are dropped.
       scale: index into the protocol's scales ("sliding").
     """
 
@@ -37,7 +38,7 @@ class Window(NamedTuple):
 
 
 def model_margin(model: Any) -> int:
-    """Return how many pixels the model's scores lose on each side; 0 unless it says `margin`."""
+    """Return how many pixels the model's scores lose on each side: its `margin`, or 0."""
     return int(getattr(model, "margin", 0))
 
 
@@ -54,7 +55,7 @@ def check_evaluation(experiment: Experiment) -> None:
     if evaluation.canvas is None:
         raise checks.UserError(
             f"evaluation.mode is {evaluation.mode!r} without evaluation.canvas: give the "
-            "(height, width) of what the network sees"
+            "(height, width) of the network's input"
         )
     if min(evaluation.canvas) <= 2 * margin:
         raise checks.UserError(
@@ -74,14 +75,14 @@ def check_evaluation(experiment: Experiment) -> None:
 
 
 def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]:
-    """Return (height, width), at scale 1, of what the network sees for an image of `size`.
+    """Return (height, width) of the network's input, at scale 1, for an image of `size`.
 
     Raises:
       UserError: the canvas does not cover the image.
     """
     if evaluation.canvas is None:
         bucket, rest = evaluation.bucket, evaluation.bucket_rest
-        height, width = (max(-((side - rest) // -bucket), 0) * bucket + rest for side in size)
+        height, width = (max(-((length - rest) // -bucket), 0) * bucket + rest for length in size)
         return height, width
     height, width = evaluation.canvas
     if evaluation.mode == "whole" and (size[0] > height or size[1] > width):
@@ -95,8 +96,8 @@ def input_size(size: tuple[int, int], evaluation: EvalConfig) -> tuple[int, int]
 def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
     """Return the experiment, with a larger canvas if its own does not cover `size` (height, width).
 
-    The sides are those that the model takes at the next multiples of `evaluation.bucket`, so that
-    pictures of many sizes mean a handful of compilations.
+    Height and width become the model's legal sizes at the next multiples of `evaluation.bucket`, so
+    that images of many sizes need only a handful of compilations.
     """
     evaluation = experiment.evaluation
     canvas = evaluation.canvas
@@ -104,13 +105,13 @@ def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
         return experiment
     if size[0] <= canvas[0] and size[1] <= canvas[1]:
         return experiment
-    legal = getattr(experiment.model, "legal_sizes", lambda side: (side,))
-    sides = (max(legal(-(-side // evaluation.bucket) * evaluation.bucket)) for side in size)
-    return experiment.with_evaluation(canvas=tuple(sides))
+    legal = getattr(experiment.model, "legal_sizes", lambda length: (length,))
+    canvas = (max(legal(-(-n // evaluation.bucket) * evaluation.bucket)) for n in size)
+    return experiment.with_evaluation(canvas=tuple(canvas))
 
 
 def by_input_size(sizes: Sequence[tuple[int, int]], evaluation: EvalConfig) -> Iterator[list[int]]:
-    """Group the indices of images by what the network sees: one compilation a group."""
+    """Group the indices of images by the network's input size: one compilation for each group."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(input_size(size, evaluation), []).append(index)
@@ -129,7 +130,7 @@ def cut(
       pad_value: uint8 RGB that the image is padded with ("whole", "sliding").
 
     Returns:
-      Windows of one shape. Their regions cover the image, without overlap but for "sliding".
+      Windows of one shape. Their regions cover the image, without overlap except for "sliding".
     """
     size = input_size(image.shape[:2], evaluation)
     if evaluation.mode == "whole":
@@ -137,9 +138,9 @@ def cut(
         return [Window(_padded(image, size, pad_value), region)]
     if evaluation.mode == "resize":
         region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
-        # Pillow antialiases where it shrinks, as most programs that prepare pictures do.
-        squashed = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-        return [Window(np.asarray(squashed), region)]
+        # Pillow antialiases when it shrinks, as most programs that prepare images do.
+        small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return [Window(np.asarray(small), region)]
     if evaluation.mode == "tile":
         return _tiles(image, size, margin)
     return _sliding(image, evaluation, size, pad_value)
@@ -156,7 +157,7 @@ def _padded(image: np.ndarray, size: tuple[int, int], pad_value: Sequence[int]) 
 
 def _tiles(image: np.ndarray, size: tuple[int, int], margin: int) -> list[Window]:
     height, width = image.shape[:2]
-    rows, columns = (side - 2 * margin for side in size)
+    rows, columns = (length - 2 * margin for length in size)
     mirrored = np.pad(
         image,
         ((margin, margin + -height % rows), (margin, margin + -width % columns), (0, 0)),
@@ -179,8 +180,8 @@ def _sliding(
     for index, scaled_size in enumerate(scaled_sizes(image.shape[:2], evaluation)):
         scaled = _padded(resized(image, scaled_size), size, pad_value)
         starts = [
-            window_starts(side, window, evaluation.stride)
-            for side, window in zip(scaled.shape[:2], size, strict=True)
+            window_starts(length, window, evaluation.stride)
+            for length, window in zip(scaled.shape[:2], size, strict=True)
         ]
         for top in starts[0]:
             for left in starts[1]:
@@ -198,23 +199,26 @@ def scaled_sizes(size: tuple[int, int], evaluation: EvalConfig) -> list[tuple[in
     found = []
     for scale in evaluation.scales:
         long_side = round(((evaluation.long_side or longest) - 1) * scale) + 1
-        height, width = (max(1, round(side * long_side / longest)) for side in size)
+        height, width = (max(1, round(length * long_side / longest)) for length in size)
         found.append((height, width))
     return found
 
 
-def window_starts(side: int, window: int, stride: float) -> list[int]:
-    """Return the first pixels of the windows along a side of at least `window` px: one every
-    `stride` * window px, rounded up, the last moved back to end with the side.
+def window_starts(length: int, window: int, stride: float) -> list[int]:
+    """Return the first pixel of each window along an axis of `length` >= `window` px.
+
+    Windows start every `stride` * window px, rounded up; the last is moved back to end at `length`.
     """
     step = math.ceil(stride * window)
-    count = math.ceil((side - window) / step) + 1
-    return [min(index * step, side - window) for index in range(count)]
+    count = math.ceil((length - window) / step) + 1
+    return [min(index * step, length - window) for index in range(count)]
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 [h w 3] bilinearly to [*size 3], half-pixel centres, without antialiasing: as
-    training scales its images. (PSPNet's release antialiases when it shrinks: Matlab's default.)
+    """Resize uint8 [h w 3] bilinearly to [*size 3], half-pixel centres, without antialiasing.
+
+    Training scales its images in the same way. (PSPNet's release antialiases when it shrinks:
+    Matlab's default.)
     """
     if image.shape[:2] == size:
         return image
@@ -225,7 +229,7 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def stack(arrays: Sequence[np.ndarray], count: int, *, fill: int = 0) -> np.ndarray:
-    """Stack up to `count` arrays of one shape to [count ...]; the places left over hold `fill`."""
+    """Stack up to `count` arrays of one shape to [count ...]; the remaining places hold `fill`."""
     batch = np.full((count, *arrays[0].shape), fill, arrays[0].dtype)
     for slot, array in zip(batch, arrays, strict=False):
         slot[...] = array
@@ -233,7 +237,7 @@ def stack(arrays: Sequence[np.ndarray], count: int, *, fill: int = 0) -> np.ndar
 
 
 def cut_label(label: np.ndarray, region: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
-    """Return the region of a label [h w], filled up with IGNORE to `size`, uint8."""
+    """Return a region of a label [h w], padded with IGNORE to `size`, uint8."""
     out = np.full(size, IGNORE, np.uint8)
     part = label[region]
     out[: part.shape[0], : part.shape[1]] = part

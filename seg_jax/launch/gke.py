@@ -17,7 +17,8 @@ def jobset(job: Job, cluster: Cluster, source: Path) -> dict[str, Any]:
     """Return the JobSet, as data (github.com/kubernetes-sigs/jobset, API v1alpha2).
 
     JAX finds coordinator and rank on GKE by the variables that GKE's webhook sets. The image holds
-    the libraries; the source is the copy on the mount of the run folders.
+    the libraries; the source is the copy in the run folder, so that the folder of the run folders
+    that is launched from must be the one that the claim mounts.
 
     Raises:
       UserError: no image, type of slice or topology is given.

@@ -101,8 +101,8 @@ def of(args: Sequence[str], workdir: Path | None, resources: Resources) -> Job:
         raise checks.UserError(
             f"launch: name an experiment, or one of {', '.join(VERBS)} and its arguments"
         )
-    words = tuple(args) if args[0] in VERBS else ("train", *args)
+    words = list(args) if args[0] in VERBS else ["train", *args]
     if len(words) < 2 or words[1].startswith("-"):
         raise checks.UserError(f"launch: `{' '.join(words)}` names nothing to {words[0]}")
     default = Path("runs") / ("sweeps" if words[0] == "sweep" else "") / words[1]
-    return Job(words, Path(workdir or default), resources)
+    return Job(tuple(words), Path(workdir or default), resources)

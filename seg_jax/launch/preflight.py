@@ -174,7 +174,7 @@ def _weights(experiment: Any, cluster: Cluster) -> Finding:
 def _time(experiment: Any, job: Job, entry: Mapping[str, Any] | None) -> Finding:
     every, limit = experiment.train.checkpoint_every, job.resources.minutes
     every = min(every, experiment.train.steps)
-    if entry is None or "roofline_seconds" not in entry:
+    if entry is None or not entry.get("roofline_seconds"):
         return Finding(
             "unknown",
             f"time: {limit} min must hold {every} steps, the first checkpoint; a signal saves too",

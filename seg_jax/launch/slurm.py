@@ -6,6 +6,7 @@ preemption send SIGTERM, upon which the verb saves too and SLURM itself requeues
 cancelled is not requeued.
 """
 
+import importlib
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -42,10 +43,10 @@ class Task:
 
     def checkpoint(self) -> Any:
         """Wait until the verb has saved and ended; what submitit requeues, None if it did not."""
-        import submitit
-
         code = self._process.wait() if self._process else SAVED
-        return submitit.helpers.DelayedSubmission(Task(self.command)) if code == SAVED else None
+        if code != SAVED:
+            return None
+        return _submitit().helpers.DelayedSubmission(Task(self.command))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"command": self.command, "_process": None}
@@ -91,15 +92,15 @@ def render(job: Job, cluster: Cluster, source: Path) -> str:
     return f"{script}\n# each task runs: {job.command(job.run.resolve())}\n"
 
 
-def submit(job: Job, cluster: Cluster, source: Path, *, workers: int = 1) -> list[str]:
-    """Submit the job, `workers` times; return SLURM's job ids."""
+def submit(job: Job, cluster: Cluster, source: Path) -> list[str]:
+    """Submit the job; return SLURM's job id."""
     submitit = _submitit()
     with _signal():
         executor = submitit.SlurmExecutor(folder=_logs(job), max_num_timeout=1000)
         executor.update_parameters(**parameters(job, cluster, source))
         try:
             command = job.command(job.run.resolve())
-            return [executor.submit(Task(command)).job_id for _ in range(workers)]
+            return [executor.submit(Task(command)).job_id]
         except Exception as error:
             raise checks.UserError(f"sbatch refused the job: {error}") from error
 
@@ -121,11 +122,10 @@ class _signal:
 
 def _submitit() -> Any:
     try:
-        import submitit
-        import submitit.slurm.slurm
+        importlib.import_module("submitit.slurm.slurm")
+        return importlib.import_module("submitit")
     except ModuleNotFoundError as error:
         raise checks.UserError(f"--on slurm needs submitit: {INSTALL}") from error
-    return submitit
 
 
 def state_command(ids: Sequence[str]) -> list[str]:

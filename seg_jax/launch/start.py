@@ -28,7 +28,6 @@ def start(
     cluster: Cluster,
     findings: Sequence[preflight.Finding],
     *,
-    workers: int = 1,
     checkout: Path = snapshot.CHECKOUT,
     say: Callable[[str], None] = print,
 ) -> list[str]:
@@ -55,7 +54,7 @@ def start(
     file = folder / _FILES[cluster.engine]
     files.write_text(file, text)
     if cluster.engine == "slurm":
-        ids = slurm.submit(job, cluster, source.folder.resolve(), workers=workers)
+        ids = slurm.submit(job, cluster, source.folder.resolve())
     else:
         if cluster.engine == "sky":
             command = sky.launch_command(job, file)

@@ -1,4 +1,4 @@
-"""The measures of the table: of regions (IoU), boundaries (trimap, boundary F1) and objects."""
+"""Metrics of the table: of regions (IoU), boundaries (trimap, boundary F1) and objects."""
 
 from seg_jax.metrics.boundary import boundary_f1, distance_to_boundary, trimap_confusion
 from seg_jax.metrics.confusion_matrix import (

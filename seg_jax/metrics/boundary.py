@@ -1,7 +1,7 @@
-"""How well the boundaries are met: trimap mIoU and boundary F1, per image, on the host.
+"""Boundary metrics of one image: trimap mIoU and boundary F1, on the host.
 
-Both return integers that are summed over the images of a split, so that a score depends neither on
-the order of the images nor on how they were batched or spread over processes.
+Both are summed as integers over the images of a split, so that a score does not depend on the order
+of the images, nor on batches and processes.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from scipy.spatial import cKDTree
 from seg_jax.types import IGNORE
 
 TOLERANCE = 0.0075  # of the image diagonal; Csurka et al. 2013, SegNet sec. 4
-GCN_PX = 7  # how near to a boundary GCN calls a pixel a boundary's (CVPR 2017, Table 5)
+GCN_PX = 7  # boundary pixels of GCN: at most this far from a boundary (CVPR 2017, Table 5)
 
 
 def distance_to_boundary(label: np.ndarray) -> np.ndarray:
-    """Return each labelled pixel's distance to the closest pixel of another label.
+    """Return the distance of each labelled pixel to the closest pixel of another label.
 
-    Void counts as another label: VOC draws the boundary itself as a void band. The image's border
-    is no boundary.
+    Void counts as another label: VOC draws boundaries as a void band. The border of the image is
+    not a boundary.
 
     Args:
       label: integers [h w], class id or IGNORE.
@@ -31,10 +31,10 @@ def distance_to_boundary(label: np.ndarray) -> np.ndarray:
     """
     distance = np.full(label.shape, np.inf)
     boxes = ndimage.find_objects(label.astype(np.int32) + 1)  # 0 is "no object" there
-    for value, box in enumerate(boxes):
+    for value, box in enumerate(boxes or []):
         if box is None or value == IGNORE:
             continue
-        # One pixel more on each side holds, for every pixel of the class, the closest of another.
+        # Grown by a pixel, the box contains the closest pixel of another label for every pixel.
         grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         mask = label[grown] == value
         if not mask.all():
@@ -47,9 +47,9 @@ def trimap_confusion(
 ) -> np.ndarray:
     """Return the confusion matrices of the bands around the labelled boundaries.
 
-    The band of half-width r holds the labelled pixels with `distance_to_boundary` <= r; the mIoU
-    over it is the trimap score (Krähenbühl and Koltun, NIPS 2011; DeepLab v1, sec. 5: a band
-    around the void label). Half-width: a boundary without void has r pixels on each side.
+    The band of half-width r contains the labelled pixels with `distance_to_boundary` <= r; the mIoU
+    in it is the trimap score (Krähenbühl and Koltun, NIPS 2011; DeepLab v1, sec. 5: a band around
+    the void label). Half-width: a boundary without void has r pixels on each side.
 
     Args:
       label: integers [h w], class id or IGNORE.
@@ -79,9 +79,9 @@ def boundary_f1(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> 
     diagonal, Euclidean, not rounded) of the class's true boundary, recall the share of true ones
     within it of the predicted boundary; F1 = 2 P R / (P + R), or 0 where nothing matches.
 
-    Void in the truth bounds a class, so VOC's band gives each side its own boundary. A predicted
-    boundary pixel that lies in void counts where it matches and is otherwise left out, as nobody
-    knows what is right there.
+    Void in the truth bounds a class, so VOC's void band gives each side its own boundary. A
+    predicted boundary pixel in void counts if it matches and is ignored otherwise, because the
+    truth is unknown there.
 
     Args:
       label: integers [h w], class id or IGNORE.

@@ -1,7 +1,7 @@
-"""The confusion matrix of a split and what is read off it.
+"""The confusion matrix of a split, and the metrics computed from it.
 
-One matrix is summed over the whole split at original image size and divided once (Long, Shelhamer
-and Darrell, CVPR 2015, sec. 5). It is neither a mean over images nor over batches.
+One matrix is summed over the whole split at original image size, and metrics are computed once from
+it (Long, Shelhamer and Darrell, CVPR 2015, sec. 5): no mean over images or batches.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
-    """Count the pixels of each true class that were given each predicted class.
+    """Count the pixels of every pair of true and predicted class.
 
     Static shapes, so it can be jitted with `num_classes` static.
 
@@ -29,7 +29,7 @@ def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
     truth = label.astype(jnp.int32)
     counted = (truth >= 0) & (truth < num_classes)
     pair = truth * num_classes + prediction.astype(jnp.int32)
-    nowhere = num_classes * num_classes  # one bin more takes what is not counted
+    nowhere = num_classes * num_classes  # an extra bin for pixels that are not counted
     bins = jnp.bincount(jnp.where(counted, pair, nowhere).ravel(), length=nowhere + 1)
     return bins[:nowhere].reshape(num_classes, num_classes).astype(jnp.int32)
 

@@ -1,14 +1,15 @@
 """The errors of the ISBI 2012 challenge, on label maps: class 0 is membrane, class 1 a cell.
 
-The challenge thresholded probabilities at ten levels, kept the best score of each section for
-itself, and averaged; here the label map is scored, the level 1/2 alone, which can only be worse.
+The challenge thresholded probabilities at ten levels and averaged the best score of each section;
+here the label map is scored, i.e. only the level 1/2, which can only be worse.
 """
 
 import collections
 import functools
 
 import numpy as np
-from scipy import ndimage
+
+from seg_jax.metrics.components import components
 
 
 def errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -27,8 +28,8 @@ def rand_error(truth: np.ndarray, found: np.ndarray) -> float:
     was found to be membrane is a cell of its own (Arganda-Carreras et al., Frontiers in
     Neuroanatomy 2015, "foreground-restricted Rand", alpha = 1/2, as in SNEMI3D's script).
     """
-    cells, _ = ndimage.label(truth)
-    regions, count = ndimage.label(found)
+    cells, _ = components(truth)
+    regions, count = components(found)
     pairs = cells[truth].astype(np.int64) * (count + 1) + regions[truth]
     together, n_ij = np.unique(pairs, return_counts=True)
     region = together % (count + 1)
@@ -43,11 +44,11 @@ def rand_error(truth: np.ndarray, found: np.ndarray) -> float:
 def warping_error(truth: np.ndarray, found: np.ndarray) -> float:
     """Return the share of pixels that differ after the truth was warped to the result, bool [h w].
 
-    The truth's differing pixels are flipped one by one as long as that changes no topology (Jain et
-    al., CVPR 2010): the pixel is simple, cells being 4-connected and membranes 8-connected; outside
-    the image is membrane. What is left are merged and split cells, holes, lost cells, and membranes
-    that do not touch their true place. Greedy, from the top: another order may leave a few more or
-    less.
+    Differing pixels of the truth are flipped one by one if that does not change the topology (Jain
+    et al., CVPR 2010), i.e. if the pixel is simple; cells are 4-connected, membranes 8-connected,
+    and the outside of the image is membrane. The remaining errors are merged, split and lost cells,
+    holes, and membranes that do not touch their true position. The order is greedy, from the top;
+    another one may leave a few more or less.
     """
     warped = np.pad(truth, 1)
     target = np.pad(found, 1)
@@ -85,15 +86,15 @@ _RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 
 @functools.cache
 def _is_simple(code: int) -> bool:
-    """Whether flipping a pixel with these neighbours (bit set: cell) changes no topology: in its
-    neighbourhood one 4-connected cell and one 8-connected membrane touch it.
+    """Return whether a pixel with these neighbours (bit set: cell) can be flipped without changing
+    the topology: exactly one 4-connected cell and one 8-connected membrane touch it.
     """
     patch = np.zeros((3, 3), bool)
     for bit, (row, column) in enumerate(_RING):
         patch[1 + row, 1 + column] = code >> bit & 1
-    cells, _ = ndimage.label(patch)
+    cells, _ = components(patch)
     membrane = ~patch
     membrane[1, 1] = False
-    _, membranes = ndimage.label(membrane, np.ones((3, 3)))
+    _, membranes = components(membrane, np.ones((3, 3)))
     touching = {cells[1 + row, 1 + column] for row, column in _RING[::2]} - {0}
     return len(touching) == 1 and membranes == 1

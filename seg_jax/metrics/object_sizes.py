@@ -1,14 +1,14 @@
-"""How well single objects are found, by their size."""
+"""IoU of single objects, by their size."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
+from seg_jax.metrics.components import components
 from seg_jax.metrics.sums import UNIT
 from seg_jax.types import IGNORE
 
-# Upper ends, in pixels of area, of "small" and "medium"; what is larger is "large". COCO's.
+# COCO's upper limits of the area, in pixels, of "small" and "medium" objects.
 SIZES_PX = (32**2, 96**2)
 SIZE_NAMES = ("small", "medium", "large")
 _EIGHT = np.ones((3, 3), int)
@@ -19,11 +19,11 @@ def object_iou(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return class, area and IoU of every object of one image.
 
-    An object is an 8-connected component of a class in the truth. It is compared with the
-    predicted components of its class that touch it, less what of them lies on other objects of
-    that class: IoU = hit / (area + touching and outside of all its objects), in pixels. So one
-    predicted region over two objects is right for both, and a region that touches no object counts
-    nowhere (it lowers mIoU). Void belongs to no object and no prediction.
+    An object is an 8-connected component of a class in the truth. It is compared with the predicted
+    components of its class that touch it, without their pixels on other objects of that class:
+    IoU = hit / (area + pixels of these components outside of all objects). So one predicted region
+    over two objects is correct for both, and a region that touches no object is not counted (it
+    lowers mIoU). Void belongs to no object and no prediction.
 
     Args:
       label: integers [h w], class id or IGNORE.
@@ -40,12 +40,15 @@ def object_iou(
         if value in classes
     ]
     none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return tuple(map(np.concatenate, zip(*parts, strict=True))) if parts else none
+    if not parts:
+        return none
+    value, area, iou = map(np.concatenate, zip(*parts, strict=True))
+    return value, area, iou
 
 
 def _of_class(truth: np.ndarray, found: np.ndarray, value: int) -> tuple[np.ndarray, ...]:
-    objects, count = ndimage.label(truth, _EIGHT)
-    regions, region_count = ndimage.label(found, _EIGHT)
+    objects, count = components(truth, _EIGHT)
+    regions, region_count = components(found, _EIGHT)
     both = truth & found
     pairs = objects[both].astype(np.int64) * (region_count + 1) + regions[both]
     touching, hits = np.unique(pairs, return_counts=True)

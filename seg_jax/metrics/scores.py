@@ -1,4 +1,4 @@
-"""Everything that is counted over a split, as integers; every metric is divided from them once."""
+"""All counts over a split, as integers, and the metrics computed from them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MEMBRANES = ("membrane", "cell")  # the classes of ISBI 2012
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums over images. `a + b` are the sums over both; no metric depends on how they were split.
+    """Sums over images. `a + b` are the sums over both; metrics do not depend on the grouping.
 
     Attributes:
       confusion: int64 [k k], pixels; row: truth, column: prediction.
@@ -158,8 +158,8 @@ def of_image(
     Args:
       label: integers [h w], class id or IGNORE.
       prediction: integers [h w], class id.
-      classes: names by id. What is called "background" makes no objects; ISBI 2012's two classes
-        are scored by its challenge's errors as well.
+      classes: names by id. "background" has no objects; ISBI 2012's two classes are also scored by
+        the errors of its challenge.
       trimap_px: half-widths of the bands, in pixels, ascending.
     """
     k = len(classes)

@@ -1,15 +1,15 @@
-"""Scores of single images as integers that sum exactly, whatever the order and the grouping."""
+"""Scores of single images as integers, whose sums are exact in any order and grouping."""
 
 import numpy as np
 
-UNIT = 2**32  # a score of 1, as it is summed
+UNIT = 2**32  # a score of 1 as an integer
 
 
 def image_sums(scores: np.ndarray) -> np.ndarray:
-    """Turn one image's scores, float [k] with NaN for "none", into integers, int64 [2 k+1].
+    """Convert the scores of one image, float [k] with NaN for "none", to integers, int64 [2 k+1].
 
     Row 0 is the score in units of 2^-32, row 1 the number of images it was measured in; column k is
-    the image's own score, the mean of its others. Rounding costs 1e-10 and makes sums exact.
+    the score of the image: the mean of its others. Rounding costs 1e-10 and makes sums exact.
     """
     measured = ~np.isnan(scores)
     image = scores[measured].mean() if measured.any() else np.nan
@@ -19,7 +19,7 @@ def image_sums(scores: np.ndarray) -> np.ndarray:
 
 
 def means(sums: np.ndarray) -> np.ndarray:
-    """Return the means of summed scores, float64 [...] for int64 [2 ...]; NaN where none is."""
+    """Return the means of summed scores, float64 [...] for int64 [2 ...]; NaN if not measured."""
     total, count = sums
     out = np.full(count.shape, np.nan)
     return np.divide(total, count * float(UNIT), out=out, where=count > 0)

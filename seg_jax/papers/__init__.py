@@ -1,7 +1,7 @@
-"""Every figure that the papers of the line and their authors report on VOC, CamVid and ISBI.
+"""Published figures of the FCN-to-DeepLab models on VOC, CamVid and ISBI, by their authors.
 
-One file a family, each a table of `Figure`s; nothing else in the project writes such a number down.
-Where sources contradict each other both figures are here, and the `note` says so.
+One file for each family, each a table of `Figure`s; published numbers are written nowhere else in
+the project. If sources contradict each other, both figures are here, and the `note` says so.
 """
 
 from functools import partial
@@ -62,12 +62,12 @@ def figures(experiment: str) -> tuple[Figure, ...]:
 
 
 def headline(experiment: str) -> Figure | None:
-    """Return the figure to put beside a reproduction, or None where none was published.
+    """Return the figure to compare a reproduction with, or None if none was published.
 
-    The rule, each step deciding among what the one before left: the experiment's own recipe before
-    others (whoever prints one says so: `Figure.same_recipe`); the authors before others; a split
-    that can be scored offline before the test server's; then the plainest protocol: no CRF, one
-    scale, no flip, the coarsest output stride (that of training); then the order of `FIGURES`.
+    In order of priority: the experiment's own recipe before others (`Figure.same_recipe`; reports
+    must mark others); the authors before others; a split that can be scored offline before the test
+    server's; the simplest protocol: no CRF, one scale, no flip, the coarsest output stride (that of
+    training); the order of `FIGURES`.
     """
     return min(figures(experiment), key=partial(_distance, experiment), default=None)
 
@@ -89,9 +89,8 @@ def _distance(experiment: str, figure: Figure) -> tuple:
 def test_figure(experiment: str) -> Figure | None:
     """Return the figure of VOC 2012 test to quote for an experiment, or None.
 
-    The rule: the talk's where there is one, else that of the experiment's own recipe, else the
-    network's highest, of those that used no data in private hands (JFT-300M) if there is any.
-    Nobody can measure it offline: it places the paper.
+    The one in the talk, if any; else that of the experiment's own recipe; else the network's
+    highest, preferably without private data (JFT-300M). It cannot be measured offline.
     """
     test = [
         figure
@@ -99,32 +98,32 @@ def test_figure(experiment: str) -> Figure | None:
         if (figure.dataset, figure.split) == ("VOC 2012", "test") and figure.miou is not None
     ]
 
-    def rank(figure):
+    def rank(figure: Figure) -> tuple[bool, bool, bool, float]:
         public = "JFT" not in figure.pretraining
-        return figure.talk, figure.same_recipe(experiment), public, figure.miou
+        return figure.talk, figure.same_recipe(experiment), public, figure.miou or 0.0
 
     return max(test, key=rank, default=None)
 
 
-test_figure.__test__ = False  # pytest: not a test
+setattr(test_figure, "__test__", False)  # noqa: B010 (for pytest: not a test)
 
 
 def experiments() -> tuple[str, ...]:
-    """Return the experiments that figures were published for, in the order of the table's rows."""
+    """Return the experiments with published figures, in the order of the table's rows."""
     names = [name for f in FIGURES for name in (f.experiment, f.variant_experiment) if name]
     return tuple(dict.fromkeys(names))
 
 
 def family_of(experiment: str) -> str:
-    """Return an experiment's family by the beginning of its name; empty: none of the line's."""
+    """Return an experiment's family from the beginning of its name; "" if it is not in FAMILIES."""
     prefixes = {prefix: name for name, known in FAMILIES.items() for prefix in known}
     matching = [prefix for prefix in prefixes if f"{experiment}_".startswith(f"{prefix}_")]
     return prefixes[max(matching, key=len)] if matching else ""
 
 
 def order(experiment: str) -> tuple[int, int, str]:
-    """Return the sorting key of the table's rows: the line's families, then as `experiments` has
-    them; what has no published figure comes last in its family, other families after the line's.
+    """Return the sorting key of the table's rows: by family as in FAMILIES (other families last),
+    then as in `experiments` (those without a published figure last).
     """
     families, known = list(FAMILIES), experiments()
     family = family_of(experiment)

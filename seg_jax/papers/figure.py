@@ -1,4 +1,4 @@
-"""What a published figure is: the number, where it stands, and how it was obtained."""
+"""A published figure: the number, its source, and how it was obtained."""
 
 import dataclasses
 from typing import Literal
@@ -50,10 +50,10 @@ class Figure:
     """One published number.
 
     Attributes:
-      model: as the source writes it.
+      model: name in the source.
       miou: mean intersection over union in percent; None where the source reports other metrics.
       family: of the architecture, one of `seg_jax.papers.FAMILIES`.
-      experiment: our experiment that has this network; empty: we register none.
+      experiment: our experiment with this network; empty: there is none.
       recipe: "same": it was also trained as that experiment trains; "other": with other data,
         pre-training or settings, as `trained_on`, `pretraining` and `note` say.
       variant: the other recipe is that of our experiment `<experiment>_<variant>`.
@@ -69,7 +69,7 @@ class Figure:
       date: ISO year, year-month or day; of a paper, its first appearance. Empty: unknown.
       verified: "verified" against the source, or quoted from memory and "unverified".
       talk: one of the four VOC 2012 test figures of the talk that this project follows.
-      note: what a reader has to know beside the number.
+      note: what a reader must know about the number.
     """
 
     model: str

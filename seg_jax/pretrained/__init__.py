@@ -1,7 +1,7 @@
 """Networks with weights: published ones in their authors' formats, our releases, and our runs.
 
 loaded = pretrained.load("deeplabv3.tflite")
-x = loaded.preprocessing(picture)                                # uint8 [h w 3] -> float32
+x = loaded.preprocessing(image)                                # uint8 [h w 3] -> float32
 loaded.model.apply(loaded.variables, x[None], train=False)["out"]  # logits [1 h' w' k]
 """
 

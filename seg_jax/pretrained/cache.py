@@ -1,7 +1,7 @@
-"""Where imported files of published weights lie: <folder>/<catalogue name>/<file as released>.
+"""Imported files of published weights, stored as <folder>/<catalogue name>/<file as released>.
 
-The folder is $SEG_JAX_WEIGHTS, else data/weights. Files are kept as they came; converting takes
-seconds, and a copy could go out of date.
+The folder is $SEG_JAX_WEIGHTS, else data/weights. Files are kept unconverted: conversion takes
+seconds, and a converted copy could go out of date.
 """
 
 import os
@@ -22,7 +22,8 @@ def find(name: str) -> Path:
     """Return the imported file of a catalogue name.
 
     Raises:
-      UserError: there is no such name, or it was not imported; where its publishers offer it.
+      UserError: there is no such name, or it was not imported; the message says where its
+        publishers offer it.
     """
     entry = catalogue.get(name)
     place = folder() / name
@@ -36,10 +37,10 @@ def find(name: str) -> Path:
 
 
 def add(path: Path, name: str) -> Path:
-    """Copy a file of published weights under its catalogue name; return where it lies now.
+    """Copy a file of published weights under its catalogue name; return its new path.
 
     Raises:
-      UserError: it is not the file that the catalogue knows by its checksum.
+      UserError: its checksum is not the catalogue's.
     """
     entry = catalogue.get(name)
     check(path, entry)
@@ -47,7 +48,7 @@ def add(path: Path, name: str) -> Path:
     unfinished = folder() / f"{name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    # The numbers of a TensorFlow checkpoint lie in files beside its index.
+    # The arrays of a TensorFlow checkpoint are in files beside its index.
     for file in (path, *(data_files(path) if path.suffix == ".index" else ())):
         shutil.copyfile(file, unfinished / file.name)
     shutil.rmtree(place, ignore_errors=True)
@@ -56,7 +57,7 @@ def add(path: Path, name: str) -> Path:
 
 
 def check(path: Path, entry: catalogue.Entry) -> str:
-    """Return a file's SHA-256; UserError if the catalogue knows another one."""
+    """Return a file's SHA-256; UserError if it is not the catalogue's."""
     digest = catalogue.sha256_of(path)
     if entry.sha256 != "unknown" and not digest.startswith(entry.sha256):
         raise checks.UserError(

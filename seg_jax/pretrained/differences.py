@@ -34,7 +34,7 @@ def notes(weights: Experiment, here: Experiment, *, inputs: bool) -> list[str]:
 
 
 def _network(weights: Experiment, here: Experiment) -> Iterator[str]:
-    """Yield the line on the network's fields, but for how it averages and how often it drops."""
+    """Yield one line on the fields of the network that differ; averaging is not compared."""
     fields = config.difference(weights.model, here.model)
     told = [
         f"{path} {there} there, {now} here"

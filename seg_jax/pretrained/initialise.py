@@ -1,6 +1,6 @@
-"""Start a training from published weights or from a release: every layer accounted for.
+"""Initialise a network from published weights or a release; every layer is accounted for.
 
-What an ImageNet classifier has becomes what a segmentation network needs: fully connected layers
+A classifier trained on ImageNet is turned into a segmentation network: fully connected layers
 become convolutions (FCN, section 3.1), decimated where the network's are smaller (DeepLab v1,
 section 3.2), and the first convolution is rescaled to the inputs of this experiment.
 """
@@ -31,11 +31,11 @@ class Source:
     """Weights to start from.
 
     Attributes:
-      label: whose they are, for the report.
-      variables: {"params": ..., "batch_stats": ...}; of a classifier its backbone and fc6, fc7.
+      label: name of the weights, for the report.
+      variables: {"params": ..., "batch_stats": ...}; of a classifier, its backbone and fc6, fc7.
       preprocessing: of the images they were trained on.
-      classifier: names of the classifier's own tensors, which have no place here; empty: these are
-        weights of a segmentation network, all of whose layers are to be used.
+      classifier: names of the classifier's last layers, which are not used; empty: these are
+        weights of a segmentation network, all of whose layers must be used.
       experiment: that the weights were made for; None: of a classifier.
       epsilon: of a classifier's batch norms; None: it has none, or those of the experiment count.
     """
@@ -59,7 +59,7 @@ def find(path: str | Path) -> Source:
     """Return the weights of a file, of a release, or of a name in the catalogue.
 
     Raises:
-      UserError: there are none, or they cannot be read.
+      UserError: there are no such weights, or they cannot be read.
     """
     place = loading.resolve(path)
     entry = None if place.is_dir() else loading.entry_of(place)
@@ -172,8 +172,8 @@ def _is_head(layer: str) -> bool:
 
 
 def _counterpart(layer: str, theirs: Layers) -> str | None:
-    """The source's layer for one of ours: its namesake; for fc6_2 of ASPP's branches fc6; for
-    SegNet's encoder, which has no backbone of its own, VGG's.
+    """Return the source's layer for one of ours: the layer of the same name; for ASPP's branch
+    fc6_2, fc6; for SegNet's encoder, which has no module "backbone", VGG's layers.
     """
     names = (layer, re.sub(r"^(fc[67])_\d$", r"\1", layer), f"backbone/{layer}")
     return next((name for name in names if name in theirs), None)
@@ -225,11 +225,12 @@ def decimate(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing) -> dict[str, str]:
-    """Let the first convolution take other inputs; return {layer: what was done}.
+    """Adapt the first convolution to another preprocessing; return {layer: what was done}.
 
-    It saw x = (p - m) / s of a pixel p, and will see y = (p - m') / s', perhaps with red and blue
-    swapped: x = y s'/s + (m' - m) / s. The factor goes into its kernel, the rest into its bias or
-    its norm's mean. That is exact but along the border, where zeros are padded to x and to y alike.
+    It was trained on x = (p - m) / s of a pixel p, and will see y = (p - m') / s', perhaps with red
+    and blue swapped: x = y s'/s + (m' - m) / s. The factor goes into its kernel, the offset into
+    its bias or its norm's mean. This is exact except at the border, where x and y are both padded
+    with zeros.
     """
     if trained == seen or "grey" in (trained.order, seen.order):
         return {}

@@ -1,4 +1,4 @@
-"""`load`: which reader a file or folder is for."""
+"""`load`: choose the reader of a file or folder."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from seg_jax.pretrained.network import Pretrained
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
 
-RELEASE_WEIGHTS = "model.safetensors"  # what a folder of our release format holds, see `release`
+RELEASE_WEIGHTS = "model.safetensors"  # its file makes a folder a release, see `release`
 # Suffix of a published file -> the module whose `read` returns its tensors.
 READERS = {
     ".caffemodel": "caffe",
@@ -32,7 +32,7 @@ def load(path: str | Path, name: str | None = None) -> Pretrained:
       name: which published weights a file holds, of the catalogue; None: by its checksum or name.
 
     Raises:
-      UserError: nothing is there, it is of none of these kinds, or not what `name` says.
+      UserError: there is no such file, it is of another kind, or not what `name` says.
     """
     path = resolve(path)
     if path.is_dir():

@@ -13,13 +13,13 @@ from seg_jax.inference import windows
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreprocessing:
-    """From a picture to what the network takes in one pass, as the experiment's protocol says.
+    """Preprocess an image into the input of one forward pass, by the evaluation protocol.
 
-    A protocol of sliding windows looks at the whole picture instead; a canvas that is too small
-    grows to the next sides that the network takes.
+    With a protocol of sliding windows, the whole image is one input; a canvas that is too small
+    grows to the next size that the network accepts.
 
     Attributes:
-      experiment: its protocol fits the picture, its channel normalisation makes it float.
+      experiment: its protocol pads or resizes the image, its preprocessing normalises it.
     """
 
     experiment: Experiment
@@ -28,7 +28,7 @@ class ImagePreprocessing:
         """Return float32 [h' w' channels] for uint8 [h w 3], RGB.
 
         Raises:
-          UserError: the protocol cuts the picture into several windows: a tiled U-Net.
+          UserError: the protocol cuts the image into several windows: a tiled U-Net.
         """
         experiment = self.experiment
         if experiment.evaluation.mode == "sliding":
@@ -43,8 +43,8 @@ class ImagePreprocessing:
         )
         if len(found) > 1:
             raise checks.UserError(
-                f"a picture of {image.shape[0]}x{image.shape[1]} makes {len(found)} windows of "
-                "this network: use inference.predict_probabilities, which puts them together"
+                f"an image of {image.shape[0]}x{image.shape[1]} makes {len(found)} windows of "
+                "this network: use inference.predict_probabilities, which merges them"
             )
         return normalise(found[0].image)
 

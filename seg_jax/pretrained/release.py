@@ -1,42 +1,43 @@
-"""Our release format: one folder, which needs nothing of where it was made.
+"""Our release format: one folder that is complete in itself.
 
     model.safetensors    the variables by path: params/backbone/conv1/kernel, ...
     config.json          the resolved experiment as in a run folder, the label map, the license, and
                          the SHA-256 of the weights
     result.json          the evaluation's record, as in a run folder; absent: never evaluated
-    card.md              the same for people
+    card.md              the same, to be read
 
-A release may come from a stranger: reading one runs nothing of it. Weights are arrays only, and the
-configuration names only dataclasses of seg_jax and of the modules that the experiments have loaded.
+A release may come from a stranger: nothing in it is run. Weights are arrays only, and the
+configuration names only types that a configuration may have, see `seg_jax.config`.
 """
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from seg_jax import checks, config, experiment, files
+from seg_jax import checks, config, files
 from seg_jax.data import label_map
+from seg_jax.experiment import Experiment
 from seg_jax.nn.import_tensors import import_tensors
+from seg_jax.pretrained.formats import reading, safetensors
 from seg_jax.pretrained.network import Pretrained
 from seg_jax.runs import folder as run_folder
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", run_folder.CONFIG, "result.json", "card.md"
 FILES = (WEIGHTS, CONFIG, RECORD, CARD)
 _FORMAT = 1
+_MOST_CLASSES, _LONGEST_NAME = 256, 200  # a label map's value is one byte; letters of a class name
 
 
 def save(
     loaded: Pretrained, folder: Path, *, license: str, card: str, record: bytes | None = None
 ) -> None:
-    """Write a release; what is there of an earlier one is replaced.
+    """Write a release; an earlier one in the folder is replaced.
 
     Args:
       loaded: the network.
@@ -80,7 +81,7 @@ def save(
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder ready for a release: nothing but an earlier one may be in it.
+    """Prepare the folder of a release; it may hold an earlier release and nothing else.
 
     Raises:
       UserError: it holds something else.
@@ -90,7 +91,8 @@ def prepare(folder: Path) -> None:
     strange = [name for name in names if name not in FILES]
     if strange:
         raise checks.UserError(
-            f"{folder} holds {strange[0]}, which is of no release: give an empty or a new folder"
+            f"{folder} holds {strange[0]}, which is not part of a release: give an empty or a new "
+            "folder"
         )
 
 
@@ -102,17 +104,14 @@ def load(folder: Path) -> Pretrained:
         weights are not the network's.
     """
     content = _read_config(folder / CONFIG)
-    weights = (folder / WEIGHTS).read_bytes()
+    weights = reading.read_bytes(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != content["sha256"]:
         raise checks.UserError(
             f"{folder / WEIGHTS}: SHA-256 is {digest}, {CONFIG} says {content['sha256']}: the file "
             "is damaged or of another release; copy or download the folder again"
         )
-    try:
-        tensors = safetensors_numpy.load(weights)
-    except SafetensorError as error:
-        raise checks.UserError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    tensors = safetensors.from_bytes(weights, folder / WEIGHTS)
     found = content["experiment"]
     variables = import_tensors(
         found.model,
@@ -121,8 +120,39 @@ def load(folder: Path) -> Pretrained:
         lambda _, tensor: tensor,
         image_shape=(1, *found.data.augmentation.crop, found.data.preprocessing.channels),
     )
-    labels = label_map.LabelMap(tuple(content["classes"]), tuple(map(tuple, content["colours"])))
+    labels = _labels(content, getattr(found.model, "num_classes", None), folder / CONFIG)
     return Pretrained(found, {"batch_stats": {}, **variables}, content["name"], labels)
+
+
+def _labels(content: Mapping[str, Any], num_classes: int | None, path: Path) -> label_map.LabelMap:
+    """Return names and colours of the classes; UserError unless each class has one of each."""
+    names, colours = content["classes"], content["colours"]
+    if not (
+        isinstance(names, list)
+        and 0 < len(names) <= _MOST_CLASSES
+        and all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in names)
+    ):
+        raise checks.UserError(
+            f"{path}: classes must be 1 to {_MOST_CLASSES} names of at most {_LONGEST_NAME} letters"
+        )
+    if num_classes is not None and len(names) != num_classes:
+        raise checks.UserError(
+            f"{path}: {len(names)} class names for a network of {num_classes} classes"
+        )
+    if not (
+        isinstance(colours, list)
+        and len(colours) == len(names)
+        and all(isinstance(c, list) and len(c) == 3 and all(map(_is_byte, c)) for c in colours)
+    ):
+        raise checks.UserError(
+            f"{path}: colours must be {len(names)} lists, one a class, of red, green and blue, "
+            "0 to 255"
+        )
+    return label_map.LabelMap(tuple(names), tuple(map(tuple, colours)))
+
+
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 255
 
 
 def license_of(folder: Path) -> str:
@@ -133,41 +163,24 @@ def license_of(folder: Path) -> str:
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the content of config.json, the experiment rebuilt."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(reading.read_bytes(path))
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
         if content["format"] != _FORMAT:
             raise checks.UserError(
-                f"{path}: format is {content['format']!r}, this version reads {_FORMAT}"
+                f"{path}: format is {reading.printable(content['format'])}, this version reads "
+                f"{_FORMAT}"
             )
-        _refuse_foreign(content["experiment"], path)
-        found = config.from_dict(content["experiment"])
+        found = config.from_dict(content["experiment"], Experiment)
         missing = {"name", "classes", "colours", "licence", "sha256"} - content.keys()
         if missing:
             raise KeyError(*sorted(missing))
+        for name in ("name", "licence", "sha256"):
+            if not isinstance(content[name], str):
+                raise TypeError(f"{name} is no text")
         return content | {"experiment": found}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise checks.UserError(
-            f"{path} is no configuration of a release ({type(error).__name__}: {error}); copy or "
-            "download the folder again"
+            f"{path} is no configuration of a release ({type(error).__name__}: "
+            f"{reading.printable(error)}); copy or download the folder again"
         ) from error
-
-
-def _refuse_foreign(data: Any, path: Path) -> None:
-    """Raise UserError if a type is of a module that would have to be imported for it."""
-    experiment.discover()
-    for kind in _types(data):
-        module = kind.rpartition(".")[0]
-        if module.partition(".")[0] != "seg_jax" and module not in sys.modules:
-            raise checks.UserError(
-                f"{path} names {kind}, which none of the experiments here uses: its module would "
-                "be run. If you trust it, name its package in $SEG_JAX_EXPERIMENTS"
-            )
-
-
-def _types(data: Any) -> Iterator[str]:
-    if isinstance(data, dict):
-        if "type" in data:
-            yield str(data["type"])
-        data = list(data.values())
-    if isinstance(data, list):
-        for item in data:
-            yield from _types(item)

@@ -1,4 +1,4 @@
-"""Start from other weights: the layers of a run that both networks have, or published weights."""
+"""Start a training from a run's matching layers, from a release, or from published weights."""
 
 import dataclasses
 from pathlib import Path
@@ -146,7 +146,7 @@ def _from_run(
 
 
 def copy_matching(target: Any, source: Any) -> tuple[Any, dict[str, str | None]]:
-    """Replace the layers of `target` whose arrays all have a namesake of their shape in `source`.
+    """Copy the layers of `source` whose arrays have the names and shapes of those in `target`.
 
     Returns:
       The new variables, and by layer why it kept its own (None: it was copied).

@@ -1,21 +1,21 @@
-"""From records to tables and pages."""
+"""Tables and HTML pages of evaluation results."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from seg_jax import files
 from seg_jax.report import html, table
-from seg_jax.report.pictures import Run
+from seg_jax.report.images import Run
 from seg_jax.results import load
 
 
 def write(runs: Sequence[Path], out: Path, *, title: str = "seg_jax") -> str:
-    """Write table.md and report.html of the runs; return the table.
+    """Write table.md and report.html for some runs; return the table as Markdown.
 
     Args:
       runs: run folders that have been evaluated.
       out: folder that receives both files.
-      title: of the page.
+      title: of both, plain text.
 
     Raises:
       UserError: a run has no record, or a file of it cannot be read.

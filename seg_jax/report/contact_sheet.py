@@ -1,4 +1,4 @@
-"""`data view`: pictures of a data set beside their masks, as one PNG or one HTML file."""
+"""`data view`: images of a data set beside their masks, as one PNG or one HTML file."""
 
 import io
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from seg_jax.checks import UserError, unknown
 from seg_jax.data import visualize
 from seg_jax.data.source import Source
 from seg_jax.report import page
-from seg_jax.report.pictures import figure, legend
+from seg_jax.report.images import figure, legend
 from seg_jax.types import IGNORE
 
-_TILE = 256  # pixels: the longer side of a picture in the PNG
+_TILE = 256  # pixels: longer side of an image in the PNG
 _CAPTION, _GAP, _COLUMNS = 18, 8, 3
-_VOID = (224, 224, 192)  # VOC's colour of it
+_VOID = (224, 224, 192)  # VOC's colour of void
 
 
 def choose(source: Source, count: int, *, seed: int = 0, class_name: str = "") -> list[int]:
-    """Return the indices of up to `count` pictures, drawn without replacement, in list order.
+    """Return the indices of up to `count` images, drawn without replacement, in list order.
 
     Args:
       source: the split.
-      count: pictures.
-      seed: of the draw.
-      class_name: only pictures that have a pixel of this class; "": any.
+      count: number of images.
+      seed: of the random draw.
+      class_name: draw only images with at least one pixel of this class; "": any image.
     """
     order = np.random.default_rng(seed).permutation(len(source)).tolist()
     if not class_name:
@@ -40,14 +40,16 @@ def choose(source: Source, count: int, *, seed: int = 0, class_name: str = "") -
         if len(found) == count:
             break
     if not found:
-        raise UserError(f"{source.description}: {class_name} occurs in none of them")
+        raise UserError(f"{source.description}: {class_name} occurs in none of the images")
     return sorted(found)
 
 
 def write(source: Source, indices: Sequence[int], out: Path) -> None:
-    """Write a contact sheet; its suffix, .png or .html, decides which."""
+    """Write a contact sheet in the format that the suffix of `out` names: .png or .html."""
     if out.suffix not in (".png", ".html"):
-        raise UserError(f"{out}: a contact sheet is a .png or a .html")
+        raise UserError(
+            f"{out}: a contact sheet is written as .png or .html; choose one of the two"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
         as_image(source, indices).save(out)
@@ -56,7 +58,7 @@ def write(source: Source, indices: Sequence[int], out: Path) -> None:
 
 
 def as_image(source: Source, indices: Sequence[int]) -> Image.Image:
-    """Return a grid of pairs, picture and mask in colours, with the classes' names below."""
+    """Return a grid of pairs, image and coloured mask, with a legend of the classes below."""
     palette = _palette(source)
     tiles, present = [], set()
     for index in indices:
@@ -74,7 +76,7 @@ def as_image(source: Source, indices: Sequence[int]) -> Image.Image:
 
 
 def as_html(source: Source, indices: Sequence[int]) -> str:
-    """Return a self-contained page: each picture, its mask and the classes in it."""
+    """Return a self-contained HTML page: each image, its mask and the share of each class."""
     palette = _palette(source)
     rows = []
     for index in indices:
@@ -88,13 +90,13 @@ def as_html(source: Source, indices: Sequence[int]) -> str:
         size = f"{label.shape[1]}x{label.shape[0]}"
         blended = visualize.overlay(record["image"], label, palette)
         figures = (
-            figure(_jpeg(record["image"]), "image/jpeg", "picture", size, label.shape),
+            figure(_jpeg(record["image"]), "image/jpeg", "image", size, label.shape),
             figure(_mask_png(label, palette), "image/png", "mask", note, label.shape),
             figure(_jpeg(blended), "image/jpeg", "both", "", label.shape),
         )
         strip = f'<div class="strip">{"".join(figures)}</div>'
         rows.append((record["id"], legend(values.tolist(), source.classes, palette) + strip))
-    introduction = f"{len(indices)} of them, {source.num_classes} classes"
+    introduction = f"{len(indices)} images, {source.num_classes} classes"
     return page.page(source.description, rows, introduction=introduction)
 
 
@@ -111,7 +113,8 @@ def _name(source: Source, value: int) -> str:
 def _tile(name: str, image: np.ndarray, colours: np.ndarray) -> Image.Image:
     tile = Image.new("RGB", (2 * _TILE + 2 * _GAP, _TILE + _CAPTION + _GAP), "white")
     scale = _TILE / max(image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    size = (width, height)
     tile.paste(Image.fromarray(image).resize(size), (_GAP // 2, _CAPTION))
     mask = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
     tile.paste(mask, (_TILE + _GAP, _CAPTION))

@@ -1,4 +1,4 @@
-"""What the dense CRF is worth: a committed measurement, and the README's table of it."""
+"""How much the dense CRF improves the scores: committed measurements, and the README's table."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import numpy as np
 
 from seg_jax import experiment, metrics
 from seg_jax.checks import UserError
+from seg_jax.kernels.crf.api import ALIASES
 from seg_jax.report.grid import NONE, Column, Grid, percent
 from seg_jax.results import Split, schema
 from seg_jax.results.record import Counts
@@ -20,14 +21,14 @@ TRIMAP_PX = (2, 5, 20)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One CRF, or none, over the pictures of a measurement.
+    """The scores of one CRF, or of none, over the images of a measurement.
 
     Attributes:
-      crf: in words; empty: none.
+      crf: name of its constants (`kernels.crf.presets`); empty: no CRF.
       normalisation: of its kernels.
-      implementation: of `kernels.crf.mean_field`.
-      seconds: median of a picture's CRF, compilations left out.
-      counts: sums over the pictures.
+      implementation: of `kernels.crf.mean_field`; a stored name may be a former one (ALIASES).
+      seconds: median time of the CRF for one image, without compilation.
+      counts: sums over the images.
     """
 
     crf: str
@@ -37,7 +38,7 @@ class Row:
     counts: Counts
 
     def scores(self, classes: int) -> metrics.Scores:
-        """Return the counts as arrays, with the metrics as properties."""
+        """Return the metrics, computed from the stored counts."""
         bands = self.counts.trimap_px
         shapes = metrics.shapes_of_counts(classes, len(bands))
         arrays = {
@@ -49,13 +50,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """CRFs that refined the same probabilities of the same pictures, in turn.
+    """Several CRFs that refined the same probabilities of the same images, in turn.
+
+    `cutting` and `pictures` are keys of the stored file.
 
     Attributes:
-      weights: of the network, by their name in the catalogue.
-      cutting: how pictures were fitted to the network, in words.
+      weights: name of the network's weights in the catalogue.
+      cutting: the evaluation protocol, in words.
       data: the split.
-      pictures: how many of it, evenly spread.
+      pictures: number of images used, evenly spread over the split.
       classes: names by id.
       rows: in the table's order.
       revision, dirty, versions, device, date: as in `results.Record`.
@@ -80,10 +83,10 @@ def committed() -> tuple[Measurement, ...]:
 
 
 def load(path: Path) -> tuple[Measurement, ...]:
-    """Return the measurements of a file; none where there is no file.
+    """Read a file of measurements; empty if it does not exist.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the file is damaged.
     """
     if not path.is_file():
         return ()
@@ -95,7 +98,7 @@ def load(path: Path) -> tuple[Measurement, ...]:
 
 
 def save(path: Path, new: Measurement) -> None:
-    """Add a measurement; it replaces earlier ones whose CRFs it has all measured again."""
+    """Add a measurement; earlier ones whose CRFs are all measured again in it are dropped."""
 
     def is_superseded(old):
         return _subject(old) == _subject(new) and {*map(_name, old.rows)} <= {*map(_name, new.rows)}
@@ -106,19 +109,24 @@ def save(path: Path, new: Measurement) -> None:
 
 
 def _subject(found: Measurement) -> tuple:
-    """Return what has to be the same in two measurements for one table to hold both."""
+    """Return what two measurements in one table must have in common."""
     return found.weights, found.cutting, found.data, found.pictures, found.classes
 
 
 def _name(row: Row) -> tuple[str, str, str]:
-    return row.crf, row.normalisation, row.implementation
+    return row.crf, row.normalisation, _implementation(row)
+
+
+def _implementation(row: Row) -> str:
+    """Return today's name of a row's implementation."""
+    return ALIASES.get(row.implementation, row.implementation)
 
 
 def markdown(measurements: Sequence[Measurement]) -> str:
-    """Return a table of the measurements of each network and split, with their origin below it.
+    """Return one table for each network and split, with the origin of its rows below it.
 
     Raises:
-      ValueError: two of them refined different probabilities: without a CRF they score differently.
+      ValueError: two measurements score differently without a CRF, so their probabilities differ.
     """
     parts = []
     for subject in dict.fromkeys(map(_subject, measurements)):
@@ -126,30 +134,30 @@ def markdown(measurements: Sequence[Measurement]) -> str:
         origins = "; ".join(map(_origin, group))
         parts += [
             _grid(_joined(group), subject[-1]).as_markdown(),
-            f"{group[0].weights} ({group[0].cutting}) on {group[0].pictures} pictures of "
-            f"{group[0].data.description}. In percent; s a picture: median, the CRF alone, on "
-            f"cores that other work shared. {origins}.",
+            f"{group[0].weights} ({group[0].cutting}) on {group[0].pictures} images of "
+            f"{group[0].data.description}. In percent; s per image: median, the CRF alone, "
+            f"on shared cores. {origins}.",
         ]
     return "\n\n".join(parts)
 
 
 def _origin(found: Measurement) -> str:
     revision = (found.revision or "no checkout")[:10] + ("+" if found.dirty else "")
-    crfs = ", ".join(dict.fromkeys(row.implementation for row in found.rows if row.crf))
+    crfs = ", ".join(dict.fromkeys(_implementation(row) for row in found.rows if row.crf))
     cores = f"{found.device['cores']} {found.device['kind']} cores"
     return f"{crfs}: {cores}, {found.date[:10]}, {revision}"
 
 
 def _joined(group: Sequence[Measurement]) -> list[Row]:
-    """Return the rows of all, the one without a CRF once; of a CRF measured twice, the last."""
+    """Return all rows; the one without a CRF once, and of a CRF measured twice the last."""
     rows: dict[tuple, Row] = {}
     for found in group:
         for row in found.rows:
             if not row.crf and row.counts != rows.setdefault(_name(row), row).counts:
                 raise ValueError(
-                    f"{found.weights} on {found.pictures} pictures: the measurements do not agree "
-                    "on the scores without a CRF, so their probabilities differ; measure all of "
-                    "the CRFs in one run of scripts/measure_crf.py"
+                    f"{found.weights} on {found.pictures} images: the measurements do not agree "
+                    "on the scores without a CRF, so their probabilities differ; measure all "
+                    "CRFs in one run of scripts/measure_crf.py"
                 )
             rows[_name(row)] = row
     return list(rows.values())
@@ -160,7 +168,7 @@ def _grid(rows: Sequence[Row], classes: tuple[str, ...]) -> Grid:
         Column("dense CRF"), Column("normalised"), Column("implementation"),
         Column("mIoU", number=True), Column("pixel acc.", number=True),
         *(Column(f"trimap {px} px", number=True) for px in TRIMAP_PX),
-        Column("boundary F1", number=True), Column("s a picture", number=True),
+        Column("boundary F1", number=True), Column("s per image", number=True),
     )  # fmt: skip
     lines = []
     for row in rows:
@@ -170,7 +178,7 @@ def _grid(rows: Sequence[Row], classes: tuple[str, ...]) -> Grid:
             (
                 row.crf or "none",
                 row.normalisation or NONE,
-                row.implementation or NONE,
+                _implementation(row) or NONE,
                 percent(scores.mean_iou, digits=2),
                 percent(scores.pixel_accuracy, digits=2),
                 *(percent(trimap[px], digits=2) for px in TRIMAP_PX),

@@ -1,16 +1,16 @@
-"""A table of text cells, rendered to Markdown or HTML; both escape what they are given."""
+"""A table of text cells, rendered as Markdown or HTML; both escape the cells' text."""
 
 import dataclasses
 import html
 import re
 from collections.abc import Sequence
 
-NONE = "–"  # there is no value
+NONE = "–"  # shown where there is no value
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A heading, and whether its cells are numbers, which stand at the right."""
+    """A column's heading, and whether its cells are numbers, which are right-aligned."""
 
     title: str
     number: bool = False
@@ -18,7 +18,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Columns, and rows of as many cells."""
+    """A table: its columns, and rows with one cell for each column."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -29,7 +29,7 @@ class Grid:
                 raise ValueError(f"a row has {len(row)} cells for {len(self.columns)} columns")
 
     def as_markdown(self) -> str:
-        """Return a GitHub table; columns are padded so that it also reads well as text."""
+        """Return a GitHub table, padded so that it also reads well as plain text."""
         titles = [_markdown(column.title) for column in self.columns]
         body = [[_markdown(cell) for cell in row] for row in self.rows]
         widths = [max(3, *map(len, cells)) for cells in zip(titles, *body, strict=True)]
@@ -47,7 +47,7 @@ class Grid:
         return "| " + " | ".join(padded) + " |"
 
     def as_html(self) -> str:
-        """Return a <table> inside a box that scrolls sideways on a narrow screen."""
+        """Return a <table> in a box that scrolls sideways on a narrow screen."""
         head = "".join(
             f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns
         )
@@ -67,7 +67,7 @@ class Grid:
 
 
 def _kind(column: Column, cell: str = "") -> str:
-    """The style sheet's class: numbers stand at the right, long texts may take several lines."""
+    """Return the cell's CSS class: numbers are right-aligned, long texts may wrap."""
     if column.number:
         return ' class="number"'
     return ' class="long"' if len(cell) > 40 else ""
@@ -76,16 +76,16 @@ def _kind(column: Column, cell: str = "") -> str:
 def _markdown(cell: str) -> str:
     text = html.escape(" ".join(cell.split()), quote=False)
     text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it means nothing
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word Markdown ignores it
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:
-    """Return a share of 1 in percent: 0.6273 -> "62.7"."""
+    """Format a fraction in percent: 0.6273 -> "62.7"."""
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
 def count(value: int) -> str:
-    """Return a number with three or four digits: 134346581 -> "134.3 M"."""
+    """Format a large count: 134346581 -> "134.3 M"."""
     for unit, name in ((10**6, " M"), (10**3, " k")):
         if value >= unit:
             return f"{value / unit:.1f}{name}"
@@ -93,7 +93,7 @@ def count(value: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time in the unit that suits it: 7325 -> "2.0 h"."""
+    """Format a time in a suitable unit: 7325 -> "2.0 h"."""
     if seconds is None:
         return NONE
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -1,4 +1,4 @@
-"""A heat map as a standalone SVG file: panels of coloured cells with their numbers."""
+"""Heat maps as a standalone SVG file: panels of coloured cells with their values."""
 
 import html
 import math
@@ -18,16 +18,16 @@ def heat_map(
     y_labels: Sequence[str],
     title: str,
 ) -> str:
-    """Return an SVG of the panels below each other, on one scale of colours; the highest number of
-    all is framed.
+    """Return an SVG of panels, one below the other, on one colour scale; the highest value of all
+    panels is framed.
 
     Args:
-      panels: each a title and len(y_labels) rows of len(x_labels) numbers; NaN: none.
+      panels: for each a title and len(y_labels) rows of len(x_labels) values; NaN: no value.
       x_title: of the horizontal axis.
       y_title: of the vertical axis.
-      x_labels: of the columns.
-      y_labels: of the rows.
-      title: of the whole.
+      x_labels: one for each column.
+      y_labels: one for each row.
+      title: of the whole drawing.
     """
     known = [v for _, rows in panels for row in rows for v in row if math.isfinite(v)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -60,7 +60,7 @@ def heat_map(
 
 
 def _cell(x: float, y: float, value: float, share: float, best: bool) -> list[str]:
-    """Return a coloured rectangle and its number."""
+    """Return a coloured rectangle and its value as text."""
     across, down = _CELL
     if not math.isfinite(value):
         return [_text(x + across / 2, y + down / 2 + 4, "–", "middle")]

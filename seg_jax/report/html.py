@@ -1,4 +1,4 @@
-"""The report of some runs as one HTML file: scores, curves, pictures, protocol and provenance."""
+"""The report of some runs as one HTML file: scores, curves, images, protocol and provenance."""
 
 import html
 import json
@@ -6,37 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seg_jax import metrics
-from seg_jax.report import page, pictures, svg, table
+from seg_jax.report import images, page, svg, table
 from seg_jax.report.grid import percent
-from seg_jax.report.pictures import Run
+from seg_jax.report.images import Run
 from seg_jax.results import Record
 from seg_jax.runs import log
 
-_LOSS_POINTS = 300  # of each curve: what a small drawing can show
+_LOSS_POINTS = 300  # per curve: more would not be visible in a small chart
 
 
 def render(runs: Sequence[Run], *, title: str) -> str:
     """Return the report of the runs as a self-contained HTML document.
 
     Args:
-      runs: folders with their records; a folder's `metrics.jsonl` and `predictions/` are shown
-        where they exist.
+      runs: run folders with their records; `metrics.jsonl` and `predictions/` of a folder are
+        shown if they exist.
       title: of the page, plain text.
     """
     records = [run.record for run in runs]
-    images = ", ".join(dict.fromkeys(record.data.description for record in records))
+    measured_on = ", ".join(dict.fromkeys(record.data.description for record in records))
     return page.page(
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
-            ("Pictures", pictures.section(runs)),
+            ("Images", images.section(runs)),
             ("Near the boundaries", _trimap(records)),
             ("Objects", _bars("objects", metrics.SIZE_NAMES, records, "object_iou")),
             ("Classes", _classes(records)),
             ("Training loss", _losses(runs)),
             ("How each was obtained", table.provenance_grid(records).as_html() + _details(records)),
         ],
-        introduction=f"Measured on {images}. Shares are in percent.",
+        introduction=f"Measured on {measured_on}. Scores are in percent.",
     )
 
 
@@ -44,10 +44,10 @@ def _reading_aid() -> str:
     return (
         '<p class="soft">mIoU: mean over classes of intersection over union, from one confusion '
         "matrix over the whole split at original image size, void ignored. Trimap: mIoU over the "
-        "pixels within that distance of a labelled boundary. Boundary F1: share of boundaries met "
+        "pixels within that distance of a labelled boundary. Boundary F1: boundaries met "
         "within 0.75 % of the image diagonal, mean over classes and images. Small and medium "
-        "objects: IoU of the truth's connected components of less than 32x32 and 96x96 px, mean "
-        "over each class's and then over classes.</p>"
+        "objects: IoU of connected components of the truth below 32x32 and 96x96 px, mean over the "
+        "components of each class and then over classes.</p>"
     )
 
 
@@ -55,7 +55,7 @@ def _trimap(records: Sequence[Record]) -> str:
     radii = sorted({px for record in records for px in record.counts.trimap_px})
     if not radii:
         return ""
-    place = {px: index for index, px in enumerate(radii)}  # evenly spaced: the near ones matter
+    place = {px: index for index, px in enumerate(radii)}  # evenly spaced: narrow bands matter most
     lines = [
         svg.Series(
             record.experiment,
@@ -77,7 +77,7 @@ def _trimap(records: Sequence[Record]) -> str:
 
 
 def _classes(records: Sequence[Record]) -> str:
-    """A table of IoU bars for every set of classes: a row a class, a column a run."""
+    """Return tables of IoU bars, one for each set of classes: a row per class, a column per run."""
     by_classes: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         by_classes.setdefault(record.classes, []).append(record)
@@ -87,7 +87,7 @@ def _classes(records: Sequence[Record]) -> str:
 
 
 def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: str) -> str:
-    """Return the IoU of each name as bars: a row a name, a column a run; nothing without scores."""
+    """Return a table of IoU bars: a row per name, a column per run; empty without scores."""
     scores = [record.metrics[metric] for record in records]
     if all(score[name] is None for score in scores for name in names):
         return ""
@@ -108,7 +108,7 @@ def _bar(value: float | None) -> str:
 
 
 def _losses(runs: Sequence[Run]) -> str:
-    """One small chart a run: the losses of different experiments have no common scale."""
+    """Return one small chart per run: losses of different experiments have no common scale."""
     charts = []
     for run in runs:
         points = read_losses(run.folder)
@@ -121,7 +121,7 @@ def _losses(runs: Sequence[Run]) -> str:
 
 
 def read_losses(run: Path) -> list[tuple[float, float]]:
-    """Return (step, loss) from a run's log, thinned evenly; the last step is always there."""
+    """Return (step, loss) from a run's log, evenly thinned; the last step is always kept."""
     points = [
         (line["step"], line["loss"])
         for line in log.read(run)

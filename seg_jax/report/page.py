@@ -1,4 +1,4 @@
-"""The report's page: one file, no requests, light and dark, readable on a phone."""
+"""The HTML page of a report: one file, no requests, light and dark, readable on a phone."""
 
 import html
 
@@ -47,8 +47,23 @@ dialog img { width: min(96vw, 96vh, 1100px); height: auto; cursor: zoom-out; dis
 dialog p { color: #fff; margin: .4rem 0; }
 details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(--panel);
   padding: .8rem; overflow-x: auto; font-size: .75rem; line-height: 1.4; }
+@page { size: A4 landscape; margin: 12mm; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --paper: #fff;
+    --panel: #f6f7f9; --bar: #c4d6ee; }
+  body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact;
+    -webkit-print-color-adjust: exact; }
+  .scroll, pre { overflow: visible; }
+  table { font-size: 7pt; } th, td { white-space: normal; padding: .15rem .3rem; }
+  th, td { overflow-wrap: anywhere; } td.number { white-space: nowrap; }
+  td.long { min-width: 0; } td.bar { min-width: 2.5rem; }
+  th:first-child, td:first-child { position: static; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  thead { display: table-header-group; } h2, h3, summary { break-after: avoid; }
+  tr, figure, .chart, .legend, .row, .multiples > div { break-inside: avoid; }
+}
 """
-# Strokes that stay apart on white and on black, for most colour-blind readers as well.
+# Line colours that can be told apart on white and black, also by most colour-blind readers.
 _COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccaa22", "#44aacc",
     "#aa3377", "#999999", "#e08030", "#7766cc", "#33997f",
@@ -79,7 +94,7 @@ def page(title: str, sections: list[tuple[str, str]], *, introduction: str = "")
 
     Args:
       title: plain text.
-      sections: (heading as plain text, body as HTML); one with an empty body is left out.
+      sections: (heading as plain text, body as HTML); sections with an empty body are left out.
       introduction: plain text below the title.
     """
     body = "\n".join(

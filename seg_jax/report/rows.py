@@ -1,4 +1,4 @@
-"""What the tables say, as data: one object a row, from records and published figures only."""
+"""The rows of the tables as data, made from records and published figures only."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -7,25 +7,25 @@ from typing import Any
 from seg_jax import experiment, papers
 from seg_jax.results import Record, load_records
 
-# What an official, complete data set is called in publications. A record of anything else, such as
-# voc2012-part or synthetic_voc, is measured on other images: it never stands in a published cell.
+# Names that publications use for the official, complete data sets. A record of anything else, such
+# as voc2012-part or synthetic_voc, was measured on other images and is never compared with papers.
 OFFICIAL = {"voc2012": "VOC 2012", "camvid": "CamVid", "isbi2012": "ISBI 2012"}
 _HIDDEN = {("VOC 2012", "test"), ("VOC 2011", "test"), ("ISBI 2012", "test")}  # labels: server only
 _DEFAULT = ("VOC 2012", "val")
-TRIMAP_PX = (2, 5)  # the bands of the tables; reports plot all
+TRIMAP_PX = (2, 5)  # half-widths shown in tables; reports plot all
 
 
 @dataclasses.dataclass(frozen=True)
-class LineRow:
-    """One network of the line: what was published, and what was measured here on the same images.
+class NetworkRow:
+    """One network: its published score, and what was measured here on the same images.
 
     Attributes:
-      experiment: our name for it.
-      family: the architecture's.
+      experiment: its name.
+      family: of its architecture.
       headline: the published figure to compare with, or None.
-      test: the figure of VOC 2012 test, or None.
-      records: ours, on the headline's split, or on VOC 2012 val where that is not to be had; under
-        the headline's protocol, or the plainest there is.
+      test: the published figure on VOC 2012 test, or None.
+      records: our records on the headline's split, or on VOC 2012 val if there are none or its
+        labels are not public; under the headline's protocol, or the plainest available.
     """
 
     experiment: str
@@ -35,9 +35,9 @@ class LineRow:
     records: tuple[Record, ...]
 
 
-def line(records: Iterable[Record]) -> list[LineRow]:
-    """Return a row for every network that has a published figure, is registered for an official
-    data set, or has a record on one; in the line's order.
+def networks(records: Iterable[Record]) -> list[NetworkRow]:
+    """Return one row for each network that has a published figure, is registered for an official
+    data set, or has a record on one; in the order of `papers.order`.
     """
     records = list(records)
     registered = [
@@ -45,17 +45,17 @@ def line(records: Iterable[Record]) -> list[LineRow]:
     ]
     measured = [record.experiment for record in records if images_of(record)]
     names = dict.fromkeys([*papers.experiments(), *registered, *measured])
-    return [_line_row(name, records) for name in sorted(names, key=papers.order)]
+    return [_network_row(name, records) for name in sorted(names, key=papers.order)]
 
 
-def _line_row(name: str, records: Sequence[Record]) -> LineRow:
+def _network_row(name: str, records: Sequence[Record]) -> NetworkRow:
     headline = papers.headline(name)
     wanted = _DEFAULT
     if headline and (headline.dataset, headline.split) not in _HIDDEN:
         wanted = (headline.dataset, headline.split)
     own = [record for record in records if record.experiment == name]
     matching = [record for record in own if images_of(record) == wanted]
-    return LineRow(
+    return NetworkRow(
         experiment=name,
         family=papers.family_of(name) or next((r.family for r in own), ""),
         headline=headline,
@@ -69,7 +69,7 @@ def _line_row(name: str, records: Sequence[Record]) -> LineRow:
 def _of_one_protocol(
     records: Sequence[Record], headline: papers.Figure | None
 ) -> tuple[Record, ...]:
-    """Return the records under the headline's protocol or, without any, under the plainest."""
+    """Return the records under the headline's protocol or, if there are none, the plainest one."""
 
     def rank(record: Record) -> tuple:
         same = headline is not None and same_views(record.protocol, headline.protocol)
@@ -81,27 +81,27 @@ def _of_one_protocol(
 
 
 def same_views(one: papers.Protocol, other: papers.Protocol) -> bool:
-    """Whether two protocols show the image alike: the same scales, mirror image, CRF or not."""
+    """Whether two protocols have the same scales, mirror images and CRF."""
     return (one.scales, one.flip, one.crf) == (other.scales, other.flip, other.crf)
 
 
 def images_of(record: Record) -> tuple[str, str] | None:
-    """Return (data set, split) as publications call them; None for any other images, and for a
-    validation split whose images the model was trained on; None for published weights: that
-    others' training gives this score here says nothing of ours.
+    """Return (data set, split) as publications name them, or None if the record is not comparable:
+    measured on other images, on validation images that the model was trained on, or with
+    published weights, whose score says nothing about our training.
     """
     if record.data.name not in OFFICIAL or record.weights:
         return None
     trained_on = record.training.data.split if record.training.data else ""
     if record.data.split == "val" and trained_on.startswith("trainval"):
         return None
-    if record.data.split == "seg11valid":  # FCN's 736 images are a part of VOC 2011's val
+    if record.data.split == "seg11valid":  # FCN's 736 images, part of VOC 2011 val
         return "VOC 2011", "seg11valid"
     return OFFICIAL[record.data.name], record.data.split
 
 
-def line_json(row: LineRow) -> dict[str, Any]:
-    """Return a row of the line as JSON."""
+def network_json(row: NetworkRow) -> dict[str, Any]:
+    """Return a network's row as JSON."""
     return {
         "experiment": row.experiment,
         "family": row.family,
@@ -113,13 +113,13 @@ def line_json(row: LineRow) -> dict[str, Any]:
 
 
 def measured_json(record: Record) -> dict[str, Any]:
-    """Return a measurement with its protocol and provenance as JSON."""
+    """Return a record with its metrics, protocol and provenance as JSON, without counts."""
     whole = record.to_dict()
     return {name: value for name, value in whole.items() if name not in ("counts", "config")}
 
 
 def trimap(record: Record, half_width_px: int) -> float | None:
-    """Return the trimap mIoU at a half-width, None where the record does not have it."""
+    """Return the trimap mIoU at a half-width in px; None if the record does not have it."""
     return record.metrics["trimap_mean_iou"].get(str(half_width_px))
 
 

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: no script, no request, colours from the page's style sheet."""
+"""Line charts as inline SVG: no scripts, no requests, colours from the page's style sheet."""
 
 import html
 import math
@@ -9,7 +9,7 @@ COLOURS = 10  # the style sheet's .s0 ... .s9; further series repeat them with d
 
 
 class Series(NamedTuple):
-    """A named line through points (x, y); y None is a gap."""
+    """A named curve through points (x, y); a y of None leaves a gap."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
@@ -24,17 +24,17 @@ def chart(
     width: int = 640,
     height: int = 300,
 ) -> str:
-    """Return an <svg> of the series over common axes.
+    """Return an <svg> of several series on common axes; empty if no series has a point.
 
     Args:
-      series: drawn in order; a point shows its name and value when pointed at.
-      x_title: below the axis.
-      y_title: above it.
-      x_ticks: (x, label); none: the smallest and the largest x.
+      series: drawn in order; hovering over a point shows its name and value.
+      x_title: below the x-axis.
+      y_title: above the y-axis.
+      x_ticks: (x, label); empty: the smallest and the largest x.
       width: of the drawing, in px; it shrinks with the page.
       height: of the drawing, in px.
     """
-    drawn = [(x, y) for line in series for x, y in line.points if _finite(y)]
+    drawn = [(x, y) for line in series for x, y in line.points if y is not None and _finite(y)]
     if not drawn:
         return ""
     left, right, top, bottom = 44, 20, 24, 36
@@ -88,7 +88,7 @@ def _line(line: Series, index: int, place) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """Return the names with the strokes that `chart` gives to series of that order."""
+    """Return a legend in HTML: names beside the strokes that `chart` draws, in the same order."""
     entries = (
         f'<span><svg class="key" viewBox="0 0 24 8"><g class="s{index % COLOURS}'
         + (f" dash{index // COLOURS}" if index >= COLOURS else "")
@@ -99,7 +99,9 @@ def legend(names: Sequence[str]) -> str:
 
 
 def nice_ticks(values: Sequence[float]) -> list[float]:
-    """Return three to seven multiples of 1, 2 or 5 times a power of ten that enclose the values."""
+    """Return three to seven round axis ticks (multiples of 1, 2 or 5 times a power of ten) that
+    enclose the values.
+    """
     low, high = _extent(values)
     step = 10.0 ** math.floor(math.log10(high - low))
     while (high - low) / step > 5:

@@ -1,4 +1,4 @@
-"""The tables in Markdown and JSON, and the README's generated section."""
+"""Tables of results in Markdown and JSON, and the generated sections of pages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,26 +14,26 @@ from seg_jax.results import Record, load_records
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 NOT_RUN = "not run"
 _CAPTION = """\
-Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with
-the experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on
-the same images. VOC 2012 test is scored by the challenge's server only: those figures place the
-paper, and may owe something to more training data or a CRF, as the last column says. †: quoted, not
-verified against its source."""
+Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with the
+experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on the
+same images. VOC 2012 test is scored by the challenge's server only: those figures are for
+orientation; some used more training data or a CRF, as the last column says. †: quoted, not verified
+against its source."""
 
 
 def as_markdown(paths: Sequence[Path] = ()) -> str:
-    """Return the table of the given runs, or without any that of the whole line.
+    """Return the table of the given runs; without any, the table of all networks.
 
     Args:
       paths: run folders, records, or folders of them; none: the committed records, beside the
-        published figures of every network.
+        published figures of each network.
 
     Raises:
       UserError: a record cannot be read.
     """
     if paths:
         return measurements_markdown(load_records(list(paths)))
-    return line_markdown(rows.committed_records())
+    return networks_markdown(rows.committed_records())
 
 
 def as_json(paths: Sequence[Path] = ()) -> dict[str, Any]:
@@ -41,21 +41,21 @@ def as_json(paths: Sequence[Path] = ()) -> dict[str, Any]:
     records = load_records(list(paths)) if paths else rows.committed_records()
     shown = {"measurements": [rows.measured_json(record) for record in records]}
     if not paths:
-        shown["line"] = [rows.line_json(row) for row in rows.line(records)]
+        shown["line"] = [rows.network_json(row) for row in rows.networks(records)]
     return shown
 
 
-def line_markdown(records: Iterable[Record]) -> str:
-    """Return the table of the whole line, and below it every measurement it rests on."""
+def networks_markdown(records: Iterable[Record]) -> str:
+    """Return the table of all networks, and below it the measurements that it is made from."""
     records = list(records)
-    parts = [line_grid(records).as_markdown(), _CAPTION]
+    parts = [networks_grid(records).as_markdown(), _CAPTION]
     official = [record for record in records if rows.images_of(record)]
     published = [record for record in records if record.weights]
     other = [r for r in records if not (rows.images_of(r) or r.weights)]
     if official:
         parts += ["Measurements:", measurements_markdown(official)]
     if published:
-        parts += ["Published weights, our forward:", measurements_markdown(published)]
+        parts += ["Published weights, our forward pass:", measurements_markdown(published)]
     if other:
         parts += [
             "Measured on other images, or on images trained on: not comparable with the above:",
@@ -64,17 +64,17 @@ def line_markdown(records: Iterable[Record]) -> str:
     return "\n\n".join(parts)
 
 
-def line_grid(records: Iterable[Record]) -> Grid:
-    """Return one row a network: the published figure, ours, and VOC 2012 test."""
+def networks_grid(records: Iterable[Record]) -> Grid:
+    """Return one row for each network: the published score, ours, and VOC 2012 test."""
     columns = (
         Column("family"), Column("experiment"), Column("published", number=True), Column("on"),
         Column("protocol"), Column("here", number=True), Column("VOC 2012 test", number=True),
         Column("with"),
     )  # fmt: skip
-    return Grid(columns, tuple(_line_cells(row) for row in rows.line(records)))
+    return Grid(columns, tuple(_network_cells(row) for row in rows.networks(records)))
 
 
-def _line_cells(row: rows.LineRow) -> tuple[str, ...]:
+def _network_cells(row: rows.NetworkRow) -> tuple[str, ...]:
     head, test = row.headline, row.test
     return (
         row.family,
@@ -89,7 +89,7 @@ def _line_cells(row: rows.LineRow) -> tuple[str, ...]:
 
 
 def figure_text(figure: Figure | None) -> str:
-    """Return a published figure for a table: "65.0", "68.96 †" (unverified), "–" (none)."""
+    """Format a published figure: "65.0", "68.96 †" (unverified), "–" (none)."""
     if figure is None:
         return NONE
     if figure.miou is None:
@@ -104,7 +104,7 @@ def _protocol(figure: Figure) -> str:
     return f"{figure.protocol}; {figure.pretraining}{by}"
 
 
-def _here(row: rows.LineRow) -> str:
+def _here(row: rows.NetworkRow) -> str:
     if not row.records:
         return NOT_RUN
     scores = [record.metrics["mean_iou"] for record in row.records]
@@ -114,7 +114,7 @@ def _here(row: rows.LineRow) -> str:
         text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
     record = row.records[0]
     images = rows.images_of(record)
-    if row.headline and images != (row.headline.dataset, row.headline.split):
+    if images and row.headline and images != (row.headline.dataset, row.headline.split):
         text += f" ({images[0]} {images[1]})"
     if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
         text += f" ({record.protocol})"
@@ -122,12 +122,12 @@ def _here(row: rows.LineRow) -> str:
 
 
 def measurements_markdown(records: Sequence[Record]) -> str:
-    """Return the scores of records, and below them how each was obtained."""
+    """Return a table of scores, and below it one of how each was obtained."""
     return f"{score_grid(records).as_markdown()}\n\n{provenance_grid(records).as_markdown()}"
 
 
 def record_text(record: Record) -> str:
-    """Return one record for the terminal: scores, provenance, and the IoU of every class."""
+    """Return one record as text: scores, provenance, and the IoU of each class."""
     metrics = record.metrics
     classes = Grid(
         (Column("class"), Column("IoU", number=True), Column("boundary F1", number=True)),
@@ -141,7 +141,7 @@ def record_text(record: Record) -> str:
 
 
 def _more(metrics: dict[str, Any]) -> Grid:
-    """Return what the table of scores has no room for: a row a metric."""
+    """Return the metrics that the table of scores has no room for, one in each row."""
     named = {
         "mean Dice": metrics["mean_dice"],
         "mean IoU of single images": metrics["mean_image_iou"],
@@ -151,13 +151,13 @@ def _more(metrics: dict[str, Any]) -> Grid:
         **{f"trimap mIoU, {px} px": iou for px, iou in metrics["trimap_mean_iou"].items()},
     }
     shown = [(name, percent(value)) for name, value in named.items() if value is not None]
-    for name, error in metrics.get("membrane_errors", {}).items():  # a hundredth of a percent
+    for name, error in metrics.get("membrane_errors", {}).items():  # hundredths of a percent matter
         shown.append((f"ISBI 2012 {name.replace('_', ' ')}", percent(error, digits=4)))
     return Grid((Column("metric"), Column("%", number=True)), tuple(shown))
 
 
 def score_grid(records: Sequence[Record]) -> Grid:
-    """Return one row a record: every metric, size and cost."""
+    """Return one row for each record: metrics, object sizes and cost."""
     titles = ("mIoU", "pixel acc.", "mean acc.", "fwIoU")
     columns = (
         Column("experiment"),
@@ -188,7 +188,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
 
 
 def provenance_grid(records: Sequence[Record]) -> Grid:
-    """Return one row a record: training, protocol, seed, code, machine, date."""
+    """Return one row for each record: training, protocol, seed, code, machine, date."""
     columns = tuple(
         map(
             Column,
@@ -222,23 +222,23 @@ def _trained_on(record: Record) -> str:
 
 
 def revision(record: Record) -> str:
-    """Return the commit in short; "+" says that the checkout had uncommitted changes."""
+    """Return the abbreviated commit, with "+" if the checkout had uncommitted changes."""
     if record.revision is None:
         return "no checkout"
     return record.revision[:10] + ("+" if record.dirty else "")
 
 
 def render_readme(text: str, records: Iterable[Record]) -> str:
-    """Return the README with the table between its markers written anew.
+    """Return a page's text with the table of all networks between its markers rewritten.
 
     Raises:
       UserError: a marker is missing or out of order.
     """
-    return write_section(text, (BEGIN, END), line_markdown(records))
+    return write_section(text, (BEGIN, END), networks_markdown(records))
 
 
 def write_section(text: str, markers: tuple[str, str], content: str) -> str:
-    """Return the text with what stands between two markers replaced.
+    """Return the text with everything between two markers replaced by `content`.
 
     Raises:
       UserError: a marker is missing or out of order.
@@ -246,5 +246,5 @@ def write_section(text: str, markers: tuple[str, str], content: str) -> str:
     begin, end = markers
     found = re.search(f"{begin}.*?{end}", text, re.DOTALL)
     if not found:
-        raise UserError(f"the README has no section between {begin} and {end}: put both markers in")
+        raise UserError(f"the page has no section between {begin} and {end}: add both markers")
     return f"{text[: found.start()]}{begin}\n{content}\n{end}{text[found.end() :]}"

@@ -23,6 +23,7 @@ FREE = {
     "data.allow_outside": "says where files may lie; the list is compared by its checksum",
     "data.workers": "batches do not depend on who makes them",
     "train.log_every": "says when to report",
+    "train.evaluate_first": "says when to score; scoring changes nothing",
     "train.evaluate_every": "says when to score; scoring changes nothing",
     "train.checkpoint_every": "says when to save",
     "train.keep": "says what to keep",

@@ -20,7 +20,8 @@ def run_trial(command: str) -> RunTrial:
     def run(chosen: experiment.Experiment, folder: Path, report_score: Callable) -> float:
         def evaluate_and_report(chosen, variables, step):
             scores = evaluate.intermediate(chosen, variables, step)
-            report_score(step, scores["mean_iou"])
+            if step:  # not of the weights that the trial starts from
+                report_score(step, scores["mean_iou"])
             return scores
 
         loop.fit(chosen, folder, evaluate=evaluate_and_report, command=command)

@@ -59,7 +59,7 @@ def experiment_entry(
     entry |= outcome(
         lambda: lower(experiment, mesh, size), target, precision, with_cycles=with_cycles
     )
-    if mode == "train" and "roofline_seconds" in entry:
+    if mode == "train" and entry.get("roofline_seconds"):
         entry["device_hours"] = entry["roofline_seconds"] * settings.steps * target.devices / 3600
     if entry["status"] == DOES_NOT_FIT:
         entry["remedy"] = _remedy(entry, mode, accumulate, size // mesh.size)
@@ -105,8 +105,7 @@ def outcome(
     """
     begin = time.monotonic()
     try:
-        lowered = lower()
-        compiled = lowered.compile()
+        compiled = lower().compile()
     except checks.UserError:
         raise
     except Exception as error:  # whatever a compiler refuses with is what the page shows
@@ -123,7 +122,7 @@ def outcome(
         return {"status": ERROR, "error": f"{type(error).__name__}: {line}"}
     seconds = time.monotonic() - begin
     text = compiled.as_text()
-    found = cost.of(lowered, compiled, text)
+    found = cost.of(compiled, text)
     fits = found.peak_bytes <= target.memory_bytes
     entry = {
         "status": COMPILED if fits else DOES_NOT_FIT,
@@ -134,7 +133,7 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if with_cycles and target.chip.platform == "tpu":
+    if with_cycles and target.chip.platform == "tpu" and found.flops is not None:
         counted = cycles.of(text)
         entry |= cycles.to_dict(counted, target, found.flops, precision)
     return entry

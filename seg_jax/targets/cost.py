@@ -22,16 +22,16 @@ class Cost:
       arguments_bytes: state and batch.
       temporaries_bytes: everything between them and the results.
       peak_bytes: arguments, results that do not reuse them, temporaries and code: an upper bound.
-      flops: floating-point operations.
-      accessed_bytes: read and written by all operations; fused ones count once.
+      flops: floating-point operations; None: the compiler does not say.
+      accessed_bytes: read and written by all operations, fused ones once; None: it does not say.
       collectives: by kind, how many and the bytes of their results.
     """
 
     arguments_bytes: int
     temporaries_bytes: int
     peak_bytes: int
-    flops: float
-    accessed_bytes: float
+    flops: float | None
+    accessed_bytes: float | None
     collectives: dict[str, dict[str, int]]
 
     @property
@@ -40,12 +40,11 @@ class Cost:
         return sum(kind["bytes"] for kind in self.collectives.values())
 
 
-def of(lowered: Any, compiled: Any, text: str) -> Cost:
-    """Read the cost of a program, `jax.stages.Lowered` and `Compiled`, and its compiled text."""
+def of(compiled: Any, text: str) -> Cost:
+    """Read the cost of a compiled program, `jax.stages.Compiled`, and its text."""
     memory = compiled.memory_analysis()
-    # The GPU compiler says nothing of a program for a described device; XLA's count before its
-    # passes, with nothing fused, is what is left.
-    analysis = compiled.cost_analysis() or lowered.cost_analysis() or {}
+    # XLA:GPU says nothing of a program for a described device.
+    analysis = compiled.cost_analysis() or {}
     arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = arguments + results + temporaries + memory.generated_code_size_in_bytes
@@ -53,18 +52,20 @@ def of(lowered: Any, compiled: Any, text: str) -> Cost:
         arguments_bytes=arguments,
         temporaries_bytes=temporaries,
         peak_bytes=peak,
-        flops=float(analysis.get("flops", 0.0)),
-        accessed_bytes=float(analysis.get("bytes accessed", 0.0)),
+        flops=analysis.get("flops"),
+        accessed_bytes=analysis.get("bytes accessed"),
         collectives=hlo.collectives(text),
     )
 
 
-def roofline_seconds(cost: Cost, target: Target, precision: str) -> float:
+def roofline_seconds(cost: Cost, target: Target, precision: str) -> float | None:
     """Return an estimate of one execution: the slower of arithmetic and memory, then collectives.
 
     Both at their published peaks, which no program reaches: a lower bound, not a measurement. An
-    all-reduce in a ring sends 2 (n - 1) / n of its bytes.
+    all-reduce in a ring sends 2 (n - 1) / n of its bytes. None: FLOPs or bytes are not known.
     """
+    if cost.flops is None or cost.accessed_bytes is None:
+        return None
     arithmetic = cost.flops / target.peak(precision)
     memory = cost.accessed_bytes / (target.chip.bandwidth / target.chip.devices)
     ring = 2 * (target.devices - 1) / target.devices

@@ -120,7 +120,7 @@ def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 def _platform(mesh: Mesh) -> str:
     platform = mesh.devices.flat[0].platform
-    return {"cuda": "gpu"}.get(platform, platform)
+    return "gpu" if platform == "cuda" else platform
 
 
 Program = Callable[[Experiment, Mesh, int], Any]

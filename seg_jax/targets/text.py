@@ -35,15 +35,22 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
             f"  arguments {gib(entry['arguments_bytes'])}, temporaries "
             f"{gib(entry['temporaries_bytes'])}"
         )
-        lines.append(
-            f"  {entry['flops'] / 1e9:.1f} GFLOP, {entry['accessed_bytes'] / 1e9:.2f} GB read and "
-            f"written, {collectives_text(entry['collectives'])} a device"
-        )
-        lines.append(
+        work = collectives_text(entry["collectives"])
+        if entry["flops"] is not None and entry["accessed_bytes"] is not None:
+            work = (
+                f"{entry['flops'] / 1e9:.1f} GFLOP, {entry['accessed_bytes'] / 1e9:.2f} GB read "
+                f"and written, {work}"
+            )
+        else:
+            work += "; this compiler says neither FLOPs nor bytes, so that no time is estimated"
+        lines.append(f"  a device: {work}")
+    if entry.get("roofline_seconds"):
+        line = (
             f"  estimate at the published peaks: {1e3 * entry['roofline_seconds']:.2f} ms at least"
-            + (f", {entry['device_hours']:.1f} device-hours for the recipe"
-               if "device_hours" in entry else "")
-        )  # fmt: skip
+        )
+        if "device_hours" in entry:
+            line += f", {entry['device_hours']:.1f} device-hours for the recipe"
+        lines.append(line)
     if "estimated_cycles" in entry:
         lines += _cycles(entry, top)
     if "largest_batch" in entry:

@@ -23,6 +23,7 @@ import jax
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
+from seg_jax.pretrained import warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
@@ -108,6 +109,8 @@ def fit(
         log.event(begin.start, f"{'resumed' if begin.start else 'started'} {command}".strip())
         if begin.initialised is not None:
             log.write("event", begin.start, begin.initialised.log)
+        if evaluate and start is None and _scores_first(settings.evaluate_first, begin.initialised):
+            _score_first(experiment, state, log, evaluate, say)
         bar = stack.enter_context(progress_bar(experiment, begin.start, shown=first and progress))
         report = stack.enter_context(Report(experiment, log, bar, batches.get_state()))
         terminated = stack.enter_context(termination.watch())
@@ -135,6 +138,33 @@ def fit(
     say(f"trained {run} to step {settings.steps} in {report.seconds():.0f} s")
     trained = settings.steps - begin.start
     return RunSummary(run, settings.steps, trained, report.seconds(), report.last)
+
+
+def _scores_first(setting: str, initialised: warm_start.Start | None) -> bool:
+    complete = initialised is not None and initialised.complete
+    return setting == "yes" or (setting == "auto" and complete)
+
+
+def _score_first(
+    experiment: Experiment,
+    state: TrainState,
+    log: logs.RunLog,
+    evaluate: Evaluate,
+    say: Callable[[str], None],
+) -> None:
+    """Score the weights that a training starts from; "auto" goes on where that is not possible."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    try:
+        found = evaluate(experiment, variables, 0)
+    except UserError as error:
+        if experiment.train.evaluate_first == "yes":
+            raise
+        say(f"  step 0: not scored ({error})")
+        return
+    log.write("evaluate", 0, found)
+    split = experiment.data.val_split
+    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in found.items())
+    say(f"  step 0 on {split}, in percent: {shown} (--train.evaluate-first no skips this)")
 
 
 def _save(

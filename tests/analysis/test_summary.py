@@ -77,23 +77,12 @@ def test_summary_where_nothing_was_published():
     assert found["parameters"] == 31_033_045
 
 
-def test_listing_follows_the_line_and_says_what_is_published():
-    names = ["unet_isbi2012", "unet_voc", "fcn8s_vgg16_voc"]
-    lines = analysis.listing(
-        [analysis.summary(experiment.get(name)) for name in names]
-    ).splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "experiment", "fcn8s_vgg16_voc", "unet_isbi2012", "unet_voc",
-    ]  # fmt: skip
-    assert "134,362,751  65.5 VOC 2011 seg11valid" in lines[1]
-    assert "62.2 VOC 2012 test" in lines[1]
-    assert "warping error 0.0003529, Rand error 0.0382 ISBI 2012 test" in lines[2]
-
-
 def test_show_prints_the_configuration_as_it_can_be_set():
     found = experiment.get("fcn8s_vgg16_voc")
     text = analysis.as_text(analysis.analyse_experiment(found), found)
     assert "\noptim.base_lr = 1e-14\n" in text
     assert "\nmodel.backbone = VGG\n" in text
-    assert "\noptim.rules[1] = Rule(pattern='.*/bias', lr=2.0, decay=0.0)\n" in text
+    assert "\nname = 'fcn8s_vgg16_voc' (fixed)\n" in text
+    assert "\nevaluation.crf = None (fixed)\n" in text
+    assert "\noptim.rules.1 = Rule(pattern='.*/bias', lr=2.0, decay=0.0)\n" in text
     assert "\nimage 500x500x3\n" in text

@@ -1,4 +1,4 @@
-"""The benchmark runs: small, and without its figures meaning anything."""
+"""The benchmark runs on a tiny data set (its figures mean nothing)."""
 
 import subprocess
 import sys

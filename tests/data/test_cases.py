@@ -57,6 +57,13 @@ def test_jpeg_masks_are_refused_with_the_reason(tmp_path):
         labels(tmp_path)
 
 
+def test_a_jpeg_under_another_name_is_refused_too(tmp_path):
+    write(tmp_path)
+    Image.fromarray(MASK).save(tmp_path / "masks/p0.png", "JPEG")
+    with pytest.raises(UserError, match=r"p0\.png: a mask cannot be a JPEG"):
+        labels(tmp_path)
+
+
 def test_a_missing_mask_names_what_lies_there(tmp_path):
     write(tmp_path, suffix="-ground-truth.png")
     with pytest.raises(UserError, match=r"p0\.png does not exist; its folder has p0-ground-truth"):
@@ -332,3 +339,10 @@ def test_the_public_cases(test_data, case):
         assert not report.problems, text
         values = np.unique([source.label(index) for index in range(count)])
         assert set(values.tolist()) <= {*range(classes), IGNORE}
+
+
+def test_default_lists_are_in_the_order_of_ids(tmp_path):
+    """Not of file names, in which "p1-x.png" comes before "p1.png"."""
+    write(tmp_path, names=["p1", "p1-x", "p2", "p3", "p4", "p5"])
+    assert data.open_source("folder", tmp_path, "val").ids == ("p4",)
+    assert data.open_source("folder", tmp_path, "train").ids == ("p1", "p1-x", "p2", "p3", "p5")

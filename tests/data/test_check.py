@@ -1,4 +1,4 @@
-"""The linter finds everything at once and measures what it reads."""
+"""`data check` finds every problem at once and measures what it reads."""
 
 import json
 

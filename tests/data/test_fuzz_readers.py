@@ -54,16 +54,16 @@ def read_or_name(path: Path, read):
         return None
 
 
-PICTURE = RNG.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+IMAGE = RNG.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 MASK = RNG.integers(0, 3, SIZE, dtype=np.uint8)
 ENCODED = {
-    "jpeg": encode(PICTURE, "JPEG"),
-    "progressive.jpeg": encode(PICTURE, "JPEG", progressive=True),
-    "png": encode(PICTURE, "PNG"),
+    "jpeg": encode(IMAGE, "JPEG"),
+    "progressive.jpeg": encode(IMAGE, "JPEG", progressive=True),
+    "png": encode(IMAGE, "PNG"),
     "grey.png": encode(MASK, "PNG"),
     "gif": encode(MASK, "GIF"),
     "tif": encode(MASK, "TIFF"),
-    "webp": encode(PICTURE, "WEBP"),
+    "webp": encode(IMAGE, "WEBP"),
 }
 
 
@@ -204,7 +204,7 @@ class TestMasks:
 def one_pair(root: Path, name: str = "a", suffix: str = ".png") -> data.source.Source:
     for part in ("images", "masks"):
         (root / part / name).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(PICTURE).save(root / f"images/{name}{suffix}", "PNG")
+    Image.fromarray(IMAGE).save(root / f"images/{name}{suffix}", "PNG")
     Image.fromarray(MASK).save(root / f"masks/{name}.png", "PNG")
     (root / "classes.txt").write_text("sky\nroad\ncar\n")
     (root / "train.txt").write_text(f"{name}\n", encoding="utf-8")

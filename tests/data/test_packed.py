@@ -76,7 +76,7 @@ def test_tfds_itself_reads_the_class_ids(folder, packed):
         assert record["id"].decode() == source.ids[index]
 
 
-def test_lint_reads_it(folder, packed):
+def test_data_check_reads_it(folder, packed):
     assert check.recognise(packed) == "tfds"
     found, expected = check.check("tfds", packed), check.check("folder", folder)
     assert not found.problems
@@ -165,7 +165,7 @@ class TestRefusal:
         other = shutil.copytree(folder, tmp_path / "other")
         for part in ("images", "masks"):
             (other / part / "03.png").unlink()
-        with pytest.raises(UserError, match=r"holds other pictures as train than .*; delete it"):
+        with pytest.raises(UserError, match=r"has other images in train than .*; delete it"):
             builders.pack("folder", other, packed.parents[1])
 
     def test_folders_and_lists(self, folder, packed):

@@ -29,7 +29,7 @@ def config(augmentation=LIVELY, **changes):
 
 
 class Numbered:
-    """A source whose picture number i has the value i everywhere."""
+    """A source whose image number i has the value i everywhere."""
 
     description = "numbered"
 
@@ -48,7 +48,7 @@ class Numbered:
 
 
 def numbers(count, *, batches, batch_size, seed=0, **share):
-    """Which picture stands in each row of the first batches: int [batches rows]."""
+    """Which image stands in each row of the first batches: int [batches rows]."""
     iterator = pipeline.train_dataset(
         Numbered(count), config(PLAIN), batch_size=batch_size, seed=seed, **share
     )
@@ -156,7 +156,7 @@ def test_worker_processes_make_the_same_batches_restore_and_name_bad_files(sourc
 
     # One damaged file, drawn in the first epoch, i.e. in one of the first five batches.
     broken = dataclasses.replace(source, image_paths=(*source.image_paths[:9], "broken.jpg"))
-    (broken.root / "broken.jpg").write_bytes(b"not a picture")
+    (broken.root / "broken.jpg").write_bytes(b"not an image")
     bad_batch = list(pipeline.epoch_order(2, 0, 10)).index(9) // 2
     assert bad_batch >= 2
     pooled = pipeline.train_dataset(broken, config(workers=2), batch_size=2, seed=2)

@@ -16,7 +16,7 @@ from seg_jax.types import IGNORE
 
 @pytest.fixture
 def root(tmp_path):
-    """Two pictures of 4x5 and one of 2x5: 10 px of road in one, 2 of car in another, 8 of void."""
+    """Two images of 4x5 and one of 2x5: 10 px of road in one, 2 of car in another, 8 of void."""
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     masks = [np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8), np.zeros((2, 5), np.uint8)]

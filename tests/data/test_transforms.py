@@ -15,7 +15,7 @@ COLORS[IGNORE] = PAD  # padding, too, shows its label
 
 
 def painted(rng, height, width):
-    """A picture whose colour says its label."""
+    """An image whose colour says its label."""
     label = np.kron(rng.integers(0, 21, (height // 5 + 1, width // 5 + 1)), np.ones((5, 5)))
     label = label[:height, :width].astype(np.uint8)
     return COLORS[label], label
@@ -168,7 +168,7 @@ def test_one_setting_does_not_shift_the_draws_of_another():
 
 
 def turned_by_loop(image, label, angle_deg):
-    """OpenCV's warpAffine of getRotationMatrix2D about the picture's centre, pixel by pixel."""
+    """OpenCV's warpAffine of getRotationMatrix2D about the image's centre, pixel by pixel."""
     height, width = label.shape
     out, out_label = np.empty_like(image), np.full_like(label, IGNORE)
     out[:] = PAD
@@ -232,7 +232,7 @@ def test_turned_pictures_stay_aligned_off_the_borders(rng):
     ("size", "top", "left"), [((44, 52), 9, 11), ((60, 75), 0, 35), ((20, 60), 0, 20)]
 )
 def test_the_blur_sees_what_the_crop_leaves_out(rng, size, top, left, mirror, angle_deg):
-    """As published: the whole picture is scaled, turned and blurred, and then cropped."""
+    """As published: the whole image is scaled, turned and blurred, and then cropped."""
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     label = rng.integers(0, 21, (40, 50), dtype=np.uint8)
     whole = Change(size, 0, 0, mirror=False, angle_deg=angle_deg)

@@ -23,7 +23,7 @@ def test_grey_weighs_green_most():
 
 
 def test_mirrored_context_lets_every_pixel_be_predicted(rng):
-    """A valid network with margin 3 answers for the middle of its crop: with the picture's whole
+    """A valid network with margin 3 answers for the middle of its crop: with the image's whole
     surroundings mirrored, that middle is the picture."""
     image = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
     label = rng.integers(0, 21, (6, 8)).astype(np.uint8)

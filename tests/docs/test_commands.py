@@ -64,7 +64,7 @@ def test_command_parses(words, parse_only):
         cli.main(["--debug", *words])
 
 
-def test_there_are_commands_to_check():
+def test_every_verb_is_on_a_page():
     verbs = {case.values[0][0] for case in CASES}
     assert verbs == set(cli.VERBS)
 

@@ -47,7 +47,9 @@ def assert_same(found, expected):
     for name in IMAGE_BY_IMAGE:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
     assert found.images == expected.images
-    assert len({*np.diag(found.confusion), 0}) > 2  # several classes are found: a real comparison
+    assert (
+        len({*np.diag(found.confusion), 0}) > 2
+    )  # several classes are predicted: a real comparison
 
 
 @pytest.fixture(params=["whole", "tile"])
@@ -94,7 +96,7 @@ def test_the_order_of_images_does_not_matter(task):
 def test_hundreds_of_sizes_compile_once_a_bucket(rng):
     sizes = tuple(map(tuple, rng.integers(1, 65, (60, 2)).tolist()))
     assert len(set(sizes)) > 50
-    # A network of its own: what another test has compiled would not be traced here.
+    # Another network than in other tests: one that is already compiled would not be traced.
     experiment = small_experiment(SmallNet(kernel=1), bucket=32, batch_size=4)
     variables = small_variables(experiment.model)
     TRACES.clear()
@@ -116,7 +118,7 @@ def test_without_boundaries_only_regions_are_counted(task):
 
 
 @pytest.mark.parametrize("boundaries", [True, False])
-def test_every_prediction_is_handed_out_once(task, boundaries):
+def test_on_image_is_called_once_for_each_image(task, boundaries):
     experiment, variables, source = task
     seen = {}
     evaluate.evaluate(
@@ -138,7 +140,9 @@ def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
     experiment = small_experiment()
     variables, source = small_variables(experiment.model), MemorySource(SIZES)
     opened = []
-    monkeypatch.setattr(evaluate.data, "open_source", lambda *which: opened.append(which) or source)
+    monkeypatch.setattr(
+        evaluate.data, "open_source", lambda *which, **_: opened.append(which) or source
+    )
     found = evaluate.intermediate(experiment, variables, 7)
     scores = evaluate.evaluate(experiment, variables, source, progress=False)
     assert opened == [("memory", None, "val")]
@@ -151,7 +155,7 @@ def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
 
 
 class Spoiled(MemorySource):
-    """The second image is made wrong."""
+    """A source whose second image is spoiled."""
 
     def __init__(self, spoil):
         super().__init__(SIZES)
@@ -222,7 +226,7 @@ def test_two_processes_sum_to_one(unused_tcp_address):
         for rank in range(2)
     ]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
-    answers = [json.loads(output.splitlines()[-1]) for output in outputs]  # after gloo's lines
+    results = [json.loads(output.splitlines()[-1]) for output in outputs]  # after gloo's lines
     experiment = small_experiment(batch_size=2)
     scores = slow_scores(experiment, small_variables(experiment.model, seed=1), MemorySource(SIZES))
     expected = [
@@ -232,7 +236,7 @@ def test_two_processes_sum_to_one(unused_tcp_address):
         scores.objects.tolist(),
         scores.images,
     ]
-    assert answers == [expected, expected]
+    assert results == [expected, expected]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Published weights through the results machinery: what is refused, and how it is tabulated."""
+"""Published weights: what is refused, and how their scores are recorded and tabulated."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ SEEN = PublishedWeights("some_net", "COCO, VOC 2012 trainval", "yes")
 
 @pytest.fixture
 def small_net(monkeypatch):
-    """A network of few weights in the place of a catalogue entry; its split is in memory."""
+    """A small network in place of a catalogue entry, and a split in memory."""
     experiment = small_experiment()
     source = MemorySource(((20, 31), (16, 16)))
     monkeypatch.setattr(data, "open_source", lambda *_: source)
@@ -45,7 +45,7 @@ def test_weights_that_saw_val_are_not_scored_on_it(small_net):
     task = dataclasses.replace(
         small_net.experiment, data=dataclasses.replace(small_net.experiment.data, dataset="voc2012")
     )
-    with pytest.raises(UserError, match=f"{leaky} was trained on .* a score on val says nothing"):
+    with pytest.raises(UserError, match=f"{leaky} was trained on .* a score on val means nothing"):
         published_run.score_published(Pretrained(task, small_net.variables, leaky), progress=False)
     scored = Pretrained(task, small_net.variables, leaky)
     assert (
@@ -54,14 +54,14 @@ def test_weights_that_saw_val_are_not_scored_on_it(small_net):
     )
 
 
-def test_published_weights_stand_apart_in_the_table():
-    """Others' training, even on the official split, fills no cell of ours."""
+def test_published_weights_have_a_table_of_their_own():
+    """Weights that others trained never fill a cell of ours, even on the official split."""
     found = small_record("fcn8s_vgg16_voc", data="voc2012", weights=SEEN)
     assert rows.images_of(found) is None
-    (row,) = [row for row in rows.line([found]) if row.experiment == "fcn8s_vgg16_voc"]
+    (row,) = [row for row in rows.networks([found]) if row.experiment == "fcn8s_vgg16_voc"]
     assert not row.records
-    text = table.line_markdown([found])
-    part = text.partition("Published weights, our forward:")[2]
+    text = table.networks_markdown([found])
+    part = text.partition("Published weights, our forward pass:")[2]
     assert "| some_net " in part and "voc2012 val: " in part
     assert "COCO, VOC 2012 trainval; saw VOC 2012 val: yes" in part
     assert "Measured on other images" not in text
@@ -98,7 +98,7 @@ def test_import_and_verify(test_data, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "runtime"),  # the runtime's own score on these pictures, measured with LiteRT
+    ("file", "runtime"),  # the runtime's own score on these images, measured with LiteRT
     [(FILE, 0.5651)],
 )
 def test_the_runtime_s_score_is_met(test_data, file, runtime):
@@ -114,7 +114,7 @@ def _voc(root):
 
 
 def test_a_slice_of_voc(test_data):
-    """Twenty pictures: data, labels, importer and preprocessing fit together."""
+    """Twenty images: data, labels, importer and preprocessing fit together."""
     loaded = pretrained.load(test_data / FILE)
     source = _voc(test_data / "data")
     apply = jax.jit(functools.partial(loaded.model.apply, train=False))

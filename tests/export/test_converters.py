@@ -32,7 +32,7 @@ def format(request):
 
 
 def drawn(rng, size, count):
-    """Pictures of large blocks, so that a network sees more than noise."""
+    """Images of large blocks, so that a network sees more than noise."""
     blocks = rng.integers(0, 256, (count, -(-size[0] // 16), -(-size[1] // 16), 3))
     return np.kron(blocks, np.ones((1, 16, 16, 1)))[:, : size[0], : size[1]].astype(np.uint8)
 
@@ -55,19 +55,17 @@ def random_variables(found, rng):
     return jax.tree.map_with_path(draw, shapes)
 
 
-def compare_logits(format, planned, variables, pictures):
-    """Compare what a network alone says, on pictures of the size it sees; the error is relative to
+def compare_logits(format, planned, variables, images):
+    """Compare what a network alone says, on images of the size it sees; the error is relative to
     the largest logit, which grows with the depth of a network of random numbers."""
     model, normalise = planned.model, planned.data.preprocessing
-    expected = model.apply(variables, normalise(pictures), train=False)["out"]
+    expected = model.apply(variables, normalise(images), train=False)["out"]
     expected = np.asarray(expected)
-    assert (
-        np.std(expected, axis=(1, 2)).max() > 1e-3 * np.abs(expected).max()
-    )  # it sees the picture
+    assert np.std(expected, axis=(1, 2)).max() > 1e-3 * np.abs(expected).max()  # it sees the image
     converter = importlib.import_module(f"seg_jax.export.{format}")
-    size = pictures.shape[1:3]
+    size = images.shape[1:3]
     run = single_pass.function(planned, size, "logits")
-    answers = converter.load(converter.convert(run, variables, size, len(pictures)))(pictures)
+    answers = converter.load(converter.convert(run, variables, size, len(images)))(images)
     assert answers.dtype == np.float32
     assert np.max(np.abs(answers - expected)) < 1e-5 * np.max(np.abs(expected))
 
@@ -103,15 +101,15 @@ def test_a_mirrored_tile_is_converted(format, rng):
     assert size[0] < side
     converter = importlib.import_module(f"seg_jax.export.{format}")
     run = single_pass.function(planned, size, "probabilities")
-    (picture,) = drawn(rng, size, 1)
-    expected = forward.predict_probabilities(planned, variables, picture)
-    answer = converter.load(converter.convert(run, variables, size, None))(picture[None])
+    (image,) = drawn(rng, size, 1)
+    expected = forward.predict_probabilities(planned, variables, image)
+    answer = converter.load(converter.convert(run, variables, size, None))(image[None])
     np.testing.assert_allclose(answer[0], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_a_published_network_on_real_pictures(format, test_data, tmp_path):
-    """Google's DeepLab v3 on photographs of VOC, squashed inside the file to 257 px."""
+def test_a_published_network_on_real_images(format, test_data, tmp_path):
+    """Google's DeepLab v3 on photographs of VOC, resized inside the file to 257 px."""
     source = data.open_source("voc2012", test_data / "data" / "VOCdevkit", "val")
     wide = [index for index in range(len(source)) if source.size(index) == (375, 500)][:20]
     weights = test_data / "weights" / "deeplabv3_mnv2_dm05_voc" / "deeplabv3.tflite"
@@ -126,27 +124,25 @@ def test_a_published_network_on_real_pictures(format, test_data, tmp_path):
     loaded = pretrained.load(weights)
     differing = pixels = 0
     for index in wide:
-        picture = source[index]["image"]
-        expected = forward.predict_probabilities(loaded.experiment, loaded.variables, picture)
-        found = run(picture[None])[0]
+        image = source[index]["image"]
+        expected = forward.predict_probabilities(loaded.experiment, loaded.variables, image)
+        found = run(image[None])[0]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
         differing += np.count_nonzero(found.argmax(-1) != expected.argmax(-1))
-        pixels += picture.shape[0] * picture.shape[1]
+        pixels += image.shape[0] * image.shape[1]
     assert len(wide) == 20
     assert differing / pixels < 1e-5
 
 
-def test_labels_of_a_picture_file(format, test_data, tmp_path):
-    """The whole way of the command line, by default to labels, on Google's own test picture."""
+def test_labels_of_a_image_file(format, test_data, tmp_path):
+    """The whole way of the command line, by default to labels, on Google's own test image."""
     folder = test_data / "weights" / "deeplabv3_mnv2_dm05_voc"
     path, _ = convert.export(folder / "deeplabv3.tflite", tmp_path / "net", format=format)
     with Image.open(folder / "segmentation_input_rotation0.jpg") as photo:
-        picture = np.asarray(photo.convert("RGB").resize((257, 257), Image.Resampling.BILINEAR))
+        image = np.asarray(photo.convert("RGB").resize((257, 257), Image.Resampling.BILINEAR))
     loaded = pretrained.load(folder / "deeplabv3.tflite")
-    expected = forward.predict_labels(loaded.experiment, loaded.variables, picture)
-    found = importlib.import_module(f"seg_jax.export.{format}").load(path.read_bytes())(
-        picture[None]
-    )
+    expected = forward.predict_labels(loaded.experiment, loaded.variables, image)
+    found = importlib.import_module(f"seg_jax.export.{format}").load(path.read_bytes())(image[None])
     assert found.dtype == np.uint8
     assert len(np.unique(expected)) > 1
     assert np.mean(found[0] != expected) < 1e-4

@@ -73,7 +73,9 @@ def test_a_second_release_replaces_the_first(folder):
 
 def test_another_folder_is_not_written_into(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(checks.UserError, match=r"holds checkpoints, which is of no release"):
+    with pytest.raises(
+        checks.UserError, match=r"holds checkpoints, which is not part of a release"
+    ):
         release.save(network(), tmp_path, license="mit", card="")
 
 
@@ -107,11 +109,46 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, change, message):
         pretrained.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["classes"].pop(), "2 class names for a network of 3"),
+        (lambda c: c.update(classes=[]), "classes must be 1 to 256 names"),
+        (lambda c: c.update(classes=["a", "b", 3]), "classes must be 1 to 256 names"),
+        (lambda c: c.update(classes="abc"), "classes must be 1 to 256 names"),
+        (lambda c: c.update(classes=["a", "b", "c" * 10**6]), "classes must be 1 to 256 names"),
+        (lambda c: c["colours"].pop(), "colours must be 3 lists, one a class"),
+        (lambda c: c.update(colours=7), "colours must be 3 lists"),
+        (lambda c: c["colours"].__setitem__(0, [0, 0, 256]), "colours must be 3 lists"),
+        (lambda c: c["colours"].__setitem__(0, [0, 0]), "colours must be 3 lists"),
+        (lambda c: c["colours"].__setitem__(0, [0, 0, 1.5]), "colours must be 3 lists"),
+        (lambda c: c["colours"].__setitem__(0, [True, 0, 0]), "colours must be 3 lists"),
+        (lambda c: c.update(sha256=3), "sha256 is no text"),
+        (lambda c: c.update(name=[]), "name is no text"),
+        (lambda c: c.update(experiment=3), "is no configuration of a release"),
+        (lambda c: c.update(experiment={}), "is no configuration of a release"),
+        (lambda c: c.update(format="\x1b[31m\n"), "format is ?[31m?, this version reads"),
+    ],
+)
+def test_names_and_colours_that_do_not_fit_are_refused(folder, change, message):
+    edit(folder / "config.json", change)
+    with pytest.raises(checks.UserError) as caught:
+        pretrained.load(folder)
+    assert message in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "[" * 200_000, '{"format": 1}', "\xa5"])
+def test_other_json_is_refused(folder, text):
+    (folder / "config.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(checks.UserError, match=r"config\.json is no configuration of a release"):
+        pretrained.load(folder)
+
+
 def test_no_foreign_module_is_run(folder, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text("raise SystemExit('was run')")
     monkeypatch.syspath_prepend(tmp_path)
     edit(folder / "config.json", lambda c: c["experiment"]["model"].update(type="evil.Net"))
-    with pytest.raises(checks.UserError, match=r"names evil\.Net, which none of the experiments"):
+    with pytest.raises(checks.UserError, match=r"evil\.Net"):
         pretrained.load(folder)
 
 
@@ -132,7 +169,9 @@ def test_a_real_network_with_statistics_comes_back(tmp_path, rng, name):
     )
     draw = lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype)  # noqa: E731
     variables = {"batch_stats": {}, **jax.tree.map(draw, shapes)}
-    loaded = pretrained.Pretrained(found, variables, "", LABELS)
+    names = tuple(f"class {index}" for index in range(found.model.num_classes))
+    labels = LabelMap(names, ((1, 2, 3),) * len(names))
+    loaded = pretrained.Pretrained(found, variables, "", labels)
     release.save(loaded, tmp_path / "release", license="unknown", card="")
     back = pretrained.load(tmp_path / "release")
     assert back.experiment == found

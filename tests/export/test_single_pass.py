@@ -22,7 +22,7 @@ class OnlyOdd(SmallNet):
         return (side,) if side % 2 else (side - 1, side + 1)
 
 
-def pictures(rng, size, count=2):
+def images(rng, size, count=2):
     return rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
 
 
@@ -47,7 +47,7 @@ def test_what_is_exported_is_what_predictions_do(rng, evaluation, size, resize_t
     variables = small_variables(found.model)
     planned, size = single_pass.plan(found, size, resize_to)
     assert (planned.evaluation.mode, planned.evaluation.canvas) == inside
-    seen = pictures(rng, size)
+    seen = images(rng, size)
     expected = [forward.predict_probabilities(planned, variables, image) for image in seen]
     run = jax.jit(single_pass.function(planned, size, "probabilities"))
     np.testing.assert_allclose(run(variables, seen), expected, rtol=0, atol=1e-6)
@@ -60,7 +60,7 @@ def test_grey_networks_are_padded_with_their_mean(rng):
     variables = small_variables(found.model)
     variables["params"]["mix"]["kernel"] = variables["params"]["mix"]["kernel"][:, :, :1]
     planned, size = single_pass.plan(found, (17, 25))
-    seen = pictures(rng, size)
+    seen = images(rng, size)
     expected = [forward.predict_probabilities(planned, variables, image) for image in seen]
     run = single_pass.function(planned, size, "probabilities")
     np.testing.assert_allclose(run(variables, seen), expected, rtol=0, atol=1e-6)
@@ -73,8 +73,8 @@ def test_grey_networks_are_padded_with_their_mean(rng):
         ((500, 375), (257, 257)), ((7, 400), (7, 9)),
     ],
 )  # fmt: skip
-def test_pictures_are_resized_as_pillow_does(rng, size, new):
-    image = pictures(rng, size, 1)
+def test_images_are_resized_as_pillow_does(rng, size, new):
+    image = images(rng, size, 1)
     expected = Image.fromarray(image[0]).resize(new[::-1], Image.Resampling.BILINEAR)
     found = single_pass._resized_as_pillow(image.astype(np.float32), new)
     np.testing.assert_array_equal(found[0], expected)
@@ -83,7 +83,7 @@ def test_pictures_are_resized_as_pillow_does(rng, size, new):
 def test_the_kinds_of_output_agree(rng):
     found = small_experiment(canvas=(20, 30))
     planned, size = single_pass.plan(found)
-    seen = pictures(rng, size)
+    seen = images(rng, size)
     logits, shares, labels = (
         np.asarray(single_pass.function(planned, size, kind)(small_variables(found.model), seen))
         for kind in ("logits", "probabilities", "labels")
@@ -99,7 +99,7 @@ def test_the_kinds_of_output_agree(rng):
 @pytest.mark.parametrize(
     ("evaluation", "size", "resize_to", "message"),
     [
-        ({}, None, None, "no canvas: give the size of the pictures, --size HEIGHT WIDTH"),
+        ({}, None, None, "no canvas: give the size of the images, --size HEIGHT WIDTH"),
         ({"canvas": (21, 31)}, None, (21, 30), "does not take sides of 30 px; .*: 29, 31"),
     ],
 )

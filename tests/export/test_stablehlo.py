@@ -1,4 +1,4 @@
-"""A StableHLO file runs where there is nothing but JAX, for any number of pictures."""
+"""A StableHLO file runs where there is nothing but JAX, for any number of images."""
 
 import json
 import subprocess
@@ -14,8 +14,7 @@ from small_task import CLASSES, small_experiment, small_variables
 
 from seg_jax import checks, pretrained
 from seg_jax.data.label_map import LabelMap
-from seg_jax.export import convert as deploy
-from seg_jax.export import single_pass, stablehlo
+from seg_jax.export import convert, single_pass, stablehlo
 from seg_jax.inference import forward
 from seg_jax.nn.conv import Conv, DepthwiseConv
 from seg_jax.pretrained import release
@@ -26,8 +25,8 @@ import sys
 import numpy as np
 from jax import export
 call = export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call
-pictures = np.load(sys.argv[2])
-np.save(sys.argv[3], np.concatenate([np.asarray(call(pictures[:n])) for n in (1, 3)]))
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([np.asarray(call(images[:n])) for n in (1, 3)]))
 assert not {"seg_jax", "flax", "PIL"} & set(sys.modules)
 """
 
@@ -41,23 +40,23 @@ def released(tmp_path):
     return tmp_path / "release"
 
 
-def test_any_number_of_pictures_in_a_process_without_seg_jax(released, tmp_path, rng):
-    path, difference = deploy.export(released, tmp_path / "a" / "net.shlo", format="stablehlo")
+def test_any_number_of_images_in_a_process_without_seg_jax(released, tmp_path, rng):
+    path, difference = convert.export(released, tmp_path / "a" / "net.shlo", format="stablehlo")
     assert difference == 0
-    pictures = rng.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
-    np.save(tmp_path / "pictures.npy", pictures)
-    places = (path, tmp_path / "pictures.npy", tmp_path / "labels.npy")
+    images = rng.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    places = (path, tmp_path / "images.npy", tmp_path / "labels.npy")
     subprocess.run([sys.executable, "-c", ELSEWHERE, *map(str, places)], check=True, cwd=tmp_path)
     loaded = pretrained.load(released)
     expected = [
-        forward.predict_labels(loaded.experiment, loaded.variables, image) for image in pictures
+        forward.predict_labels(loaded.experiment, loaded.variables, image) for image in images
     ]
     expected = np.stack([expected[0], *expected])
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), expected)
 
 
 def test_the_file_says_what_it_takes(released, tmp_path):
-    path, _ = deploy.export(
+    path, _ = convert.export(
         released, tmp_path / "net.stablehlo", format="stablehlo", size=(17, 25), output="logits"
     )
     about = json.loads((tmp_path / "net.stablehlo.json").read_text())
@@ -73,22 +72,22 @@ def test_the_file_says_what_it_takes(released, tmp_path):
 
 def test_a_conversion_that_is_not_the_network_is_not_written(released, tmp_path, monkeypatch):
     def other(run, variables, size, batch):
-        return convert(
+        return original(
             lambda variables, image, **how: run(variables, 255 - image, **how),
             variables, size, batch,
         )  # fmt: skip
 
-    convert = stablehlo.convert
+    original = stablehlo.convert
     monkeypatch.setattr(stablehlo, "convert", other)
     with pytest.raises(checks.UserError, match="labels differ by 0.* nothing was written"):
-        deploy.export(released, tmp_path / "net", format="stablehlo")
+        convert.export(released, tmp_path / "net", format="stablehlo")
     assert not (tmp_path / "net").exists()
 
 
 def test_a_missing_library_is_named_with_the_remedy(released, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(checks.UserError, match=r"onnx needs jax2onnx .*scripts/test_export\.sh"):
-        deploy.export(released, tmp_path / "net", format="onnx")
+        convert.export(released, tmp_path / "net", format="onnx")
 
 
 class Depthwise(nn.Module):
@@ -120,17 +119,17 @@ def test_each_platform_has_its_form_of_convolution_and_all_share_the_weights(rng
 
 
 @pytest.mark.slow
-def test_a_published_network_on_real_pictures(test_data, tmp_path):
-    """Google's DeepLab v3, squashed inside the file to the 257 px it takes, on two photographs."""
+def test_a_published_network_on_real_images(test_data, tmp_path):
+    """Google's DeepLab v3, resized inside the file to the 257 px it takes, on two photographs."""
     folder = test_data / "weights" / "deeplabv3_mnv2_dm05_voc"
-    path, _ = deploy.export(
+    path, _ = convert.export(
         folder / "deeplabv3.tflite", tmp_path / "net", format="stablehlo", size=(320, 240)
     )
     photos = [Image.open(folder / f"segmentation_input_rotation{r}.jpg") for r in ("0", "90_flop")]
-    pictures = np.stack([np.asarray(photo.convert("RGB").resize((240, 320))) for photo in photos])
-    found = stablehlo.load(path.read_bytes())(pictures)
+    images = np.stack([np.asarray(photo.convert("RGB").resize((240, 320))) for photo in photos])
+    found = stablehlo.load(path.read_bytes())(images)
     loaded = pretrained.load(folder / "deeplabv3.tflite")
-    for picture, labels in zip(pictures, found, strict=True):
-        expected = forward.predict_labels(loaded.experiment, loaded.variables, picture)
+    for image, labels in zip(images, found, strict=True):
+        expected = forward.predict_labels(loaded.experiment, loaded.variables, image)
         assert len(np.unique(expected)) > 1
         assert np.mean(labels != expected) < 1e-5

@@ -1,4 +1,4 @@
-"""Windows and stitching against the network applied to the whole picture at once."""
+"""Windows and stitching against the network applied to the whole image at once."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ from seg_jax.inference import forward, windows
 from seg_jax.models.unet import UNet
 
 
-def whole_picture(experiment, variables, image):
-    """Class probabilities from one pass over a picture that was made by hand to need no cutting."""
+def whole_image(experiment, variables, image):
+    """Class probabilities of one pass over an image that was prepared by hand."""
     x = experiment.data.preprocessing(image)[None]
     apply = jax.jit(functools.partial(experiment.model.apply, train=False))
     logits = np.asarray(apply(variables, x)["out"])[0]
@@ -30,12 +30,12 @@ def image(rng):
 
 @pytest.mark.parametrize("evaluation", [{"bucket": 16}, {"canvas": (40, 41)}, {"bucket": 1}])
 def test_padding_changes_nothing(image, evaluation):
-    """The pad is the mean colour, 0 after preprocessing: what the convolution pads with itself."""
+    """Padding is the mean colour, 0 after preprocessing, as the convolution's own padding."""
     experiment = small_experiment(**evaluation)
     variables = small_variables(experiment.model)
     found = forward.predict_probabilities(experiment, variables, image)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, whole_picture(experiment, variables, image), atol=1e-6)
+    np.testing.assert_allclose(found, whole_image(experiment, variables, image), atol=1e-6)
     labels = forward.predict_labels(experiment, variables, image)
     np.testing.assert_array_equal(labels, found.argmax(-1))
 
@@ -49,7 +49,7 @@ def test_tiles_of_a_valid_network_equal_the_mirrored_whole(image, tile, batch_si
     mirrored = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
     np.testing.assert_allclose(
         forward.predict_probabilities(experiment, variables, image),
-        whole_picture(experiment, variables, mirrored),
+        whole_image(experiment, variables, mirrored),
         atol=1e-6,
     )
 
@@ -65,14 +65,14 @@ def test_unet_s_tiles_are_seamless(rng):
     variables = jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(np.float32), shapes)
     mirrored = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
     found = forward.predict_probabilities(experiment, variables, image)
-    # The whole takes another path of sums than a tile: float32 agrees to about 1e-6.
-    expected = whole_picture(experiment, variables, mirrored)
+    # Sums over the whole image have another order than over a tile: float32 agrees to ~1e-6.
+    expected = whole_image(experiment, variables, mirrored)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.std(axis=(0, 1)).min() > 0.01
 
 
 def test_a_network_that_keeps_the_size_is_tiled_without_overlap(image):
-    """Equal to a slow loop over tiles of a picture continued at the bottom and the right."""
+    """Equal to a slow loop over tiles of an image mirrored at the bottom and the right."""
     experiment = small_experiment(mode="tile", canvas=(8, 10))
     variables = small_variables(experiment.model)
     continued = np.pad(image, ((0, 3), (0, 3), (0, 0)), mode="reflect")
@@ -80,7 +80,7 @@ def test_a_network_that_keeps_the_size_is_tiled_without_overlap(image):
     for top in range(0, 24, 8):
         for left in range(0, 40, 10):
             part = (slice(top, top + 8), slice(left, left + 10))
-            slow[part] = whole_picture(experiment, variables, continued[part])
+            slow[part] = whole_image(experiment, variables, continued[part])
     found = forward.predict_probabilities(experiment, variables, image)
     np.testing.assert_allclose(found, slow[:21, :37], atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_errors_name_the_setting_and_the_remedy(image):
         {"trimap_px": (0, 1)},
     ],
 )
-def test_a_protocol_that_cannot_be_is_refused(fields):
+def test_an_impossible_protocol_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         EvalConfig(**fields)
 
@@ -153,7 +153,7 @@ def test_a_protocol_that_cannot_be_is_refused(fields):
         ((20, 33), 32, 32, (32, 64)),
     ],
 )
-def test_sides_are_padded_to_the_next_bucket(size, bucket, rest, expected):
+def test_sizes_are_padded_to_the_next_bucket(size, bucket, rest, expected):
     assert windows.input_size(size, EvalConfig(bucket=bucket, bucket_rest=rest)) == expected
 
 
@@ -161,7 +161,7 @@ def test_sides_are_padded_to_the_next_bucket(size, bucket, rest, expected):
     "image",
     [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_what_is_no_image_is_refused(image):
+def test_other_arrays_than_images_are_refused(image):
     experiment = small_experiment()
     with pytest.raises(ValueError, match=r"image must be uint8 \[h w 3\], got"):
         forward.predict_labels(experiment, small_variables(experiment.model), image)
@@ -176,7 +176,7 @@ def test_regions_partition_the_image(image):
     np.testing.assert_array_equal(count, 1)
 
 
-def test_sizes_are_grouped_by_what_the_network_sees():
+def test_images_are_grouped_by_input_size():
     sizes = [(10, 10), (17, 3), (16, 16), (1, 1), (20, 9)]
     groups = list(windows.by_input_size(sizes, EvalConfig(bucket=16)))
     assert groups == [[0, 2, 3], [1, 4]]

@@ -1,4 +1,4 @@
-"""Files, folders of frames, patterns and lists become pictures with a place for their results."""
+"""Files, folders of frames, patterns and lists give images and the paths of their results."""
 
 import io
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_pattern_s_results_keep_the_folders_below_its_fixed_part(at_home):
     one_level = [("clips/a/1.png", "a/1"), ("clips/b/1.png", "b/1")]
     assert found("clips/*/*.png") == one_level
     assert found("clips/**/*.png") == [*one_level, ("clips/b/c/2.png", "b/c/2")]
-    assert found("clips/*") == [*one_level, ("clips/b/3.jpg", "b/3")]  # folders, and their pictures
+    assert found("clips/*") == [*one_level, ("clips/b/3.jpg", "b/3")]  # folders, and their images
     assert found(at_home / "clips/b/*.jpg") == [(str(at_home / "clips/b/3.jpg"), "3")]
 
 
@@ -57,18 +57,18 @@ def test_a_list_on_standard_input(at_home, monkeypatch):
     assert found("-") == listed
 
 
-def test_each_picture_once(at_home):
+def test_each_image_once(at_home):
     touch("in/a.png")
     assert found("in/a.png", "in", "in/*.png") == [("in/a.png", "a")]
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("empty", "empty: no pictures in this folder"), ("*.png", r"\*\.png: no file matches")],
+    [("empty", "empty: no images in this folder"), ("*.png", r"\*\.png: no file matches")],
 )
 def test_nothing_found_is_the_user_s_mistake(at_home, argument, message):
     (at_home / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         found(argument)
-    with pytest.raises(UserError, match="no pictures to predict"):
+    with pytest.raises(UserError, match="no images to predict"):
         found()

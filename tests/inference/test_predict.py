@@ -1,4 +1,4 @@
-"""Pictures of every kind in, palette PNG and overlay out; a bad one does not stop the others."""
+"""Images of all kinds become palette PNGs and overlays; a broken one does not stop the others."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def photo(rng):
     return smooth.astype(np.uint8)
 
 
-def test_writes_the_prediction_as_a_palette_png_of_the_picture_s_size(photo, tmp_path):
+def test_writes_the_prediction_as_a_palette_png_of_the_image_s_size(photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     written = tmp_path / "new" / "out" / "photo.png"
     assert run([tmp_path / "photo.png"], written.parent) == ((written,), ())
@@ -71,13 +71,13 @@ def test_refined_probabilities_decide(photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     seen = []
 
-    def refine(picture, shares):
-        seen.append((picture, shares))
+    def refine(image, shares):
+        seen.append((image, shares))
         return shares[..., ::-1]
 
     run([tmp_path / "photo.png"], tmp_path / "out", refine=refine, probabilities=True)
-    ((picture, shares),) = seen
-    np.testing.assert_array_equal(picture, photo)
+    ((image, shares),) = seen
+    np.testing.assert_array_equal(image, photo)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "photo.npy"), shares[..., ::-1])
     with Image.open(tmp_path / "out" / "photo.png") as written:
         np.testing.assert_array_equal(np.array(written), shares[..., ::-1].argmax(-1))
@@ -85,7 +85,7 @@ def test_refined_probabilities_decide(photo, tmp_path):
 
 def test_results_are_upright(photo, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # row 0 is seen on the right
+    exif[0x0112] = 6  # row 0 is on the right when upright
     Image.fromarray(photo).save(tmp_path / "turned.png", exif=exif)
     run([tmp_path / "turned.png"], tmp_path / "out")
     with Image.open(tmp_path / "out" / "turned.png") as written:
@@ -93,19 +93,19 @@ def test_results_are_upright(photo, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (70, 33), (130, 65)])
-def test_a_picture_may_have_any_size(rng, tmp_path, size):
-    picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.png")
+def test_an_image_may_have_any_size(rng, tmp_path, size):
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
     with_canvas = small_experiment(canvas=(64, 64), bucket=64)
     assert run([tmp_path / "a.png"], tmp_path / "out", experiment=with_canvas).failures == ()
-    whole = forward.predict_labels(small_experiment(bucket=1), VARIABLES, picture)
+    whole = forward.predict_labels(small_experiment(bucket=1), VARIABLES, image)
     with Image.open(tmp_path / "out" / "a.png") as written:
         np.testing.assert_array_equal(np.array(written), whole)
 
 
 @dataclasses.dataclass(frozen=True)
 class OneMoreThanEights:
-    """A model that takes sides of 8 k + 1 only."""
+    """A model that takes only heights and widths of 8 k + 1."""
 
     def legal_sizes(self, side):
         below = side - (side - 1) % 8
@@ -121,7 +121,7 @@ def test_a_larger_canvas_is_one_that_the_model_takes():
     assert windows.covering(tiles, (500, 500)) is tiles
 
 
-def test_every_experiment_takes_pictures_beyond_its_canvas():
+def test_every_experiment_takes_images_beyond_its_canvas():
     for name in experiments.names():
         experiment = experiments.get(name)
         legal = getattr(experiment.model, "legal_sizes", lambda side: (side,))
@@ -134,18 +134,18 @@ def test_every_experiment_takes_pictures_beyond_its_canvas():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_other_kinds_of_pictures_are_taken(photo, tmp_path, mode):
-    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+def test_other_kinds_of_images_are_predicted(photo, tmp_path, mode):
+    path = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
     Image.fromarray(photo).convert(mode).save(path)
     assert run([path], tmp_path / "out").failures == ()
-    with Image.open(tmp_path / "out" / "picture.png") as written:
+    with Image.open(tmp_path / "out" / "photo.png") as written:
         assert written.size == (61, 38)
 
 
 def test_bad_files_are_reported_at_the_end_and_stop_nothing(photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
-    (tmp_path / "c.png").write_text("not a picture")
+    (tmp_path / "c.png").write_text("not an image")
     Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(tmp_path / "d.png")
     Image.fromarray(photo).save(tmp_path / "z.png")
     files = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.png", "d.png", "e.png", "z.png")]
@@ -169,13 +169,13 @@ def test_a_pattern_s_results_keep_their_folders(photo, tmp_path):
     assert outcome.written == tuple(tmp_path / "out" / clip / "0001.png" for clip in ("a", "b"))
 
 
-def test_no_result_replaces_a_picture_or_another_result(photo, tmp_path):
+def test_no_result_overwrites_an_input_or_another_result(photo, tmp_path):
     for name in ("a.png", "a.jpg"):
         Image.fromarray(photo).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"a\.png: the prediction of .*a\.png would replace"):
+    with pytest.raises(UserError, match=r"a\.png: the prediction of .*a\.png would overwrite"):
         run([tmp_path / "a.png"], tmp_path)
     with pytest.raises(UserError, match=r"a\.png and .*a\.jpg would both be written.*quote"):
         run([tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--out .*file: cannot be made a folder"):
+    with pytest.raises(UserError, match=r"--out .*file: cannot be created as a folder"):
         run([tmp_path / "a.png"], tmp_path / "file")

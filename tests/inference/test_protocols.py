@@ -35,10 +35,10 @@ def compiled(model):
 
 
 def network(task, variables):
-    """Logits [h w k] of a float picture [h w 3], mirrored or not."""
+    """Logits [h w k] of a float image [h w 3], mirrored or not."""
 
-    def run(picture, mirrored=False):
-        x = np.float32((picture - MEAN) / 50)[None]
+    def run(image, mirrored=False):
+        x = np.float32((image - MEAN) / 50)[None]
         x = x[:, :, ::-1] if mirrored else x
         logits = np.asarray(compiled(task.model)(variables, x)["out"])[0]
         return logits[:, ::-1] if mirrored else logits
@@ -80,7 +80,7 @@ def padded(image, size):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_deeplab_v3_averages_the_probabilities_of_scales_and_mirror_images(image, flip):
-    """The release: the padded canvas is resized, its logits back to it, then the softmax."""
+    """The release: the padded canvas is resized, its logits are resized back, then the softmax."""
     name = "scales_flip" if flip else "scales"
     task = small_experiment(canvas=(25, 41), scaling="align_corners")
     task = dataclasses.replace(task, evaluation=protocols.apply(name, task.evaluation))
@@ -95,7 +95,7 @@ def test_deeplab_v3_averages_the_probabilities_of_scales_and_mirror_images(image
     expected = np.mean(found, 0)[:21, :37]
     actual = forward.predict_probabilities(task, variables, image)
     np.testing.assert_allclose(actual, expected, atol=2e-6)
-    # Its views differ by more than the tolerance: leaving one out would be seen.
+    # The views differ by more than the tolerance, so that leaving one out would be noticed.
     assert np.abs(softmax(run(canvas))[:21, :37] - expected).max() > 1e-2
 
 
@@ -123,7 +123,7 @@ def test_the_logits_are_interpolated_once(canvas):
 
 
 def test_scales_and_mirror_images_on_four_devices():
-    """Counted on the devices, in batches whose mirror images stand beside them."""
+    """Counted on the devices, in batches where each image is followed by its mirror image."""
     task = small_experiment(batch_size=3, scales=(0.5, 1.0), flip=True)
     variables = small_variables(task.model, seed=1)
     source = MemorySource(((20, 31), (16, 16), (31, 17), (9, 30), (32, 30)))
@@ -143,7 +143,7 @@ def test_scales_and_mirror_images_on_four_devices():
 
 
 def test_half_pixel_scales_of_a_bucketed_image(image):
-    """For networks without aligned corners: sides times scale, nothing clamped but the border."""
+    """For networks without aligned corners: size times scale, only the border is clamped."""
     task = small_experiment(bucket=8, scales=(0.5, 1.0, 1.5), flip=True)
     variables = small_variables(task.model)
     run = network(task, variables)
@@ -156,16 +156,16 @@ def test_half_pixel_scales_of_a_bucketed_image(image):
     np.testing.assert_allclose(actual, np.mean(found, 0)[:21, :37], atol=2e-6)
 
 
-@pytest.mark.parametrize("canvas", [(13, 45), (40, 41)])  # shrinks a side and enlarges the other
-def test_a_squashed_image_gets_its_logits_back_at_its_size(image, canvas):
+@pytest.mark.parametrize("canvas", [(13, 45), (40, 41)])  # shrinks one axis and enlarges the other
+def test_logits_of_a_resized_image_are_resized_to_its_size(image, canvas):
     task = small_experiment(mode="resize", canvas=canvas, trimap_px=())
     variables = small_variables(task.model)
-    squashed = Image.fromarray(image).resize(canvas[::-1], Image.Resampling.BILINEAR)
-    logits = network(task, variables)(np.asarray(squashed, np.float32))
+    small = Image.fromarray(image).resize(canvas[::-1], Image.Resampling.BILINEAR)
+    logits = network(task, variables)(np.asarray(small, np.float32))
     expected = softmax(half_pixel(logits, image.shape[:2]))
     actual = forward.predict_probabilities(task, variables, image)
     np.testing.assert_allclose(actual, expected, atol=2e-6)
-    # Interpolated probabilities are something else: the difference would be seen.
+    # Interpolating probabilities would give a difference above the tolerance.
     assert np.abs(half_pixel(softmax(logits), image.shape[:2]) - expected).max() > 1e-3
 
 
@@ -181,7 +181,7 @@ def pspnet_eval(run, image, *, scales, base_size, crop, mirrored_sum=True):
             new_columns = round(long_size / rows * columns)
         else:
             new_rows = round(long_size / columns * rows)
-        # To bytes, as Matlab does; which byte a tie goes to is float32's to say.
+        # To bytes, as Matlab does; float32 decides how ties are rounded.
         scaled = windows.resized(image, (new_rows, new_columns))
         assert np.abs(scaled - half_pixel(image, scaled.shape[:2])).max() < 0.5001
         big = padded(scaled, (max(new_rows, crop), max(new_columns, crop)))
@@ -260,14 +260,14 @@ def test_the_evaluation_of_sliding_windows_equals_image_after_image(devices, mon
 
 
 def test_probabilities_can_be_refined_before_the_decision():
-    """What a CRF needs: the picture and its fused probabilities at its own size."""
+    """What a CRF needs: the image and its fused probabilities at its own size."""
     task, source = small_experiment(flip=True), MemorySource(((20, 31), (16, 16)))
     variables = small_variables(task.model, seed=1)
     seen = []
 
-    def refine(picture, probabilities):
-        seen.append(picture.shape)
-        assert probabilities.shape == (*picture.shape[:2], 3)
+    def refine(image, probabilities):
+        seen.append(image.shape)
+        assert probabilities.shape == (*image.shape[:2], 3)
         np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
         return np.where(np.arange(3) == 1, 2, probabilities)  # always class 1
 
@@ -276,7 +276,7 @@ def test_probabilities_can_be_refined_before_the_decision():
     assert scores.confusion[:, 1].sum() == scores.confusion.sum() > 0
 
 
-def test_every_name_is_that_of_what_it_sets():
+def test_every_protocol_has_its_name():
     for name in protocols.PROTOCOLS:
         evaluation = protocols.apply(name, EvalConfig(canvas=(65, 65)))
         assert protocols.name_of(evaluation) == name
@@ -334,7 +334,7 @@ def test_the_experiments_use_their_papers_protocols():
         ({"mode": "tile", "canvas": (8, 8), "scales": (0.5,)}, "overlap-tile has one scale"),
     ],
 )
-def test_what_does_not_go_together_is_refused(evaluation, message, image):
+def test_contradictory_settings_are_refused(evaluation, message, image):
     task = small_experiment(**evaluation)
     with pytest.raises(UserError, match=message):
         forward.predict_labels(task, small_variables(task.model), image)
@@ -350,6 +350,6 @@ def test_sliding_windows_of_a_valid_network_are_refused(image):
     "fields",
     [{"scales": ()}, {"scales": (1.0, 0.0)}, {"stride": 0.0}, {"stride": 1.5}, {"long_side": 0}],
 )
-def test_a_configuration_that_cannot_be_is_refused(fields):
+def test_an_impossible_configuration_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         EvalConfig(**fields)

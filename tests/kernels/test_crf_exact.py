@@ -34,9 +34,9 @@ def test_lists_hold_every_near_pair_and_leave_most_out():
     feature = bilateral_features(RGB, SETTINGS["v2"])
     made = jax.jit(block_sparsity.make)(feature)
     assert sorted(np.asarray(made.order)) == list(range(len(feature)))
-    blocks = len(made.count)
+    blocks = len(made.near)
     listed = np.zeros((blocks, blocks), bool)
-    for row, (keys, count) in enumerate(zip(made.keys, made.count, strict=True)):
+    for row, (keys, count) in enumerate(zip(made.keys, made.near, strict=True)):
         listed[row, keys[:count]] = True
         assert (keys[count:] == blocks).all()
     np.testing.assert_array_equal(listed, listed.T)

@@ -26,7 +26,7 @@ def blocks():
 
 @pytest.mark.slow
 def test_kernel_is_the_portable_one_and_has_no_races(blocks, rng):
-    assert int(blocks.count.max()) > exact_pallas._SLOTS, "no slot is used twice"
+    assert int(blocks.near.max()) > exact_pallas._SLOTS, "no slot is used twice"
     apply = exact_pallas.bilateral(
         blocks, jnp.asarray(RGB), PARAMS, interpret=InterpretGPUParams(detect_races=True)
     )
@@ -56,5 +56,5 @@ def test_it_says_what_it_cannot_do(blocks):
     with pytest.raises(NotImplementedError, match="use implementation='exact'"):
         mean_field(UNARY, RGB, PARAMS, implementation="exact_pallas")
     for rgb in (RGB.astype(np.float32), np.zeros((514, 2, 3), np.uint8)):
-        with pytest.raises(ValueError, match="needs a uint8 picture of at most 513"):
+        with pytest.raises(ValueError, match="needs a uint8 image of at most 513"):
             exact_pallas.bilateral(blocks, jnp.asarray(rgb), PARAMS)

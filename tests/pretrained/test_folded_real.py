@@ -58,7 +58,7 @@ def test_the_float_network_trains_as_it_evaluates(test_data):
             rngs={"dropout": jax.random.key(0)},
         )[0]  # fmt: skip
         total, count = losses.loss_sums(out, label, losses.LossConfig())
-        return out["out"], total / count
+        return out["out"], total / losses.divisor(count, losses.LossConfig())
 
     evaluated, trained, untreated = [], [], []
     for batch in itertools.islice(batches, 3):
@@ -74,6 +74,7 @@ def test_the_float_network_trains_as_it_evaluates(test_data):
     assert np.mean(untreated) - np.mean(evaluated) > 2
 
 
+@pytest.mark.slow
 def test_the_8_bit_classifier_s_backbone(test_data):
     """Features to 1e-4 of their largest, and in training mode near those of evaluation mode."""
     entry = catalogue.get("google_mobilenetv2_imagenet_uint8")
@@ -101,21 +102,21 @@ def test_the_8_bit_classifier_s_backbone(test_data):
         np.corrcoef(np.ravel(features(v, train=True)), expected.ravel())[0, 1]
         for v in (found, given)
     ]
-    assert count == 64 and correlation[0] > 0.9 > correlation[1]
+    assert count == 64 and correlation[0] > correlation[1] + 0.3, correlation
 
 
 @pytest.mark.slow
 def test_fine_tuning_is_sane(test_data, tmp_path):
-    """20 steps at a small rate cost no more than a point of mIoU; 48 images of val, 257 px."""
+    """20 steps at a small rate cost no more than a point of mIoU; 32 images of val, 257 px."""
     chosen, source = voc(test_data, "val", crop=257, scale=(1.0, 1.0))
     chosen = dataclasses.replace(
         chosen,
         optim=dataclasses.replace(chosen.optim, base_lr=1e-4),
         train=dataclasses.replace(
-            chosen.train, steps=20, batch_size=16, accumulate=1, init=str(test_data / FLOAT)
+            chosen.train, steps=20, batch_size=8, accumulate=1, init=str(test_data / FLOAT)
         ),
     )
-    part = Part(source, 48)
+    part = Part(source, 32)
 
     def score(variables):
         return 100 * evaluate.evaluate(chosen, variables, part, boundaries=False).mean_iou

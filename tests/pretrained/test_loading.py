@@ -27,7 +27,7 @@ def run(tmp_path):
 
 
 def test_a_run_is_loaded_with_its_preprocessing(run, rng):
-    """Softmax of what the model says of the preprocessed picture is what `inference` predicts."""
+    """Softmax of what the model says of the preprocessed image is what `inference` predicts."""
     loaded = pretrained.load(run)
     image = rng.integers(0, 256, (32, 48, 3)).astype(np.uint8)  # the bucket of 16 pads nothing
     x = loaded.preprocessing(image)
@@ -38,7 +38,7 @@ def test_a_run_is_loaded_with_its_preprocessing(run, rng):
     np.testing.assert_allclose(odds / odds.sum(-1, keepdims=True), expected, atol=1e-6)
 
 
-def test_a_picture_of_several_windows_is_refused():
+def test_a_image_of_several_windows_is_refused():
     experiment = small_experiment(SmallNet(padding="VALID"), mode="tile", canvas=(12, 12))
     preprocessing = pretrained.ImagePreprocessing(experiment)
     assert preprocessing(np.zeros((10, 10, 3), np.uint8)).shape == (12, 12, 3)
@@ -46,7 +46,7 @@ def test_a_picture_of_several_windows_is_refused():
         preprocessing(np.zeros((11, 10, 3), np.uint8))
 
 
-def test_a_sliding_network_sees_the_whole_picture_on_sides_that_it_takes():
+def test_a_sliding_network_sees_the_whole_image_on_sides_that_it_takes():
     """PSPNet's are 8 k + 1; the canvas grows in steps of the bucket, 16 px here."""
     experiment = dataclasses.replace(
         small_experiment(mode="sliding", canvas=(17, 17), long_side=33), model=PSPNet()

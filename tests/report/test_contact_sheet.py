@@ -17,15 +17,15 @@ from seg_jax.types import IGNORE, voc_palette
 
 @pytest.fixture
 def root(tmp_path):
-    """Nine pictures of one colour each; class number % 3 on the right half, void in a corner."""
+    """Nine images of one colour each; class number % 3 on the right half, void in a corner."""
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     for number in range(9):
-        picture = np.full((32, 64, 3), 20 * number, np.uint8)
+        image = np.full((32, 64, 3), 20 * number, np.uint8)
         mask = np.zeros((32, 64), np.uint8)
         mask[:, 32:] = number % 3
         mask[:8, :8] = IGNORE
-        Image.fromarray(picture).save(tmp_path / f"images/{number}.png")
+        Image.fromarray(image).save(tmp_path / f"images/{number}.png")
         Image.fromarray(mask).save(tmp_path / f"masks/{number}.png")
     (tmp_path / "classes.txt").write_text("sky\nroad\n<car>\nunicorn\n")
     (tmp_path / "train.txt").write_text("".join(f"{number}\n" for number in range(9)))
@@ -45,15 +45,15 @@ class TestChoose:
         assert {index for draw in draws for index in draw} == set(range(9))
         assert contact_sheet.choose(source, 99) == list(range(9))
 
-    def test_only_pictures_with_a_class(self, source):
+    def test_only_images_with_a_class(self, source):
         assert contact_sheet.choose(source, 9, class_name="road") == [1, 4, 7]
         with pytest.raises(UserError, match="class: unknown name 'raod'; did you mean road"):
             contact_sheet.choose(source, 9, class_name="raod")
-        with pytest.raises(UserError, match="unicorn occurs in none of them"):
+        with pytest.raises(UserError, match="unicorn occurs in none of the images"):
             contact_sheet.choose(source, 9, class_name="unicorn")
 
 
-def test_png_has_picture_and_mask_side_by_side(source):
+def test_png_has_image_and_mask_side_by_side(source):
     sheet = np.asarray(contact_sheet.as_image(source, [1, 5]))
     palette = voc_palette()
     for place, number in enumerate([1, 5]):
@@ -80,7 +80,9 @@ def test_html_holds_the_masks_values_and_escapes_names(source):
 
 
 def test_other_files_than_png_and_html_are_refused(source, tmp_path):
-    with pytest.raises(UserError, match=r"sheet\.pdf: a contact sheet is a \.png or a \.html"):
+    with pytest.raises(
+        UserError, match=r"sheet\.pdf: a contact sheet is written as \.png or \.html"
+    ):
         contact_sheet.write(source, [0], tmp_path / "sheet.pdf")
 
 
@@ -92,7 +94,7 @@ def test_command_line(root, tmp_path, capsys):
         assert "3 images of folder:" in capsys.readouterr().out
 
 
-def test_real_pictures(test_data):
+def test_real_images(test_data):
     source = data.open_source("voc2012", test_data / "data/VOCdevkit", "val")
     chosen = contact_sheet.choose(source, 3, class_name="cat")
     assert all((source.label(index) == 8).any() for index in chosen)

@@ -1,7 +1,8 @@
-"""The table of what the CRF is worth."""
+"""The table of CRF measurements."""
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +50,13 @@ def test_every_cell_is_divided_from_the_counts(measurement):
     mean = 100 * (204 / 276 + (1200 - 276) / (1200 - 204)) / 2
     assert found["none"]["mIoU"] == f"{mean:.2f}"
     assert found["none"]["pixel acc."] == "94.00"  # 72 wrong
-    assert found["none"]["s a picture"] == "–"
+    assert found["none"]["s per image"] == "–"
     assert float(found["none"]["trimap 2 px"]) < mean
     refined = found["deeplab_v1_largefov"]
     assert refined["mIoU"] == refined["trimap 2 px"] == refined["boundary F1"] == "100.00"
-    assert (refined["normalised"], refined["implementation"]) == ("after", "host")
-    assert refined["s a picture"] == "0.12"
-    assert "3 pictures of voc2012-part val: 7 of 1449 images" in lines[-1]
+    assert (refined["normalised"], refined["implementation"]) == ("after", "lattice_numba")
+    assert refined["s per image"] == "0.12"
+    assert "3 images of voc2012-part val: 7 of 1449 images" in lines[-1]
 
 
 def test_a_file_keeps_what_it_is_given_and_replaces_what_is_measured_again(measurement, tmp_path):
@@ -75,8 +76,8 @@ def test_a_file_keeps_what_it_is_given_and_replaces_what_is_measured_again(measu
 
 
 def test_measurements_of_the_same_probabilities_share_a_table(measurement, tmp_path):
-    none, host = measurement.rows
-    exact = dataclasses.replace(host, implementation="exact", seconds=9.0)
+    none, former = measurement.rows
+    exact = dataclasses.replace(former, implementation="exact", seconds=9.0)
     later = dataclasses.replace(measurement, rows=(none, exact), date="2030-01-01")
     path = tmp_path / "worth.json"
     for one in (measurement, later):
@@ -86,13 +87,28 @@ def test_measurements_of_the_same_probabilities_share_a_table(measurement, tmp_p
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][2:]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["none", "–", "–"],
-        ["deeplab_v1_largefov", "after", "host"],
+        ["deeplab_v1_largefov", "after", "lattice_numba"],
         ["deeplab_v1_largefov", "after", "exact"],
     ]
     assert "2030-01-01" in text and measurement.date[:10] in text
-    other = dataclasses.replace(later, rows=(dataclasses.replace(none, counts=host.counts), exact))
+    other = dataclasses.replace(
+        later, rows=(dataclasses.replace(none, counts=former.counts), exact)
+    )
     with pytest.raises(ValueError, match="do not agree on the scores without a CRF"):
         crf_table.markdown([measurement, other])
+
+
+def test_a_former_name_of_an_implementation_is_the_same_implementation(measurement, tmp_path):
+    none, former = measurement.rows
+    assert former.implementation == "host"
+    renamed = dataclasses.replace(former, implementation="lattice_numba", seconds=7.0)
+    again = dataclasses.replace(measurement, rows=(none, renamed))
+    text = crf_table.markdown([measurement, again])
+    assert re.findall(r"deeplab_v1_largefov .* (\S+) \|\n", text) == ["7.00"]
+    assert not re.search(r"\bhost\b", text)
+    for one in (measurement, again):
+        crf_table.save(tmp_path / "worth.json", one)
+    assert crf_table.load(tmp_path / "worth.json") == (again,)
 
 
 def test_readme_is_as_generated():
@@ -105,4 +121,4 @@ def test_committed_measurements_name_their_revision():
     assert crf_table.committed()
     for found in crf_table.committed():
         assert found.revision
-        assert not found.rows[0].crf  # beside none
+        assert not found.rows[0].crf  # the first row is without a CRF

@@ -1,4 +1,4 @@
-"""The README's table: a dozen rows, nothing measured on other images without saying so."""
+"""The README's table: a dozen rows; scores on other images are marked as such."""
 
 import dataclasses
 from pathlib import Path
@@ -35,9 +35,9 @@ def test_a_family_without_records_says_so_beside_its_best_published_figure():
     assert by_family["GCN"]["paper"] == "Peng et al., CVPR 2017, arXiv:1703.02719"
 
 
-def test_drawn_images_are_shown_as_such_and_make_room_for_an_official_record():
+def test_synthetic_images_are_marked_and_an_official_record_replaces_them():
     quick = of_family("U-Net", "unet_synthetic", data="synthetic_voc", seed=1)
-    other = of_family("U-Net", "unet_mine", data="memory", seed=2)  # of other images: never shown
+    other = of_family("U-Net", "unet_mine", data="memory", seed=2)  # on other images: never shown
     (row,) = [row for row in cells(quick=[quick, other]) if row["family"] == "U-Net"]
     assert row["here"] == f"{100 * made_up_scores(1).mean_iou:.1f}"
     assert row["what"] == "drawn images; a reduced network after 600 steps"

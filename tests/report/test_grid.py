@@ -1,4 +1,4 @@
-"""Cells arrive as they are, in Markdown and in HTML."""
+"""Cells keep their text in Markdown and HTML, and cannot become markup."""
 
 from html.parser import HTMLParser
 
@@ -9,7 +9,7 @@ from seg_jax.report.grid import Column, Grid, count, duration, percent
 HOSTILE = 'a|b <script>alert(1)</script> *x* [l](u) `c` \\ _e_ snake_case & "q"\nline'
 
 
-def test_markdown_is_padded_and_numbers_stand_at_the_right():
+def test_markdown_is_padded_and_numbers_are_right_aligned():
     grid = Grid((Column("name"), Column("mIoU", number=True)), (("fcn_32s", "7.5"), ("b", "12.5")))
     assert grid.as_markdown().splitlines() == [
         "| name    | mIoU |",
@@ -65,5 +65,5 @@ def test_a_row_of_another_length_is_refused():
         (duration(None), "–"),
     ],
 )
-def test_numbers_for_people(text, expected):
+def test_formatted_numbers(text, expected):
     assert text == expected

@@ -1,7 +1,8 @@
-"""The page stands alone, shows what the runs left, and lets no text become markup."""
+"""The page is self-contained, shows a run's images, and lets no text become markup."""
 
 import base64
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +13,10 @@ from small_record import small_record, small_run
 
 from seg_jax import report, results
 from seg_jax.checks import UserError
-from seg_jax.report import html
-from seg_jax.report.pictures import Run
+from seg_jax.data import visualize
+from seg_jax.report import html, images
+from seg_jax.report.images import Run
+from seg_jax.types import voc_palette
 
 
 class Page(HTMLParser):
@@ -65,7 +68,7 @@ def test_the_page_makes_no_request(folders, tmp_path):
     assert not re.search(r"url\(|@import|fetch\(|https?:", text)
 
 
-def test_pictures_of_all_runs_stand_side_by_side(folders, tmp_path):
+def test_images_of_all_runs_are_side_by_side(folders, tmp_path):
     report.write(folders, tmp_path)
     page = Page((tmp_path / "report.html").read_text())
     assert [image["alt"] for image in page.images] == ["input", "truth", "one", "two"] * 2
@@ -78,9 +81,7 @@ def test_pictures_of_all_runs_stand_side_by_side(folders, tmp_path):
 
 def test_the_share_of_right_pixels_leaves_void_out():
     truth = np.array([[0, 1, 255, 255]], np.uint8)
-    assert (
-        report.html.pictures._share_right(truth, np.zeros_like(truth)) == "50.0 % of pixels right"
-    )
+    assert images._share_right(truth, np.zeros_like(truth)) == "50.0 % of pixels right"
 
 
 def test_no_text_becomes_markup(tmp_path):
@@ -117,24 +118,90 @@ def test_losses_are_thinned_and_keep_the_last(tmp_path):
     assert html.read_losses(tmp_path / "nowhere") == []
 
 
-def test_a_run_without_pictures_or_log_is_reported_without_them(tmp_path):
+def test_a_run_without_images_or_log_is_reported_without_them(tmp_path):
     (tmp_path / "run").mkdir()
     results.save(small_record(), tmp_path / "run" / "result.json")
     report.write([tmp_path / "run"], tmp_path)
     page = Page((tmp_path / "report.html").read_text())
     assert "Scores" in page.text
-    assert "Pictures" not in page.text
+    assert "Images" not in page.text
     assert "Training loss" not in page.text
 
 
-def test_a_broken_picture_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("image0.prediction.png", b"no image", r"image0\.prediction\.png: is no palette PNG"),
+        ("image0.truth.png", b"", r"image0\.truth\.png: is no palette PNG"),
+        ("image0.input.jpg", b"secret text", r"image0\.input\.jpg: cannot be decoded"),
+    ],
+)
+def test_a_broken_image_is_named(tmp_path, name, content, message):
     small_run(tmp_path / "run")
-    (tmp_path / "run" / "predictions" / "image0.prediction.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"image0\.prediction\.png: is no palette PNG"):
+    (tmp_path / "run" / "predictions" / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        report.write([tmp_path / "run"], tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_value_that_is_no_class_is_named(tmp_path):
+    small_run(tmp_path / "run")
+    path = tmp_path / "run" / "predictions" / "image0.prediction.png"
+    visualize.label_image(np.full((12, 16), 77, np.uint8), voc_palette()).save(path)
+    with pytest.raises(UserError, match=r"prediction\.png: holds \[77\], .* 3 classes"):
         report.write([tmp_path / "run"], tmp_path)
 
 
-def test_objects_stand_beside_each_other_by_size():
+@pytest.mark.parametrize("kind", ["prediction.png", "truth.png", "input.jpg"])
+def test_a_linked_image_is_refused(folders, tmp_path, kind):
+    """A stranger's run must not put a file from elsewhere on this machine into the page."""
+    inside, outside = folders[0] / "predictions" / f"image0.{kind}", tmp_path / "private"
+    inside.rename(outside)  # a fitting image: only the link is wrong
+    inside.symlink_to(outside)
+    with pytest.raises(UserError, match=rf"image0\.{kind}: is a link"):
+        report.write(folders, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_linked_folder_or_a_dangling_link_is_refused(folders, tmp_path, dangling):
+    inside = folders[0] / "predictions"
+    if dangling:
+        inside = inside / "image9.prediction.png"
+        inside.symlink_to(tmp_path / "nowhere")
+    else:
+        inside.rename(tmp_path / "private")
+        inside.symlink_to(tmp_path / "private")
+    with pytest.raises(UserError, match=f"{inside.name}: is a link"):
+        report.write(folders, tmp_path / "out")
+
+
+def test_a_pipe_in_the_place_of_an_image_does_not_hang(tmp_path):
+    small_run(tmp_path / "run")
+    path = tmp_path / "run" / "predictions" / "image0.input.jpg"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"image0\.input\.jpg: not a regular file"):
+        report.write([tmp_path / "run"], tmp_path)
+
+
+def test_a_run_folder_that_the_user_linked_is_read(folders, tmp_path):
+    (tmp_path / "mine").symlink_to(folders[0])
+    report.write([tmp_path / "mine"], tmp_path)
+    assert "image0" in (tmp_path / "report.html").read_text()
+
+
+def test_names_of_image_files_are_escaped(tmp_path):
+    small_run(tmp_path / "run")
+    for path in sorted((tmp_path / "run" / "predictions").glob("image0.*")):
+        path.rename(path.with_name(path.name.replace("image0", "<b onclick=x>&amp;")))
+    report.write([tmp_path / "run"], tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.tags.count("b") == 0
+    assert "<b onclick=x>&amp;" in page.text
+
+
+def test_objects_are_compared_by_size():
     records = [small_record(name, seed=seed) for seed, name in enumerate(("one", "two"))]
     runs = [Run(Path("none"), record) for record in records]
     text = html.render(runs, title="t")

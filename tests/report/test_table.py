@@ -1,4 +1,4 @@
-"""The tables: every row of the line, our figures only where they belong, a generated README."""
+"""The tables: a row for each network, our scores only where comparable, generated pages."""
 
 import dataclasses
 from pathlib import Path
@@ -16,20 +16,20 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results.md"
 
 
 def cells(grid):
-    """{experiment: {title: cell}} of the line's table."""
+    """Return {experiment: {title: cell}} of the table of all networks."""
     titles = [column.title for column in grid.columns]
     found = [dict(zip(titles, row, strict=True)) for row in grid.rows]
     return {row["experiment"]: row for row in found}
 
 
 def test_every_network_has_a_row_and_what_has_not_run_says_so():
-    found = cells(table.line_grid([]))
+    found = cells(table.networks_grid([]))
     assert set(papers.experiments()) <= set(found)
     assert {row["here"] for row in found.values()} == {"not run"}
 
 
 def test_the_talk_s_test_figures_are_in_the_table():
-    found = cells(table.line_grid([]))
+    found = cells(table.networks_grid([]))
     for figure in papers.TALK:
         row = found[figure.experiment]
         assert row["VOC 2012 test"] == f"{figure.miou}"
@@ -38,7 +38,7 @@ def test_the_talk_s_test_figures_are_in_the_table():
 
 
 def test_published_figures_stand_with_split_and_protocol():
-    found = cells(table.line_grid([]))
+    found = cells(table.networks_grid([]))
     row = found["deeplab_v3_resnet101_voc"]
     assert (row["published"], row["on"]) == ("77.21", "VOC 2012 val")
     assert "OS 16" in row["protocol"]
@@ -54,7 +54,7 @@ def voc(name="deeplab_v3_resnet101_voc", **changes):
 
 def test_a_record_of_the_official_split_fills_its_cell():
     score = 100 * made_up_scores().mean_iou
-    assert cells(table.line_grid([voc()]))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
+    assert cells(table.networks_grid([voc()]))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
 
 
 @pytest.mark.parametrize(
@@ -69,32 +69,34 @@ def test_a_record_of_the_official_split_fills_its_cell():
     ids=lambda record: f"{record.data.name}-{record.data.split}",
 )
 def test_a_record_of_other_images_never_fills_a_published_cell(record):
-    found = cells(table.line_grid([record]))
+    found = cells(table.networks_grid([record]))
     assert {row["here"] for row in found.values()} == {"not run"}
 
 
 @pytest.mark.parametrize("trained_on", ["trainval", "trainval_aug"])
-def test_a_score_on_images_that_were_trained_on_is_none(trained_on):
+def test_a_score_on_training_images_is_not_shown(trained_on):
     record = voc()
     split = dataclasses.replace(record.training.data, split=trained_on)
     leaked = dataclasses.replace(record, training=dataclasses.replace(record.training, data=split))
-    assert cells(table.line_grid([leaked]))[leaked.experiment]["here"] == "not run"
-    assert "not comparable" in table.line_markdown([leaked])
+    assert cells(table.networks_grid([leaked]))[leaked.experiment]["here"] == "not run"
+    assert "not comparable" in table.networks_markdown([leaked])
 
 
 def test_a_record_of_another_split_than_the_published_one_says_so():
-    """FCN's authors scored 736 images of VOC 2011; ours is on VOC 2012 val."""
-    found = cells(table.line_grid([voc("fcn8s_vgg16_voc")]))["fcn8s_vgg16_voc"]
+    """FCN's authors scored 736 images of VOC 2011; our record is on VOC 2012 val."""
+    found = cells(table.networks_grid([voc("fcn8s_vgg16_voc")]))["fcn8s_vgg16_voc"]
     assert found["on"] == "VOC 2011 seg11valid"
     assert found["here"].endswith("(VOC 2012 val)")
-    same = cells(table.line_grid([voc("fcn8s_vgg16_voc", split="seg11valid")]))["fcn8s_vgg16_voc"]
+    same = cells(table.networks_grid([voc("fcn8s_vgg16_voc", split="seg11valid")]))[
+        "fcn8s_vgg16_voc"
+    ]
     assert "(" not in same["here"]
 
 
 def test_several_seeds_show_mean_and_range():
     scores = [100 * made_up_scores(seed).mean_iou for seed in range(3)]
     records = [voc(seed=seed) for seed in range(3)]
-    here = cells(table.line_grid(records))["deeplab_v3_resnet101_voc"]["here"]
+    here = cells(table.networks_grid(records))["deeplab_v3_resnet101_voc"]["here"]
     mean, low, high = sum(scores) / 3, min(scores), max(scores)
     assert here == f"{mean:.1f} (3 runs: {low:.1f} to {high:.1f})"
 
@@ -103,13 +105,13 @@ def test_a_cell_is_of_one_protocol():
     plain, scales = Protocol(output_stride=16), Protocol(output_stride=8, scales=(0.5, 1.0))
     records = [voc(seed=1, protocol=scales), voc(seed=2, protocol=plain)]
     score = 100 * made_up_scores(2).mean_iou
-    assert cells(table.line_grid(records))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
+    assert cells(table.networks_grid(records))["deeplab_v3_resnet101_voc"]["here"] == f"{score:.1f}"
     score = 100 * made_up_scores(1).mean_iou
-    only = cells(table.line_grid(records[:1]))["deeplab_v3_resnet101_voc"]["here"]
+    only = cells(table.networks_grid(records[:1]))["deeplab_v3_resnet101_voc"]["here"]
     assert only == f"{score:.1f} (OS 8, 2 scales)"
 
 
-def test_every_row_of_measurements_carries_protocol_and_provenance():
+def test_every_row_of_measurements_has_protocol_and_provenance():
     text = table.measurements_markdown([small_record("mine", revision=None, dirty=None)])
     scores = made_up_scores()
     for value in (
@@ -156,8 +158,8 @@ def test_one_record_in_the_terminal_shows_every_metric_that_has_a_score():
     assert "0.1953 |" in table.record_text(membranes)  # 2^23 of 2^32, in percent
 
 
-def test_measurements_of_other_images_stand_apart():
-    text = table.line_markdown([voc(), voc("other", data="voc2012-part")])
+def test_measurements_on_other_images_are_listed_separately():
+    text = table.networks_markdown([voc(), voc("other", data="voc2012-part")])
     comparable, _, apart = text.partition("not comparable")
     assert "voc2012-part" in apart
     assert "voc2012-part" not in comparable
@@ -171,7 +173,7 @@ def test_a_band_that_was_not_measured_has_no_score():
     assert row["trimap 5 px"] != "–"
 
 
-def test_json_has_the_same_with_all_figures(tmp_path):
+def test_json_has_the_same_with_all_metrics(tmp_path):
     small_run(tmp_path / "run")
     shown = table.as_json([tmp_path / "run"])
     assert list(shown) == ["measurements"]
@@ -179,7 +181,7 @@ def test_json_has_the_same_with_all_figures(tmp_path):
     assert entry["metrics"]["mean_iou"] == made_up_scores().mean_iou
     assert entry["training"]["steps"] == 600
     line = table.as_json()["line"]
-    assert [row["experiment"] for row in line] == [r[1] for r in table.line_grid([]).rows]
+    assert [row["experiment"] for row in line] == [r[1] for r in table.networks_grid([]).rows]
     fcn = next(row for row in line if row["experiment"] == "fcn8s_vgg16_voc")
     assert fcn["published_test"]["miou"] == 62.2
     assert fcn["state"] == "not run" or fcn["measured"]
@@ -215,8 +217,8 @@ def test_the_results_page_is_as_generated():
     assert text == again, "run `python scripts/render_readme.py`"
 
 
-def test_the_line_s_row_takes_a_family_from_its_record():
+def test_a_network_s_row_takes_a_family_from_its_record():
     record = dataclasses.replace(voc("mynet_voc"), family="MyNet")
-    found = cells(table.line_grid([record]))
+    found = cells(table.networks_grid([record]))
     assert found["mynet_voc"]["family"] == "MyNet"
     assert list(found)[-1] == "mynet_voc"

@@ -4,7 +4,7 @@
     annotations/training/ADE_train_00000001.png ...       1..150, 0 = none of them (void)
 
 Data: ADEChallengeData2016.zip, http://sceneparsing.csail.mit.edu. The full ADE20K release has
-another layout and more than 3,000 object names; it is not read here.
+another layout and more than 3,000 object names, and is not supported.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ GET = "unzip ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)"
 COUNTS = {"train": 20210, "val": 2000}
 _FOLDERS = {"train": "training", "val": "validation"}
 
-# objectInfo150.txt of the release, the first of each class's names.
+# objectInfo150.txt of the release: the first name of each class.
 CLASSES = tuple(
     " ".join(
         """
@@ -40,7 +40,7 @@ CLASSES = tuple(
         """.split()
     ).split(", ")
 )
-# color150.mat of the benchmark's code: red, green and blue of every class, in hex.
+# color150.mat of the benchmark's code: red, green and blue of every class, in hexadecimal.
 _COLORS = bytes.fromhex(
     """
     787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d78784608ff33
@@ -69,13 +69,13 @@ def folder(root: Path) -> Path:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the splits that are there."""
+    """Return the names of the splits that the folder has."""
     home = folder(root)
     return tuple(s for s in COUNTS if (home / "annotations" / _FOLDERS[s]).is_dir())
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return a split's pictures in the order of their numbers."""
+    """Read one split, in the order of the images' numbers."""
     home = folder(root)
     if split not in splits(root):
         raise UserError(f"split {split!r} of ADE20K: {unknown(split, splits(root))}")

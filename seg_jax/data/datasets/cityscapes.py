@@ -3,8 +3,8 @@
     leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png
     gtFine/<split>/<city>/<city>_<sequence>_<frame>_gtFine_labelIds.png
 
-Masks hold the data set's label ids 0..33, of which 19 are scored; the others are void. The test
-masks are not public.
+Masks hold the label ids 0..33, of which 19 are scored and the others are void. The masks of the
+test split are not public.
 
 Data: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, https://www.cityscapes-dataset.com
 """
@@ -47,13 +47,13 @@ def folder(root: Path) -> Path:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the splits that are there."""
+    """Return the names of the splits that the folder has."""
     home = folder(root)
     return tuple(split for split in COUNTS if (home / "leftImg8bit" / split).is_dir())
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return a split's pictures, city by city."""
+    """Read one split, city by city."""
     home = folder(root)
     if split not in splits(root):
         raise UserError(f"split {split!r} of Cityscapes: {unknown(split, splits(root))}")

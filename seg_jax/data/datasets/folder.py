@@ -4,11 +4,11 @@
     masks/<id>.png                one 8-bit channel or a palette; .png .bmp .tif .tiff .gif; the
                                   same id, or the id and _mask, _label, _gt, _gtFine_labelIds, _seg
     classes.txt                   the classes
-    train.txt val.txt ...         optional: one id a line, or an image and its mask
+    train.txt val.txt ...         optional: an id, or an image and its mask, on each line
 
-`classes.txt` has one class a line, the first is class 0; blank lines and lines that start with #
-do not count. Where the values in the masks are others, or some mean void, every line begins with
-its value:
+`classes.txt` has one class on each line, the first is class 0; blank lines and lines that start
+with # are skipped. Where the mask values are others, or some mean void, every line begins with its
+value:
 
     # value name
     0   void
@@ -20,9 +20,9 @@ Values are then numbered as classes in the order of the lines (here road = 0, ca
 unless a line says otherwise; a value that no line names is an error, never silently void. A table
 "name,r,g,b" of names and colours is read as well.
 
-Without train.txt and val.txt, every fifth id in alphabetical order is val (of fewer than five, the
-last) and the others are train. Frames of one video belong into one split: write the lists yourself.
-Hidden files and folders are passed over.
+Without train.txt and val.txt, every fifth id in alphabetical order (of fewer than five, the last)
+is val and the others are train. Frames of one video belong in one split: write the lists
+yourself then. Hidden files and folders are skipped.
 """
 
 import os
@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.checks import UserError, unknown
+from seg_jax.data.images import LOSSY_MASK
 from seg_jax.data.source import MOST_CLASSES, Source, class_problem, is_hidden, read_list
 from seg_jax.types import IGNORE, voc_palette
 
@@ -41,7 +42,7 @@ GET = "put images/, masks/ and classes.txt"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
-# What tools append to an image's name for its mask, and what then stands for in the image's name.
+# What tools append to an image's name to name its mask, and Cityscapes' ending of an image's name.
 MASK_ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_gtFine_labelIds", "_seg")
 _IMAGE_ENDING = "_leftImg8bit"
 _VAL_EVERY = 5
@@ -71,9 +72,7 @@ def open_split(root: Path, split: str) -> Source:
     classes, label_ids, palette = read_classes(root / "classes.txt")
     images = _by_id(root / "images", IMAGE_SUFFIXES)
     masks = _by_id(root / "masks", MASK_SUFFIXES)
-    pairs = [
-        _pair(line, images, masks) for line in _lines(root, split, tuple(sorted(images.values())))
-    ]
+    pairs = [_pair(line, images, masks) for line in _lines(root, split, tuple(images.values()))]
     if any(mask is None for _, _, mask in pairs):
         _refuse_lossy(root / "masks", [image_id for image_id, _, mask in pairs if mask is None])
     return Source(
@@ -161,12 +160,12 @@ def _split_colors(path: Path, lines: list[str]) -> tuple[list[str], list[tuple[i
 
 
 def _key(name: str) -> str:
-    """One form of a name: "é" may be stored as one character or as two, by the same file system."""
+    """Return one Unicode form of a name: "é" may be stored as one character or as two."""
     return unicodedata.normalize("NFC", name)
 
 
 def _by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Return the path, relative to the folder, of every image in it by its id's one form."""
+    """Return the path, relative to the folder, of every image in it by the `_key` of its id."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -180,11 +179,11 @@ def _by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _lines(root: Path, split: str, images: tuple[str, ...]) -> list[str]:
-    """Return the split's list or, without one, the ids that are dealt to it."""
+    """Return the lines of the split's list or, without a list, its default ids."""
     path = root / f"{split}.txt"
     if os.path.lexists(path):  # what is no file is then an error
         return read_list(path)
-    names = [_without_suffix(image) for image in images]
+    names = sorted(map(_without_suffix, images))
     if len(names) == 1 and split == "val":
         raise UserError(
             f"{root}: one image cannot be both train and val; add images, or write train.txt and "
@@ -198,9 +197,9 @@ def _lines(root: Path, split: str, images: tuple[str, ...]) -> list[str]:
 def _pair(
     line: str, images: Mapping[str, str], masks: Mapping[str, str]
 ) -> tuple[str, str, str | None]:
-    """Return id, image and mask that a line of a list means, the paths relative to their folders.
+    """Return the id, image and mask that a line of a list names; paths are inside their folders.
 
-    The mask is None if there is none of a fitting name.
+    The mask is None if no mask has a fitting name.
     """
     line = line.removeprefix("./")
     if (found := _find(line, "images", images)) is not None:
@@ -212,7 +211,7 @@ def _pair(
         mask = _find(columns[1], "masks", masks)
         if image is not None and mask is not None:
             return _without_suffix(image), image, mask
-    # Neither: the id is made a name inside the folder, and the paths are those that are missing.
+    # Nothing fits: the paths name what is missing, and the id is made a name inside the folder.
     name = "/".join(part for part in line.split("/") if part not in ("", ".", ".."))
     path = line if Path(line).suffix.lower() in IMAGE_SUFFIXES else f"{line}.jpg"
     mask = f"{_without_suffix(path)}.png" if ".." in line.split("/") else _mask_of(name, masks)
@@ -220,7 +219,7 @@ def _pair(
 
 
 def _find(name: str, folder: str, paths: Mapping[str, str]) -> str | None:
-    """Return the path that an id, a file's name or its path through the folder means."""
+    """Return the path for an id, a file name, or a path that contains the folder's name."""
     for candidate in (name, name.rpartition(f"{folder}/")[2]):
         for form in (candidate, _without_suffix(candidate)):
             if _key(form) in paths:
@@ -237,7 +236,7 @@ def _mask_of(name: str, masks: Mapping[str, str]) -> str | None:
 
 
 def _without_suffix(name: str) -> str:
-    """A list may have an id with its file's suffix."""
+    """Return the name without the suffix of an image or mask, if it has one."""
     path = Path(name)
     known = (*IMAGE_SUFFIXES, *MASK_SUFFIXES)
     return path.with_suffix("").as_posix() if path.suffix.lower() in known else name
@@ -248,7 +247,4 @@ def _refuse_lossy(folder: Path, missing: list[str]) -> None:
     lossy = _by_id(folder, LOSSY_SUFFIXES)
     for name in missing:
         if (mask := _mask_of(name, lossy)) is not None:
-            raise UserError(
-                f"{folder / mask}: a mask cannot be a JPEG: its compression changes pixel values, "
-                "and so the classes along every border; export the masks again, as PNG"
-            )
+            raise UserError(f"{folder / mask}: {LOSSY_MASK}")

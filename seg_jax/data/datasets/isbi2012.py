@@ -1,14 +1,14 @@
-"""ISBI 2012 EM segmentation challenge: 30 sections of 512x512 pixels, grey; as it is released
+"""ISBI 2012 EM segmentation challenge: 30 grey sections of 512x512 pixels. As released,
 
     train-volume.tif train-labels.tif    stacks of 30 pages
 
-or as pictures in the order of the stack
+or as single images in the order of the stack
 
     image/<n>.png label/<n>.png          n = 0..29
 
 Masks hold 0 = membrane and 255 = inside a cell; there is no void. The masks of the challenge's test
-sections are not public. "val" therefore holds out the last six sections, 24 to 29: neighbouring
-sections look alike, so a contiguous block leaks least. "train" is 0 to 23, "trainval" all 30.
+sections are not public, so "val" is the last six training sections, 24 to 29: neighbouring sections
+look alike, and one block at the end has the fewest neighbours. "train" is 0 to 23, "trainval" all.
 
 Data: https://imagej.net/events/isbi-2012-segmentation-challenge
 """
@@ -37,7 +37,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return the sections of a split that are there, in the order of the stack."""
+    """Read one split, in the order of the stack; sections that are missing are left out."""
     if split not in splits(root):
         raise UserError(f"split {split!r} of ISBI 2012: {unknown(split, SECTIONS)}")
     if (root / _VOLUME).is_file():

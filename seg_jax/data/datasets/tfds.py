@@ -1,13 +1,12 @@
-"""What `data pack` wrote: TFDS's ArrayRecord files, read by index and without TensorFlow.
+"""Packed data sets: the ArrayRecord files of `data pack`, read by index without TensorFlow.
 
     <root>/dataset_info.json features.json metadata.json <name>-<split>.array_record-...-of-...
 
 `root` is the folder of one version, e.g. tfds/voc2012_segmentation/aug/1.0.0. "trainaug+val" reads
 two lists as one, as in TFDS.
 
-TFDS imports every class that features.json names, and looks for shards where dataset_info.json
-says. So TFDS sees a folder only after `seg_jax.data.packed_files` has found in it exactly what
-`data pack` writes.
+TFDS imports every class that features.json names, and opens the shards that dataset_info.json
+names. Therefore it is given a folder only after `seg_jax.data.packed_files` has checked both.
 """
 
 import functools
@@ -55,7 +54,7 @@ def open_split(root: Path, split: str) -> Source:
 
 
 class _Records(Sequence):
-    """The pairs of encoded files of a split; opened where it is used, so that it pickles small."""
+    """The pairs of encoded files of a split, opened on first use, so that pickling it is cheap."""
 
     def __init__(self, root: Path, split: str, count: int):
         self._place = (root, split, count)
@@ -67,17 +66,18 @@ class _Records(Sequence):
     def _source(self) -> Sequence[dict[str, Any]]:
         try:
             import tensorflow_datasets as tfds
+            from tensorflow_datasets.core.decode import SkipDecoding
         except ImportError as error:
             raise UserError("packed data needs tensorflow-datasets: pip install it") from error
 
         root, split, count = self._place
         packed_files.read_metadata(root)  # this may be another process than the one that opened it
-        as_stored = {name: tfds.decode.SkipDecoding() for name in ("image", "label")}
+        as_stored = {name: SkipDecoding() for name in ("image", "label")}
         try:
-            builder = tfds.builder_from_directory(root.absolute())
-            source = builder.as_data_source(split, decoders=as_stored)
+            open_folder: Any = tfds.builder_from_directory
+            source = open_folder(root.absolute()).as_data_source(split, decoders=as_stored)
             found = len(source)
-        except Exception as error:  # TFDS raises a dozen types; all mean broken files
+        except Exception as error:  # TFDS raises a dozen types; each means broken files
             raise UserError(f"{root}: {split} cannot be read ({error}); pack it again") from error
         if found != count:
             raise UserError(
@@ -95,7 +95,7 @@ class _Records(Sequence):
         try:
             record = source[index]
             return record["image"], record["label"]
-        except Exception as error:  # array_record raises a dozen types; all mean broken files
+        except Exception as error:  # array_record raises a dozen types; each means broken files
             root, split, _ = self._place
             raise UserError(
                 f"{root}: record {index} of {split} cannot be read ({error}); pack it again"

@@ -21,13 +21,14 @@ GET = (
     "extract VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
     "with `data prepare voc2012 --voc TAR --sbd TGZ`"
 )
-# Pictures in VOC 2012's lists; the two *aug lists add SBD's training pictures (Hariharan et al.,
-# ICCV 2011) that are not in val. FCN was trained on sbd_train and scored on seg11valid.
+# Number of images in VOC 2012's lists; the two *aug lists add SBD's training images (Hariharan et
+# al., ICCV 2011) that are not in val. FCN was trained on sbd_train and scored on seg11valid.
 COUNTS = {
     "train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "trainval_aug": 12031,
     "sbd_train": 8498, "sbd_val": 2857, "seg11valid": 736,
 }  # fmt: skip
-# SHA-256 of the lists' ids, sorted, one a line. SBD's own two are vouched for by its archive's MD5.
+# SHA-256 of the lists' sorted ids, one on each line; SBD's own lists are covered by the MD5 of its
+# archive.
 OFFICIAL = {
     "train": "129f1fe991729b1862115b77738c938c149c1f167baa02b4b3186aea9f0d6a84",
     "val": "6f8edc37993764f6e212237d39546fb595246244147e8a050813c520aac0ade1",
@@ -39,7 +40,7 @@ OFFICIAL = {
 
 
 def folder(root: Path) -> Path:
-    """Return the folder that holds JPEGImages, from its own path, VOCdevkit's, or the parent's."""
+    """Return the folder that holds JPEGImages: `root`, or VOC2012 or VOCdevkit/VOC2012 in it."""
     for candidate in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (candidate / "ImageSets" / "Segmentation").is_dir():
             return candidate
@@ -58,8 +59,8 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def open_split(root: Path, split: str, *, name: str = "voc2012") -> Source:
-    """Read one list of a VOCdevkit. Under the name "voc2012" only the official list goes by that
-    name; any other is "voc2012-part".
+    """Read one list of a VOCdevkit; a list named "voc2012" that is not the official one is renamed
+    "voc2012-part".
     """
     home = folder(root)
     path = _lists(home) / f"{split}.txt"
@@ -93,14 +94,16 @@ def mask_folder(split: str) -> str:
 
 
 def is_official(split: str, ids: tuple[str, ...]) -> bool:
-    """Tell whether the ids are those of VOC 2012's list of that name, in any order."""
+    """Return whether the ids are those of VOC 2012's list of that name, in any order."""
     if split not in OFFICIAL:
         return split in COUNTS and len(set(ids)) == COUNTS[split]
     return OFFICIAL[split] == digest(sorted(ids))
 
 
 def _id(line: str) -> str:
-    """DeepLab's lists have "/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png" for an id."""
+    """Return the id of a line; DeepLab's lists have two paths in place of an id:
+    "/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png".
+    """
     return PurePosixPath(line.split()[0]).stem if "/" in line else line
 
 

@@ -1,7 +1,7 @@
-"""Archives as their authors publish them: checked before they are opened, and extracted safely.
+"""Authors' archives: checked before they are opened, and extracted safely.
 
-Nothing in an archive decides where a file goes: only regular files whose whole name fits a pattern
-are read, and the caller builds the path from the pattern's groups.
+An archive does not decide where a file is written: only regular files whose whole name matches a
+pattern are read, and the caller builds the path from the groups of the match.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ class Archive:
 
 
 def verify(path: Path, archive: Archive) -> None:
-    """Raise a UserError unless the file is the published one, to the last bit."""
+    """Raise a UserError unless the file has the size and MD5 of the published one."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; download {archive.url}")
     size = path.stat().st_size
     if size < archive.size:
         raise UserError(
-            f"{path}: {size} of {archive.size} bytes: the download is incomplete; go on with "
+            f"{path}: {size} of {archive.size} bytes: the download is incomplete; continue with "
             f"`curl --location --continue-at - --output {path} {archive.url}`"
         )
     found = _md5(path) if size == archive.size else f"of {size} bytes"
@@ -57,7 +57,7 @@ def verify(path: Path, archive: Archive) -> None:
 
 
 def _md5(path: Path) -> str:
-    """A checksum against broken downloads, not against forgery: the publishers give only MD5."""
+    """Return the MD5, which detects broken downloads, not forgery; no better one is published."""
     digest = hashlib.md5(usedforsecurity=False)
     bar = progress.bar(
         total=path.stat().st_size,
@@ -75,7 +75,7 @@ def _md5(path: Path) -> str:
 
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar file, compressed or not; whatever breaks while it is read names the file."""
+    """Open a tar file, compressed or not; errors while it is read name the file."""
     try:
         with tarfile.open(path) as tar:
             yield tar
@@ -86,7 +86,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def members(tar: tarfile.TarFile, pattern: str) -> Iterator[tuple[re.Match, tarfile.TarInfo]]:
-    """Yield the files whose whole name fits, in the archive's order; others are passed over.
+    """Yield the files whose whole name matches, in the archive's order; others are skipped.
 
     Raises:
       UserError: for a link or device under such a name.
@@ -97,14 +97,21 @@ def members(tar: tarfile.TarFile, pattern: str) -> Iterator[tuple[re.Match, tarf
             continue
         if not member.isreg():
             raise UserError(
-                f"{tar.name}: {member.name!r} is no regular file but a link or a device; this is "
+                f"{tar.name}: {member.name!r} is a link or a device, not a regular file; this is "
                 "not the published archive, and it is not extracted"
             )
         yield match, member
 
 
+def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return the content of a regular file in the archive."""
+    file = tar.extractfile(member)
+    assert file is not None  # `members` yields regular files only
+    return file.read()
+
+
 def need_space(folder: Path, size: int) -> None:
-    """Raise a UserError if the disk of an existing folder has no room for `size` bytes."""
+    """Raise a UserError if the disk of an existing folder has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(

@@ -1,7 +1,7 @@
 """The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): MATLAB masks to palette PNGs.
 
     benchmark_RELEASE/dataset/cls/<id>.mat       struct GTcls, field Segmentation: 0..20, no void
-    benchmark_RELEASE/dataset/train.txt val.txt  one id a line; they cut across VOC's lists
+    benchmark_RELEASE/dataset/train.txt val.txt  an id on each line; not a subset of VOC's lists
 
 Its images are VOC's own and are taken from there.
 """
@@ -19,19 +19,19 @@ from seg_jax.data.source import size_mismatch
 from seg_jax.types import VOC_CLASSES, voc_palette
 
 _FILES = r"benchmark_RELEASE/dataset/(?:cls/([\w-]+)\.mat|(train|val)\.txt)"
-_MASK_BYTES = 8192  # on disk, of a mask; VOC's take 3.2 KB on average
+_MASK_BYTES = 8192  # estimate for a mask on disk; VOC's take 3.2 KB on average
 
 
 def convert(
     path: Path, image_folder: Path, mask_folder: Path, *, expected: int
 ) -> dict[str, tuple[str, ...]]:
-    """Write every mask of the archive that is not there yet as mask_folder/<id>.png.
+    """Write every mask of the archive to mask_folder/<id>.png, unless it exists already.
 
     Args:
       path: the archive, benchmark.tgz.
-      image_folder: holds <id>.jpg of the size of each mask.
-      mask_folder: is created.
-      expected: masks in the archive, for the disk space and the progress bar.
+      image_folder: holds <id>.jpg, which must have the mask's size.
+      mask_folder: created if it does not exist.
+      expected: number of masks in the archive, for the disk space and the progress bar.
 
     Returns:
       The ids of SBD's lists "train" and "val".
@@ -47,11 +47,11 @@ def convert(
         for match, member in archives.members(tar, _FILES):
             image_id, split = match.groups()
             if split:
-                lists[split] = tuple(tar.extractfile(member).read().decode().split())
+                lists[split] = tuple(archives.content(tar, member).decode().split())
                 continue
             target = mask_folder / f"{image_id}.png"
             if not target.is_file():
-                content = tar.extractfile(member).read()
+                content = archives.content(tar, member)
                 mask = read_mat(content, f"{path}, {member.name}")
                 _insist_on_size(mask, image_folder / f"{image_id}.jpg", member.name)
                 files.write_bytes(target, _png(mask))

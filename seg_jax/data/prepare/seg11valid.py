@@ -1,7 +1,7 @@
-"""FCN's validation list: the 736 pictures of VOC 2011's val that are not in SBD's train.
+"""FCN's validation list: the 736 images of VOC 2011's val that are not in SBD's train.
 
-Neither archive of VOC 2012 and SBD has VOC 2011's lists, so these ids stand here. All lie in VOC
-2012's val. Source: seg11valid.txt in the release of Shelhamer, Long and Darrell (PAMI 2017).
+The archives of VOC 2012 and SBD do not have VOC 2011's lists, so the ids are given here. All are in
+VOC 2012's val. Source: seg11valid.txt in the release of Shelhamer, Long and Darrell (PAMI 2017).
 """
 
 SEG11VALID = tuple(

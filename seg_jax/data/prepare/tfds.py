@@ -1,11 +1,11 @@
-"""TFDS builders over the readers, which need no TensorFlow to write or to read.
+"""TFDS builders that write the data sets of our readers; TensorFlow is not needed.
 
     import seg_jax.data.prepare.tfds
     tfds.data_source("voc2012_segmentation/aug", split="trainaug", data_dir=...)
 
-Pictures stay the bytes of their files. Masks are stored as grey PNGs of class ids, void = 255,
-whatever the data set's own values are: TFDS would turn a palette PNG's colours into grey. Records
-lie in the list's order, in sharded ArrayRecord files with random access.
+Images are stored as the bytes of their files, masks as grey PNGs of class ids with void = 255,
+because TFDS would convert the colours of a palette PNG to grey. Records are in the list's order, in
+sharded ArrayRecord files with random access.
 """
 
 import io
@@ -23,7 +23,7 @@ from seg_jax.data.source import Source
 
 
 class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pairs of a picture and its mask, from a folder that a reader of `seg_jax.data` takes.
+    """Pairs of an image and its mask, from a folder that a reader of `seg_jax.data` reads.
 
     The folder is TFDS's manual_dir. A subclass names its reader in DATASET.
     """
@@ -35,7 +35,7 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.DATASET}: pictures with a class id per pixel, 255 = void.",
+            description=f"{self.DATASET}: images with a class id per pixel, 255 = void.",
             features=tfds.features.FeaturesDict(
                 {
                     "id": tfds.features.Text(),
@@ -44,7 +44,7 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 }
             ),
             metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,  # the records lie in the list's order
+            disable_shuffling=True,  # records stay in the list's order
         )
 
     def _splits(self, root: Path) -> tuple[str, ...]:
@@ -53,9 +53,11 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = Path(dl_manager.manual_dir)
         sources = [data.open_source(self.DATASET, root, split) for split in self._splits(root)]
-        self.info.metadata["classes"] = list(sources[0].classes)
-        self.info.metadata["palette"] = sources[0].palette.tolist()
-        self.info.metadata["splits"] = {
+        metadata = self.info.metadata
+        assert metadata is not None  # `_info` made it
+        metadata["classes"] = list(sources[0].classes)
+        metadata["palette"] = sources[0].palette.tolist()
+        metadata["splits"] = {
             source.split: {
                 "name": source.name,
                 "official": source.official,
@@ -70,12 +72,12 @@ class _Segmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             record = source[index]  # decoded, so that nothing unreadable is packed
             mask = io.BytesIO()
             Image.fromarray(record["label"]).save(mask, "PNG")
-            picture = images.encoded(source.files(index)[0])
+            image = images.encoded(source.files(index)[0])
             yield (
                 index,
                 {
                     "id": record["id"],
-                    "image": io.BytesIO(picture),
+                    "image": io.BytesIO(image),
                     "label": io.BytesIO(mask.getvalue()),
                 },
             )
@@ -96,6 +98,7 @@ class Voc2012Segmentation(_Segmentation):
     ]
 
     def _splits(self, root: Path) -> tuple[str, ...]:
+        assert self.builder_config is not None  # the class has BUILDER_CONFIGS
         return self.LISTS[self.builder_config.name]
 
 
@@ -124,21 +127,21 @@ BUILDERS = {builder.DATASET: builder for builder in (Voc2012Segmentation, Camvid
 
 
 def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards: int = 0) -> Path:
-    """Write a data set as ArrayRecord files; one that is written is not written again.
+    """Write a data set as ArrayRecord files, unless it has been written already.
 
     Args:
       dataset: a name in BUILDERS.
       root: the data set's folder; None: the default one.
       out: TFDS's data_dir.
       config: of voc2012: "voc", "aug" or "fcn".
-      shards: files a split; 0: as many as TFDS finds fit.
+      shards: files for each split; 0: TFDS chooses.
 
     Returns:
-      The folder that the reader "tfds" takes.
+      The folder for the reader "tfds".
 
     Raises:
-      UserError: for an unknown name, for whatever is wrong with the data, and where `out` has the
-        data set with other lists.
+      UserError: for an unknown name, for any problem of the data, and if `out` has the data set
+        with other lists.
     """
     if dataset not in BUILDERS:
         raise UserError(f"data pack {dataset!r}: there are builders for {', '.join(BUILDERS)}")
@@ -152,10 +155,10 @@ def pack(dataset: str, root: Path | None, out: Path, *, config: str = "", shards
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=folder, num_shards=shards or None)
     )
-    for split, packed in builder.info.metadata["splits"].items():
+    for split, packed in (builder.info.metadata or {})["splits"].items():
         if packed["ids"] != list(data.reader(dataset)(folder, split).ids):
             raise UserError(
-                f"{builder.data_path} was written before and holds other pictures as {split} than "
+                f"{builder.data_path} was written before and has other images in {split} than "
                 f"{folder}; delete it, or name another --out"
             )
     return Path(builder.data_path)

@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 and SBD from the authors' two archives, with every list that the papers name.
 
-Each file is written whole or not at all, and one that is there is not written again: what was
-interrupted goes on where it stood. The lists come last, after all the files they name.
+Each file is written completely or not at all, and existing files are kept, so an interrupted run
+continues where it stopped. The lists are written last, after all the files that they name.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ _VOC_FILES = (
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """What the archives must be and hold.
+    """The expected archives and their expected contents.
 
     Attributes:
-      voc: VOC 2012's pictures and masks.
+      voc: VOC 2012's images and masks.
       sbd: the Semantic Boundaries Dataset.
-      counts: ids in every list.
-      digests: SHA-256 of lists' sorted ids.
+      counts: number of ids in every list.
+      digests: SHA-256 of the sorted ids of a list.
     """
 
     voc: Archive
@@ -59,7 +59,7 @@ RELEASE = Release(
     digests=voc.OFFICIAL,
 )
 
-# FCN's two lists share no picture, but sbd_train and VOC 2012's val do.
+# sbd_train and VOC 2012's val are not disjoint; FCN's own two lists are.
 DISJOINT = (
     ("train", "val"), ("trainaug", "val"), ("sbd_train", "sbd_val"), ("sbd_train", "seg11valid"),
 )  # fmt: skip
@@ -68,20 +68,20 @@ DISJOINT = (
 def prepare(
     root: Path, voc_tar: Path | None, sbd_tgz: Path | None = None, *, release: Release = RELEASE
 ) -> str:
-    """Write VOCdevkit/VOC2012 in `root`, and say what it holds.
+    """Write VOCdevkit/VOC2012 in `root`, and return a summary.
 
     Args:
-      root: folder that receives VOCdevkit; is created.
+      root: folder for VOCdevkit; created if it does not exist.
       voc_tar: the file VOCtrainval_11-May-2012.tar; None: its content is in `root` already.
       sbd_tgz: the file benchmark.tgz; None: only VOC's own lists train, val and trainval.
-      release: the archives and counts to insist on.
+      release: the expected archives and counts.
 
     Returns:
-      A text: every list with its number of pictures, and the pairs proved disjoint.
+      Every list with its number of images, and the pairs of lists found to be disjoint.
 
     Raises:
       UserError: for an archive that is not the published one, a full disk, a mask that cannot be
-        converted, and a list of another length or content than the published one.
+        converted, and a list that differs from the published one.
     """
     if voc_tar is None and sbd_tgz is None:
         raise UserError(f"--voc is missing: name {release.voc.name} ({release.voc.url})")
@@ -115,11 +115,11 @@ def prepare(
 def augmented_lists(
     voc_lists: Mapping[str, tuple[str, ...]], sbd_lists: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the lists that VOC and SBD make together, each sorted.
+    """Return the lists that are made from VOC's and SBD's, each sorted.
 
     Args:
       voc_lists: ids of VOC's train and val.
-      sbd_lists: ids of SBD's train and val, which cut across VOC's.
+      sbd_lists: ids of SBD's train and val, which overlap both of VOC's lists.
     """
     train, val = set(voc_lists["train"]), set(voc_lists["val"])
     trainaug = (train | {*sbd_lists["train"], *sbd_lists["val"]}) - val
@@ -145,7 +145,7 @@ def _extract_voc(path: Path, home: Path) -> None:
         for target, member in progress.bar(
             wanted, desc=f"extracting {path.name}", unit="file", leave=True
         ):
-            files.write_bytes(target, tar.extractfile(member).read())
+            files.write_bytes(target, archives.content(tar, member))
 
 
 def _is_there(path: Path, size: int) -> bool:
@@ -153,7 +153,7 @@ def _is_there(path: Path, size: int) -> bool:
 
 
 def _augmented_masks(home: Path, lists: Mapping[str, tuple[str, ...]]) -> None:
-    """Put VOC's mask where there is one, SBD's elsewhere: VOC's has void along the borders."""
+    """Use VOC's mask, which has void along the borders, where there is one, else SBD's."""
     folder = home / voc.mask_folder("trainaug")
     folder.mkdir(exist_ok=True)
     of_voc = set(lists["trainval"])
@@ -187,7 +187,9 @@ def _write_list(home: Path, name: str, ids: tuple[str, ...]) -> None:
 
 
 def _insist(home: Path, lists: Mapping[str, tuple[str, ...]], release: Release) -> None:
-    """Every list has the published number of ids and, where a digest is known, the ids."""
+    """Raise a UserError unless every list has the published number of ids and, where their digest
+    is known, the published ids, and lists that must be disjoint are.
+    """
     for name, ids in lists.items():
         expected = release.counts[name]
         if len(set(ids)) != len(ids) or len(ids) != expected:
@@ -225,16 +227,16 @@ def _insist_on_files(home: Path, lists: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _summary(home: Path, lists: Mapping[str, tuple[str, ...]]) -> str:
-    lines = [f"{home}", f"  {'list':<14}{'pictures':>8}   masks in"]
+    lines = [f"{home}", f"  {'list':<14}{'images':>8}   masks in"]
     lines += [f"  {name:<14}{len(lists[name]):>8}   {voc.mask_folder(name)}" for name in lists]
-    lines += [f"  {one} and {other} share no picture" for one, other in _disjoint_pairs(lists)]
+    lines += [f"  {one} and {other} share no image" for one, other in _disjoint_pairs(lists)]
     if "sbd_train" in lists:
         val = set(lists["val"])
         sbd, train = {*lists["sbd_train"], *lists["sbd_val"]}, set(lists["sbd_train"])
         lines += [
-            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of pictures in VOC's val and left "
+            f"  SBD: {len(sbd)} masks; {len(sbd & val)} are of images in VOC's val and left "
             "out of trainaug",
-            f"  sbd_train and val share {len(train & val)} pictures: score what was trained on "
+            f"  sbd_train and val share {len(train & val)} images: score what was trained on "
             "sbd_train on seg11valid, never on val",
         ]
     return "\n".join(lines)

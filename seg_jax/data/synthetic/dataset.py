@@ -1,16 +1,16 @@
 """`synthetic_voc`: a small drawn data set with VOC's classes and layout, for runs with no download.
 
-Deterministic from a seed and made in seconds. It is built so that what this line of work added,
-step by step, is visible in the scores:
+It is made in seconds from a seed, and designed so that the contributions of the FCN-to-DeepLab
+models are visible in the scores:
 
 * thin parts (spokes, legs, masts, poles in front of objects): skips and decoders;
-* object sizes from 6 to 60 pixels, in pictures of about 110: multi-scale context;
-* three pairs of classes drawn with the very same sprite, told apart only by the horizon at the
-  top of the picture (town: cat, bus, horse; mountains: dog, train, cow): field of view;
+* object sizes from 6 to 60 pixels, in images of about 110: multi-scale context;
+* three pairs of classes drawn with the same sprite, which only the horizon at the top of the image
+  distinguishes (town: cat, bus, horse; mountains: dog, train, cow): field of view;
 * textured ground, clutter in muted colours, shadows and occlusion.
 
-Masks hold VOC's palette indices, with a void band of one pixel around every object: outside it,
-so that parts one pixel thin are still scored.
+Masks hold VOC's palette indices, with a void band of one pixel around every object. The band is
+outside the object, so that parts that are one pixel thin are still scored.
 """
 
 import os
@@ -29,14 +29,14 @@ from seg_jax.data.synthetic import sprites
 from seg_jax.data.synthetic.sprite_table import SPRITES
 from seg_jax.types import IGNORE, VOC_CLASSES, voc_palette
 
-VERSION = 1  # part of every id, and so of the list's checksum: raise it when the pictures change
+VERSION = 1  # part of every id and so of the list's checksum: raise it when the images change
 COUNTS = {"train": 320, "val": 96}
 HORIZONS = ("town", "mountains")
 PAIRS = (("cat", "dog"), ("bus", "train"), ("horse", "cow"))  # (in town, before mountains)
 OBJECT_SIZES_PX = (6.0, 60.0)  # geometric mean of width and height
 
 _TWIN_OF = {name: pair for pair in PAIRS for name in pair}
-# What ground, sky and clutter are painted with: no class has these colours.
+# Colours of the ground: no class has them.
 _GROUNDS = ((122, 128, 98), (134, 132, 130), (150, 134, 110), (106, 120, 116))
 
 
@@ -50,7 +50,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def open_split(root: Path, split: str) -> Source:
-    """Return a split; the data set is written first where there is none."""
+    """Return a split; the data set is written first if the folder is absent or empty."""
     if _is_absent(root):
         write(root)
     return _check_version(voc.open_split(root, split, name="synthetic_voc"))
@@ -64,7 +64,7 @@ def _check_version(source: Source) -> Source:
     if not all(name.startswith(f"v{VERSION}s") for name in source.ids[:1]):
         raise UserError(
             f"{source.root} was not drawn by this version ({VERSION}) of synthetic_voc: name "
-            "another folder with --data.root, or delete this one, and it is drawn anew"
+            "another folder with --data.root, or delete this one to have it drawn again"
         )
     return source
 
@@ -74,14 +74,15 @@ def write(
 ) -> Path:
     """Draw the data set into `root`/VOC2012 and return that folder; `root` must be new or empty.
 
-    Everything is drawn in a folder beside it that is renamed at the end: what stands there is
-    complete. When two processes draw at once, the first to finish wins, and both are the same.
+    Everything is drawn in a folder beside it, which is renamed at the end, so `root` is never
+    incomplete. If two processes draw at once, the result of the first to finish is kept; both are
+    the same.
 
     Args:
       root: the data set's folder.
-      seed: of all pictures; train and val take disjoint streams of random numbers.
-      train: pictures to train on.
-      val: pictures to evaluate.
+      seed: of all images; train and val use disjoint streams of random numbers.
+      train: number of training images.
+      val: number of validation images.
     """
     if not _is_absent(root):
         raise UserError(f"{root} exists and is not empty; choose another folder or delete it")
@@ -124,27 +125,27 @@ def _write_voc(home: Path, seed: int, counts: dict[str, int]) -> None:
 
 
 def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one picture: uint8 [h w 3] RGB, and uint8 [h w], class id or IGNORE."""
+    """Draw one image: uint8 [h w 3] RGB, and uint8 [h w], class id or IGNORE."""
     height, width = int(rng.integers(96, 113)), int(rng.integers(96, 129))
     kind = HORIZONS[rng.integers(len(HORIZONS))]
     horizon = round(height * rng.uniform(0.24, 0.32))
-    picture = background(rng, height, width, horizon, kind)
+    image = background(rng, height, width, horizon, kind)
     label = np.zeros((height, width), np.uint8)
-    _clutter(rng, picture, horizon)
+    _clutter(rng, image, horizon)
 
     low, high = np.log(OBJECT_SIZES_PX)
     sizes = np.exp(rng.uniform(low, high, rng.integers(4, 8)))
-    sizes[0] = max(sizes[0], rng.uniform(28, 56))  # no picture of crumbs only
-    for size in np.sort(sizes):  # far things first: nearer ones cover them
+    sizes[0] = max(sizes[0], rng.uniform(28, 56))  # at least one object is not tiny
+    for size in np.sort(sizes):  # small objects are far away: nearer ones are drawn over them
         name = VOC_CLASSES[rng.integers(1, len(VOC_CLASSES))]
         if name in _TWIN_OF:
             name = _TWIN_OF[name][HORIZONS.index(kind)]
-        _place(rng, picture, label, name, size, horizon)
-    _poles(rng, picture, label, horizon)
+        _place(rng, image, label, name, size, horizon)
+    _poles(rng, image, label, horizon)
 
     light = rng.uniform(0.85, 1.12) * rng.uniform(0.95, 1.05, 3)
-    picture = picture * light + rng.normal(0, 4, picture.shape)
-    return np.clip(picture.round(), 0, 255).astype(np.uint8), label
+    image = image * light + rng.normal(0, 4, image.shape)
+    return np.clip(image.round(), 0, 255).astype(np.uint8), label
 
 
 def background(
@@ -153,13 +154,13 @@ def background(
     """Draw sky, ground and, above the horizon row, the town or the mountains: float [h w 3]."""
     sky = np.linspace((118, 150, 190), (200, 208, 214), horizon + 1)[:, None]
     ground = np.array(_GROUNDS[rng.integers(len(_GROUNDS))]) + rng.uniform(-12, 12, 3)
-    picture = np.empty((height, width, 3))
-    picture[: horizon + 1] = sky
+    image = np.empty((height, width, 3))
+    image[: horizon + 1] = sky
     depth = np.linspace(0.88, 1.08, height - horizon)[:, None, None]
-    picture[horizon:] = ground * depth * _mottle(rng, height - horizon, width)[..., None]
+    image[horizon:] = ground * depth * _mottle(rng, height - horizon, width)[..., None]
 
-    image = Image.fromarray(picture.astype(np.uint8))
-    pen = ImageDraw.Draw(image)
+    drawing = Image.fromarray(image.astype(np.uint8))
+    pen = ImageDraw.Draw(drawing)
     left = -int(rng.integers(0, 8))
     while left < width:
         span = int(rng.integers(9, 18))
@@ -180,19 +181,20 @@ def background(
             pen.polygon(((peak[0] - side, top + third), peak, (peak[0] + side, top + third)),
                         fill=(228, 232, 238))  # fmt: skip
             left += round(1.3 * span)
-    return np.asarray(image, np.float64).copy()
+    return np.asarray(drawing, np.float64).copy()
 
 
 def _mottle(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Smooth noise and fine grain around 1: the ground's texture."""
-    coarse = ndimage.zoom(rng.normal(0, 0.09, (5, 6)), (height / 5, width / 6), order=1)
+    """Return the ground's texture, smooth noise and fine grain around 1, float [h w]."""
+    knots = rng.normal(0, 0.09, (5, 6))
+    coarse = np.asarray(ndimage.zoom(knots, (height / 5, width / 6), order=1))
     coarse = np.resize(coarse, (height, width))
     return 1 + coarse + rng.normal(0, 0.045, (height, width))
 
 
-def _clutter(rng: np.random.Generator, picture: np.ndarray, horizon: int) -> None:
-    """Paint muted polygons, some striped, on the ground: background that looks like something."""
-    height, width, _ = picture.shape
+def _clutter(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
+    """Paint muted polygons, some striped, on the ground: background that resembles objects."""
+    height, width, _ = image.shape
     for _ in range(rng.integers(5, 12)):
         span = np.exp(rng.uniform(np.log(4), np.log(26)))
         center = rng.uniform((0, horizon + 2), (width, height))
@@ -212,19 +214,19 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray, horizon: int) -> Non
         pattern = sprites.texture(kind, max(inside.shape), rng)[
             : inside.shape[0], : inside.shape[1]
         ]
-        patch = picture[top:bottom, left:right]
+        patch = image[top:bottom, left:right]
         patch[inside] = (color * pattern[..., None])[inside]
 
 
 def _place(
     rng: np.random.Generator,
-    picture: np.ndarray,
+    image: np.ndarray,
     label: np.ndarray,
     name: str,
     size_px: float,
     horizon: int,
 ) -> None:
-    """Paint one object, its shadow and its void band, standing lower the larger it is."""
+    """Paint one object, its shadow and its void band; larger objects stand lower in the image."""
     height, width = label.shape
     sprite = SPRITES[name]
     height_px = min(size_px / sprite.aspect**0.5, 0.7 * height)
@@ -249,28 +251,28 @@ def _place(
     color, coverage = color[keep], coverage[keep]
     if not coverage.size:
         return
-    _shadow(picture, foot, left + side / 2, height_px)
+    _shadow(image, foot, left + side / 2, height_px)
     alpha = coverage[..., None]
-    picture[window] = picture[window] * (1 - alpha) + color * alpha
+    image[window] = image[window] * (1 - alpha) + color * alpha
     solid = coverage > 0.42
-    band = ndimage.binary_dilation(solid, np.ones((3, 3))) & ~solid
+    band = np.asarray(ndimage.binary_dilation(solid, np.ones((3, 3))), bool) & ~solid
     label[window][band] = IGNORE
     label[window][solid] = VOC_CLASSES.index(name)
 
 
-def _shadow(picture: np.ndarray, foot: float, x: float, height_px: float) -> None:
-    rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
+def _shadow(image: np.ndarray, foot: float, x: float, height_px: float) -> None:
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     inside = ((columns - x) / (0.5 * height_px)) ** 2 + ((rows - foot) / (0.08 * height_px)) ** 2
-    picture[inside < 1] *= 0.75
+    image[inside < 1] *= 0.75
 
 
-def _poles(rng: np.random.Generator, picture: np.ndarray, label: np.ndarray, horizon: int) -> None:
-    """Paint thin poles in front of everything: background that cuts objects in two."""
+def _poles(rng: np.random.Generator, image: np.ndarray, label: np.ndarray, horizon: int) -> None:
+    """Paint thin poles of class background in front of everything: they divide objects."""
     height, width = label.shape
     for _ in range(rng.integers(0, 4)):
         x, thick = int(rng.integers(0, width)), int(rng.integers(1, 3))
         top = int(rng.integers(horizon, height - 12))
         bottom = min(height, top + int(rng.integers(20, 60)))
         pole = np.s_[top:bottom, x : x + thick]
-        picture[pole] = rng.uniform(54, 80) + rng.normal(0, 4, (*label[pole].shape, 1))
+        image[pole] = rng.uniform(54, 80) + rng.normal(0, 4, (*label[pole].shape, 1))
         label[pole] = 0

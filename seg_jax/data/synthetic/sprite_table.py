@@ -4,7 +4,7 @@ from seg_jax.data.synthetic.sprites import Sprite, box, fill, legs, line, oval, 
 
 _BLACK, _WHITE = (32, 30, 34), (236, 236, 232)
 
-# The three pairs below share one sprite each: which class it is, only the scene tells.
+# The three pairs below share one sprite each: only the scene distinguishes the two classes.
 _PET = Sprite(
     aspect=1.4,
     colors=((226, 134, 44), (120, 62, 20), _WHITE, (60, 160, 60)),

@@ -1,4 +1,4 @@
-"""What the objects of `synthetic_voc` are made of, and how one is drawn.
+"""The parts of the objects of `synthetic_voc`, and how an object is drawn.
 
 A sprite is a list of parts in the unit square (x to the right, y down). A filled part is a
 polygon; a stroked part is a line of a fixed width in pixels, so that spokes, legs and poles stay
@@ -15,7 +15,7 @@ Paint = Literal["body", "dark", "light", "accent"]
 PAINTS: tuple[Paint, ...] = get_args(Paint)
 Texture = Literal["plain", "stripes", "bars", "checks", "dots", "patches", "hatch"]
 TEXTURES: tuple[Texture, ...] = get_args(Texture)
-_SUPERSAMPLE = 4  # samples a pixel, along each side
+_SUPERSAMPLE = 4  # samples for each pixel, along each axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +100,14 @@ def draw(
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     extent = np.array([-width_px if mirror else width_px, height_px])
 
-    canvas = Image.new("L", (side * _SUPERSAMPLE,) * 2)
+    canvas = Image.new("L", (side * _SUPERSAMPLE, side * _SUPERSAMPLE))
     pen = ImageDraw.Draw(canvas)
     for part in sprite.parts:
         points = ((np.array(part.points) - 0.5) * extent) @ rotation + side / 2
         flat = [tuple(point) for point in points * _SUPERSAMPLE]
         index = 1 + PAINTS.index(part.paint)
         if part.width_px:
-            # A stroke keeps its width, but on a tiny object it must not become the object.
+            # A stroke has the same width at every scale, but must not cover a tiny object.
             width = min(part.width_px, 0.5 + 0.07 * height_px)
             pen.line(flat, fill=index, width=max(1, round(width * _SUPERSAMPLE)), joint="curve")
         else:

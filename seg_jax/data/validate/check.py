@@ -22,7 +22,7 @@ from seg_jax.data.validate.check_report import Report, SplitReport
 from seg_jax.data.validate.meaning import score_warnings
 from seg_jax.types import IGNORE
 
-# Tried before the other layouts, which are less particular: camvid takes any folder with train.txt.
+# Tried first, because other layouts fit more folders: camvid's fits any that has a train.txt.
 _TRIED_FIRST = ("synthetic_voc", "voc2012", "folder")
 
 
@@ -50,12 +50,12 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
       splits: names of lists; None: all that the folder has.
 
     Raises:
-      UserError: only where there is nothing to report on: an unknown name, no folder.
+      UserError: only where there is no data to report on: an unknown name, no folder.
     """
     folder = data.find_root(dataset, root)
     reader = data.reader(dataset)
     reports, sources, problems = [], [], []
-    known: dict[tuple, _Reading] = {}  # trainval repeats what train and val have
+    known: dict[tuple, _Reading] = {}  # trainval has the same files as train and val
     for split in splits or reader.splits(folder):
         try:
             source = reader(folder, split)
@@ -69,7 +69,7 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
 
 
 def recognise(root: Path) -> str:
-    """Return the name of the data set whose layout the folder has."""
+    """Return the name of the data set whose layout the folder has; UserError if there is none."""
     if not root.is_dir() or not any(root.iterdir()):
         raise UserError(f"{root.absolute()}: no such folder, or an empty one")
     others = [name for name in data.names() if name not in _TRIED_FIRST]
@@ -92,7 +92,7 @@ def check_source(source: Source, *, known: dict[tuple, _Reading] | None = None) 
 
     Args:
       source: the split.
-      known: what other splits have read; is added to.
+      known: readings of other splits, to which those of this one are added.
     """
     problems = list_problems(source)
     there = [
@@ -187,14 +187,20 @@ def _by_class(source: Source, values: np.ndarray) -> np.ndarray:
 
 
 def _value_problems(source: Source, files: list[Path], values: np.ndarray) -> list[str]:
-    """Name every mask value that means nothing, with what it probably is: [n 256] of n files."""
+    """Return a message for every mask value that is not a class or void, and its likely meaning.
+
+    Args:
+      source: the split.
+      files: the masks.
+      values: pixels by mask and value, [n 256].
+    """
     bad = [value for value in np.flatnonzero(values.sum(0)) if value not in source.label_ids]
     if len(bad) > 32:
         masks = np.flatnonzero(values[:, bad].any(1))
         return [
             f"{files[masks[0]]}: {len(bad)} different label values that are "
-            f"no class id, in {len(masks)} masks: such masks were resized with interpolation, "
-            "saved as JPEG, or are no class ids at all; export them anew"
+            f"not class ids, in {len(masks)} masks: such masks were resized with interpolation, "
+            "saved as JPEG, or hold no class ids; export them again"
         ]
     problems = []
     for value in bad:
@@ -236,7 +242,7 @@ def _notes(source: Source, values: np.ndarray, rotated: int) -> list[str]:
 
 
 def _overlaps(sources: list[Source]) -> list[str]:
-    """Name the ids that train and val share."""
+    """Return a message if train and val share ids."""
     by_split = {source.split: source for source in sources}
     if not {"train", "val"} <= by_split.keys():
         return []

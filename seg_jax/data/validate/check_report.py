@@ -12,10 +12,10 @@ class ClassStatistics:
 
     Attributes:
       name: of the class.
-      pixels: of the class.
-      share: of the pixels that are not void, 0..1.
-      images: that contain it.
-      image_pixels: of those images, void included.
+      pixels: number of pixels of the class.
+      share: of all pixels that are not void, 0..1.
+      images: number of images that contain it.
+      image_pixels: number of pixels of those images, void included.
       weight: median-frequency weight; None for a class that does not occur.
       enet_weight: ENet's weight.
     """
@@ -37,12 +37,12 @@ class SplitReport:
       split: name of the list.
       description: data set, list and number of images.
       checksum: SHA-256 of the list of ids.
-      images: in the list.
-      readable: images that were read together with their masks.
+      images: number of images in the list.
+      readable: number of images that were read together with their masks.
       sizes: (smallest, largest) height and width, each taken by itself, in pixels; None: nothing
         could be read.
       size_counts: (height, width) and how many images have it, the most frequent first.
-      void: statistics of void, as of a class; its share is of all mask pixels.
+      void: statistics of void; its share is of all mask pixels.
       classes: statistics by class id.
       problems: what is wrong.
       notes: what is worth knowing.
@@ -63,7 +63,7 @@ class SplitReport:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A data set. `general` are the problems that concern no single split."""
+    """The report on a data set; `general` has the problems that concern no single split."""
 
     dataset: str
     root: str
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Every problem, those of all splits included; empty: the data set is sound."""
+        """Every problem, including those of all splits; empty for a sound data set."""
         return self.general + tuple(
             f"{split.split}: {problem}" for split in self.splits for problem in split.problems
         )

@@ -1,13 +1,15 @@
-"""`data stats`: how often classes occur, which sizes there are, and class weights, as a text."""
+"""`data stats`: class frequencies, image sizes and class weights as a text."""
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from seg_jax.checks import printable
 from seg_jax.data import class_weights
 from seg_jax.data.validate.check_report import Report, SplitReport
 
-_SIZES = 6  # of the most frequent ones, shown
-_CLOSE = 0.07  # relative: recomputed weights within it count as agreeing with published ones
+_SIZES = 6  # number of the most frequent sizes that are shown
+_CLOSE = 0.07  # relative difference up to which weights agree with published ones
 
 
 def as_text(report: Report, published: Sequence[float] | None = None) -> str:
@@ -15,7 +17,7 @@ def as_text(report: Report, published: Sequence[float] | None = None) -> str:
 
     Args:
       report: of `check.check`.
-      published: class weights of a release, by class; compared on the split train.
+      published: class weights of a release, by class; compared with those of the split train.
     """
     lines = []
     for split in report.splits:
@@ -41,9 +43,9 @@ def _sizes(split: SplitReport) -> list[str]:
 def _classes(split: SplitReport, published: Sequence[float] | None) -> list[str]:
     if not split.sizes:
         return []
-    compare = published is not None and split.split == "train"
+    published = published if split.split == "train" else None
     head = f"  {'class':<22}{'pixels %':>9}{'images':>8}{'median-freq':>13}{'ENet':>8}"
-    lines = [head + f"{'with void':>11}{'published':>11}" * compare]
+    lines = [head + f"{'with void':>11}{'published':>11}" * (published is not None)]
     recomputed = class_weights.with_void(split.classes, split.void)
     for class_id, entry in enumerate(split.classes):
         weight = "-" if entry.weight is None else f"{entry.weight:.4f}"
@@ -51,13 +53,15 @@ def _classes(split: SplitReport, published: Sequence[float] | None) -> list[str]
             f"  {entry.name:<22}{100 * entry.share:>9.3f}{entry.images:>8}{weight:>13}"
             f"{entry.enet_weight:>8.3f}"
         )
-        if compare:
+        if published is not None:
             line += f"{recomputed[class_id]:>11.4f}{published[class_id]:>11.4f}"
         lines.append(line)
-    return lines + (_comparison(split, recomputed, published) if compare else [])
+    return lines + ([] if published is None else _comparison(split, recomputed, published))
 
 
-def _comparison(split: SplitReport, recomputed, published: Sequence[float]) -> list[str]:
+def _comparison(
+    split: SplitReport, recomputed: Sequence[float] | np.ndarray, published: Sequence[float]
+) -> list[str]:
     far = [
         f"{entry.name} ({there:.4f}, here {here:.4f})"
         for entry, here, there in zip(split.classes, recomputed, published, strict=True)

@@ -1,4 +1,4 @@
-"""`mean_field`: checks, the choice of an implementation, batches."""
+"""`mean_field`: checks its arguments, chooses an implementation, handles batches."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seg_jax.checks import one_of
 from seg_jax.kernels.crf.params import CrfParams
@@ -17,7 +18,7 @@ from seg_jax.kernels.crf.params import CrfParams
 IMPLEMENTATIONS = (
     "lattice_numba", "lattice", "exact", "exact_numba", "exact_pallas", "reference"
 )  # fmt: skip
-# Former names, which scripts and records have.
+# Former names, still found in scripts and records.
 ALIASES = {"host": "lattice_numba", "exact_host": "exact_numba"}
 
 
@@ -33,12 +34,11 @@ def mean_field(
 
     Args:
         unary: floating [h w k] or [n h w k], energies: -log p, not logits and not probabilities.
-        rgb: uint8 [h w 3] or [n h w 3], the picture as it was read, before any normalisation.
-            Floating values of the same range 0..255 are taken where exactness does not need
-            integers.
+        rgb: uint8 [h w 3] or [n h w 3], the original image, before any normalisation. Floating
+            values in 0..255 are accepted by implementations that do not rely on integers.
         params: `CrfParams`; None: its defaults.
-        implementation: one of IMPLEMENTATIONS, or None: what `choose` says. A named one never
-            falls back to another.
+        implementation: one of IMPLEMENTATIONS; None: the one that `choose` returns. A named one
+            never falls back to another.
 
     Returns:
         float32, unary's shape: probabilities, which sum to 1 over the last axis.
@@ -50,7 +50,7 @@ def mean_field(
     """
     params = params if params is not None else CrfParams()
     _check(unary, rgb, params)
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params)))
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params)))
     if implementation is None:
         implementation = choose(platform=jax.default_backend(), traced=traced)
     implementation = ALIASES.get(implementation, implementation)
@@ -63,14 +63,13 @@ def mean_field(
 
 
 def choose(*, platform: str, traced: bool) -> str:
-    """Return the implementation that `mean_field` takes when none is named.
+    """Return the implementation that `mean_field` uses if none is named.
 
-    Always the permutohedral lattice, which published figures were made with: on a CPU, outside of
-    `jit`, `grad` and `vmap`, and where Numba is installed, "lattice_numba"; else "lattice". Both
-    give the same probabilities, so the labels do not depend on where an image is computed. "exact",
-    "exact_numba", "exact_pallas" and "reference" give slightly other ones and are never chosen for
-    you. The image's size does not matter: at 40 x 52 both take the same time on a CPU, and above
-    it "lattice_numba" takes less.
+    Always the permutohedral lattice, as in the published results: "lattice_numba" on a CPU, outside
+    of `jit`, `grad` and `vmap`, if Numba is installed; else "lattice". Both give the same
+    probabilities, so labels do not depend on the platform. "exact", "exact_numba", "exact_pallas"
+    and "reference" give slightly different ones and are never chosen automatically. The image size
+    does not matter: at 40 x 52 both take the same time on a CPU; above, "lattice_numba" is faster.
     """
     if platform == "cpu" and not traced and find_spec("numba") is not None:
         return "lattice_numba"
@@ -87,8 +86,8 @@ def _load(implementation: str) -> Callable[..., jax.Array]:
 
 
 def _constant_widths(params: CrfParams) -> CrfParams:
-    """Return `params` with widths that have no derivative: no kernel here computes one."""
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params)):
+    """Return `params` with constant widths: no kernel here computes their derivative."""
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(params)):
         return params
     widths = ("bilateral_px", "bilateral_rgb", "spatial_px")
     return replace(params, **{w: jax.lax.stop_gradient(getattr(params, w)) for w in widths})
@@ -119,17 +118,17 @@ def _check(unary: Any, rgb: Any, params: CrfParams) -> None:
 
 
 def _check_values(unary: Any, rgb: Any) -> None:
-    """Check what can only be seen outside a trace."""
-    xp = np if isinstance(unary, np.ndarray) else jnp  # where the values are: no copy of them
-    if not isinstance(unary, jax.core.Tracer) and not xp.isfinite(unary).all():
+    """Check the values, which are known only outside a trace."""
+    xp = np if isinstance(unary, np.ndarray) else jnp  # check on the values' device: no copy
+    if not isinstance(unary, Tracer) and not xp.isfinite(unary).all():
         raise ValueError(
             "unary has values that are not finite: clip the probabilities before -log, "
             "e.g. -log(max(p, 1e-5))"
         )
-    if not isinstance(rgb, jax.core.Tracer) and rgb.dtype != np.uint8:
+    if not isinstance(rgb, Tracer) and rgb.dtype != np.uint8:
         low, high = float(rgb.min()), float(rgb.max())
         if not (low >= 0 and 1 < high <= 255):
             raise ValueError(
-                f"rgb must span 0..255, got [{low:g}, {high:g}]: pass the uint8 picture as it was "
-                "read, neither divided by 255 nor with its mean subtracted"
+                f"rgb must span 0..255, got [{low:g}, {high:g}]: pass the original uint8 image, "
+                "neither divided by 255 nor with its mean subtracted"
             )

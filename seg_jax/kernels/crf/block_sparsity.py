@@ -1,4 +1,4 @@
-"""Which blocks of pixels see each other through a narrow Gaussian: Hilbert order, boxes, lists."""
+"""Block sparsity of a narrow Gaussian kernel: Hilbert order, bounding boxes, lists of blocks."""
 
 from typing import NamedTuple
 
@@ -6,32 +6,32 @@ import jax
 import jax.numpy as jnp
 
 TILE = 64  # pixels in a block
-RADIUS = 4.0  # standard deviations: exp(-8) = 3e-4 of the kernel's peak, and few pairs lie there
+RADIUS = 4.0  # standard deviations: exp(-8) = 3e-4 of the kernel's peak, and few pairs are there
 
 
 class Tiles(NamedTuple):
-    """Pixels along a Hilbert curve through feature space, cut into blocks.
+    """Blocks of consecutive pixels along a Hilbert curve through feature space.
 
     Attributes:
         order: int32 [m], the pixels in this order.
         feature: float32 [blocks TILE d], their features; the last pixel is repeated to the end.
-        keys: int32 [blocks blocks], for each block the ones that it sees, then `blocks`.
-        count: int32 [blocks], how many it sees.
+        keys: int32 [blocks blocks], for each block the indices of near blocks, then `blocks`.
+        near: int32 [blocks], the number of near blocks.
     """
 
     order: jax.Array
     feature: jax.Array
     keys: jax.Array
-    count: jax.Array
+    near: jax.Array
 
     def sort(self, q: jax.Array) -> jax.Array:
-        """Return q, float32 [m k], in blocks [blocks TILE k]; what is added is zero."""
+        """Return q, float32 [m k], in blocks [blocks TILE k], padded by zeros."""
         blocks, tile, _ = self.feature.shape
         q = jnp.pad(q[self.order], ((0, blocks * tile - q.shape[0]), (0, 0)))
         return q.reshape(blocks, tile, -1)
 
     def unsort(self, q: jax.Array) -> jax.Array:
-        """Return q, float32 [blocks TILE k], pixel by pixel [m k]."""
+        """Return q, float32 [blocks TILE k], in the original order of the pixels, [m k]."""
         (m,), k = self.order.shape, q.shape[-1]
         return jnp.zeros((m, k), q.dtype).at[self.order].set(q.reshape(-1, k)[:m])
 
@@ -39,8 +39,8 @@ class Tiles(NamedTuple):
 def make(feature: jax.Array, *, radius: float = RADIUS, tile: int = TILE) -> Tiles:
     """Return the blocks of the features, float32 [m d], in units of the kernel's width.
 
-    Two blocks see each other unless their bounding boxes are farther apart than `radius`: a box
-    is conservative, so nothing nearer is lost. The lists have room for all, and cannot overflow.
+    Two blocks are near unless their bounding boxes are farther apart than `radius`: boxes are
+    conservative, so no nearer pair is lost. The lists have room for all blocks: no overflow.
     """
     m, d = feature.shape
     order = jnp.argsort(hilbert_index(feature))
@@ -49,15 +49,15 @@ def make(feature: jax.Array, *, radius: float = RADIUS, tile: int = TILE) -> Til
     feature = feature[order][place].reshape(blocks, tile, d)
     low, high = feature.min(axis=1), feature.max(axis=1)
     gap = jnp.maximum(low[:, None] - high[None, :], low[None, :] - high[:, None])
-    sees = jnp.square(jnp.maximum(gap, 0)).sum(axis=-1) <= radius**2
-    count = sees.sum(axis=1, dtype=jnp.int32)
-    keys = jnp.argsort(~sees, axis=1, stable=True).astype(jnp.int32)
-    keys = jnp.where(jnp.arange(blocks)[None] < count[:, None], keys, blocks)
-    return Tiles(order, feature, keys, count)
+    is_near = jnp.square(jnp.maximum(gap, 0)).sum(axis=-1) <= radius**2
+    near = is_near.sum(axis=1, dtype=jnp.int32)
+    keys = jnp.argsort(~is_near, axis=1, stable=True).astype(jnp.int32)
+    keys = jnp.where(jnp.arange(blocks)[None] < near[:, None], keys, blocks)
+    return Tiles(order, feature, keys, near)
 
 
 def hilbert_index(feature: jax.Array) -> jax.Array:
-    """Return the place, uint32 [m], of each feature, float32 [m d], along a Hilbert curve.
+    """Return the position, uint32 [m], of each feature, float32 [m d], along a Hilbert curve.
 
     John Skilling, "Programming the Hilbert curve", AIP Conference Proceedings 707, 2004. All axes
     have one scale; 30 bits, so 6 for each of 5 axes.

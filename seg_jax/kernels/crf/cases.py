@@ -1,4 +1,4 @@
-"""The cases that tests and benchmarks share: settings, and pictures made by code."""
+"""The cases of tests and benchmarks: settings, and synthetic images."""
 
 import numpy as np
 
@@ -33,8 +33,8 @@ SIZES = {
 def scene(height: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return unary, float32 [h w k], and rgb, uint8 [h w 3], of discs on a shaded ground.
 
-    The classes' energies are those of a blurred, noisy and partly wrong prediction, as a network
-    of output stride 8 gives: what the CRF changes lies along the discs' outlines.
+    The energies are those of a blurred, noisy and partly wrong prediction, like that of a network
+    of output stride 8: the CRF changes pixels along the outlines of the discs.
     """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)

@@ -1,9 +1,9 @@
-"""All pairs that matter, without approximation: block-sparse message passing in plain JAX.
+"""All pairs within a radius, without approximation: block-sparse message passing in plain JAX.
 
 The bilateral kernel is narrow in colour, so after sorting the pixels along a Hilbert curve through
-the five features most blocks of pixels are too far apart to see each other (see
-`block_sparsity`). The spatial kernel is separable: two small matrix products. The reference for
-images of any size; minutes on a CPU core where the lattice takes a second.
+the five features, most pairs of blocks are too far apart to matter (see `block_sparsity`). The
+spatial kernel is separable: two small matrix products. The reference for images of any size; takes
+minutes on a CPU core, the lattice a second.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ _GROUP = 8  # blocks of keys for one step of the loop: 64 x 512 pairs
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
+    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] images (0..255).
 
-    The definition but for pairs more than `block_sparsity.RADIUS` standard deviations apart, which
-    moves a probability by at most 2e-4 and no label.
+    The definition, except for pairs more than `block_sparsity.RADIUS` standard deviations apart,
+    which changes a probability by at most 2e-4 and no label.
     """
     return run(unary, rgb, params, bilateral)
 
@@ -36,7 +36,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 def run(
     unary: jax.Array, rgb: jax.Array, params: CrfParams, bilateral: Callable[..., Filter]
 ) -> jax.Array:
-    """Run a batch with `bilateral(tiles, rgb, params)` as the bilateral kernel of each picture."""
+    """Run a batch with `bilateral(tiles, rgb, params)` as the bilateral kernel of each image."""
 
     def one(pair):
         position, colour = features(pair[1])
@@ -53,7 +53,7 @@ def run(
 
 
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams) -> Filter:
-    """Return the bilateral kernel, q float32 [h*w k] -> K q; the tiles have all it needs."""
+    """Return the bilateral kernel, q float32 [h*w k] -> K q; uses only the tiles."""
     return lambda q: tiles.unsort(multiply(tiles, tiles.sort(q)))
 
 
@@ -82,7 +82,7 @@ def multiply(tiles: Tiles, q: jax.Array) -> jax.Array:
     Differentiable in q; the tiles are constants.
     """
     blocks, tile, d = tiles.feature.shape
-    # Behind the last block: a block without weight, for the end of every list.
+    # After the last block: a block of zeros, for the end of every list.
     q = jnp.concatenate([q, jnp.zeros_like(q[:1])])
     feature = jnp.concatenate([tiles.feature, tiles.feature[-1:]])
     group = min(_GROUP, blocks)
@@ -104,7 +104,7 @@ def multiply(tiles: Tiles, q: jax.Array) -> jax.Array:
         total = jnp.zeros_like(q[0])  # under shard_map it varies as q does
         return lax.fori_loop(0, -(-count // group), add, total)
 
-    return lax.map(row, (tiles.feature, keys, tiles.count))
+    return lax.map(row, (tiles.feature, keys, tiles.near))
 
 
 def _forward(tiles, q):
@@ -112,7 +112,7 @@ def _forward(tiles, q):
 
 
 def _backward(tiles, gradient):
-    # K is symmetric, and so is the list of pairs: a block sees those that see it.
+    # K is symmetric, and so is the list of pairs.
     return None, multiply(tiles, gradient)
 
 

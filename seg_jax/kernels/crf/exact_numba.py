@@ -1,9 +1,9 @@
-"""All pairs that matter on the host, compiled by Numba: `exact` in seconds.
+"""All pairs within a radius on the host, compiled by Numba: `exact` in seconds.
 
-A k-d tree through the five features has the pixels in its leaves, 16 in each. Leaves whose boxes
-are farther apart than `RADIUS` do not see each other; of the others the weight of every pair is
-computed, sixteen in one vector, and at every iteration again: all would fill gigabytes. Only the
-classes that are in a leaf are multiplied: see `NEGLIGIBLE`.
+The pixels are in the leaves of a k-d tree through the five features, 16 in each. Leaves whose boxes
+are farther apart than `RADIUS` are skipped; for the others the weight of every pair is computed,
+sixteen in one vector, anew at every iteration: storing all would take gigabytes. Only the classes
+that occur in a leaf are multiplied: see `NEGLIGIBLE`.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,21 @@ from seg_jax.kernels.crf.exact_numba_kernels import AXES, GROUP
 from seg_jax.kernels.crf.numba_common import Chunks
 from seg_jax.kernels.crf.params import CrfParams, Normalisation
 
-# Standard deviations. At the 4 of `exact`, whose larger tiles happen to hold many pairs beyond,
-# a photograph's probability moved by 4e-4; at 4.5 by 6e-5.
+# Standard deviations. With the 4 of `exact`, whose larger tiles happen to include many farther
+# pairs, a probability of a photograph changed by 4e-4; with 4.5 by 6e-5.
 RADIUS = 4.5
 _SPATIAL_RADIUS = 6.0  # a weight beyond is less than half a unit in the last place of the peak
 
-# Probabilities count as 0 where all of them together move no kernel's message, in units of energy,
-# by more than this in one iteration: most classes are nowhere, and most leaves see one or two.
+# Probabilities count as 0 if together they change no kernel's message, in units of energy, by more
+# than this in one iteration: most classes do not occur, and most leaves have one or two.
 NEGLIGIBLE = 1e-5
 
 
 def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
+    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] images (0..255).
 
-    The definition but for pairs more than `RADIUS` standard deviations apart and for `NEGLIGIBLE`
-    probabilities, which together move a probability by at most 2e-4 and no label.
+    The definition, except for pairs more than `RADIUS` standard deviations apart and `NEGLIGIBLE`
+    probabilities, which together change a probability by at most 2e-4 and no label.
 
     Raises:
         ValueError: inside jit, grad or vmap, where the values are not known.
@@ -71,7 +71,7 @@ class _Term:
         """Add the message of q, float32 [m k], to the first columns of `message`."""
         if self.before is not None:
             q = q * self.before[:, None]
-        # What is left out is at most a row's sum of the kernel times the largest of these values.
+        # The error is at most a row sum of the kernel times the largest of these values.
         classes = np.flatnonzero(self.gain * q.max(axis=0) >= NEGLIGIBLE)
         if classes.size:
             q = q[:, classes]

@@ -1,13 +1,13 @@
 """`exact` as a Pallas kernel for Hopper GPUs (Mosaic GPU, sm_90). It has not run on a GPU yet.
 
-One warpgroup a block of 64 pixels: it walks the block's list, fetches the next 64 pixels by TMA
-while it works on these, and per pair of blocks issues three matrix products on the tensor cores:
-squared distance in position, in colour, and kernel times Q. A picture's colours and coordinates
-are integers, so bfloat16 operands lose nothing of the distances: every factor has at most 8
-significant bits, squared lengths being cut in three pieces, and the sums are below 2^24. Only the
-kernel and Q are rounded to bfloat16: 6e-4 of a filter's value on average.
+One warpgroup for each block of 64 pixels: it loops over the block's list, fetches the next 64
+pixels by TMA while it works on the current ones, and for each pair of blocks issues three matrix
+products on the tensor cores: squared distance in position, in colour, and kernel times Q. Colours
+and coordinates of an image are integers, so distances are exact with bfloat16 operands: every
+factor has at most 8 significant bits (squared lengths are split into three parts), and the sums are
+below 2^24. Only the kernel and Q are rounded to bfloat16: 6e-4 of a filter's value on average.
 
-Tested by Pallas' interpreter for GPU kernels, which also looks for races between the copies.
+Tested by Pallas' interpreter for GPU kernels, which also checks for races between the copies.
 """
 
 import math
@@ -31,11 +31,11 @@ _SLOTS = 2  # blocks in flight
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and uint8 [n h w 3] pictures.
+    """Return the marginals of a batch: float32 [n h w k] energies and uint8 [n h w 3] images.
 
     Raises:
         NotImplementedError: the default device is not a GPU.
-        ValueError: the pictures are not uint8, or larger than MAX_SIDE.
+        ValueError: the images are not uint8, or larger than MAX_SIDE.
     """
     if lowering.platform() != "gpu":
         raise NotImplementedError(
@@ -46,11 +46,11 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
 
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
-    """Return the bilateral kernel, q float32 [h*w k] -> K q, of one picture uint8 [h w 3]."""
+    """Return the bilateral kernel, q float32 [h*w k] -> K q, of one image uint8 [h w 3]."""
     height, width, _ = rgb.shape
     if rgb.dtype != jnp.uint8 or max(height, width) > MAX_SIDE:
         raise ValueError(
-            "implementation='exact_pallas' needs a uint8 picture of at most "
+            "implementation='exact_pallas' needs a uint8 image of at most "
             f"{MAX_SIDE} pixels a side, whose distances are exact in bfloat16; got {rgb.dtype} "
             f"{height} x {width}; use implementation='exact'"
         )
@@ -65,7 +65,7 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
     def apply(q):
         classes = q.shape[1]
         q = jnp.pad(q, ((0, 0), (0, -classes % _CLASSES))).astype(jnp.bfloat16)
-        result = _multiply(*operands, tiles.sort(q), tiles.keys, tiles.count, rates, interpret)
+        result = _multiply(*operands, tiles.sort(q), tiles.keys, tiles.near, rates, interpret)
         return tiles.unsort(result)[:, :classes]
 
     # K is symmetric.

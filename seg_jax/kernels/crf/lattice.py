@@ -2,8 +2,8 @@
 
 Andrew Adams, Jongmin Baek and Abe Davis, "Fast High-Dimensional Filtering Using the Permutohedral
 Lattice", Eurographics 2010. Instead of a hash table: the keys of all corners are sorted, equal ones
-get one row, and neighbours are found by bisection. Shapes are static, so the rows have a capacity;
-a picture that needs more is seen from the count of vertices, and `mean_field` runs it again.
+share a row, and neighbours are found by bisection. Shapes are static, so the number of rows has a
+capacity; the count of vertices shows if an image needs more, and `mean_field` runs it again.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from seg_jax.kernels.crf import update
 from seg_jax.kernels.crf.params import CrfParams
@@ -40,21 +41,21 @@ class Lattice(NamedTuple):
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
+    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] images (0..255).
 
-    Outside a trace the capacity is 1.25 rows a pixel, and where a picture needs more, the batch
-    runs again with enough. Inside a trace nobody can run again, so it is the most that can occur,
-    d + 1 rows a pixel: for inference, call it outside of `jit`.
+    Outside a trace the capacity is 1.25 rows per pixel, and if an image needs more, the batch runs
+    again with enough. Inside a trace it cannot run again, so the capacity is the maximum, d + 1
+    rows per pixel: for inference, call it outside of `jit`.
 
     Raises:
         ValueError: a width so small that the keys overflow; inside a trace the result is NaN.
     """
     pixels = unary.shape[1] * unary.shape[2]
     most = (6 * pixels, 3 * pixels)
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params))):
         q, _, fits = run(unary, rgb, params, most)
         return jnp.where(fits, q, jnp.nan)
-    step = pixels + pixels // 4  # multiples of it, so that pictures share few compilations
+    step = pixels + pixels // 4  # multiples of it, so that images share few compilations
     capacity = tuple(min(step, limit) for limit in most)
     q, count, fits = run(unary, rgb, params, capacity)
     if not fits:
@@ -109,7 +110,8 @@ def apply(lattice: Lattice, q: jax.Array) -> jax.Array:
     rows, _ = lax.scan(blur, rows, lattice.neighbours)
     # The constant of the released code, which only normalisation="none" does not cancel.
     alpha = 1 / (1 + 0.5 ** (corners - 1))
-    return alpha * sum(rows[lattice.row[:, k]] * lattice.weight[:, k, None] for k in range(corners))
+    parts = (rows[lattice.row[:, k]] * lattice.weight[:, k, None] for k in range(corners))
+    return jnp.asarray(alpha * sum(parts))
 
 
 def build(feature: jax.Array, capacity: int) -> Lattice:

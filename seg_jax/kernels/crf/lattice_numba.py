@@ -1,10 +1,10 @@
 """The permutohedral lattice on the host, compiled by Numba: the default on a CPU.
 
-Same filter as `lattice`, but the vertices are found with a hash table and the passes are loops
-over rows of classes, which XLA's CPU gathers do not match. The vertices are numbered in the order
-in which the pixels, row by row, touch them, so that neighbours in the picture are neighbours in
-memory; the splat is transposed (a sum for every vertex), so that threads never write to the same
-row; the normalisation is folded into the weights.
+Same filter as `lattice`, but vertices are found with a hash table, and the passes are loops over
+rows of classes, which are faster than XLA's gathers on a CPU. Vertices are numbered in the order in
+which the pixels, row by row, touch them, so that neighbours in the image are neighbours in memory;
+the splat is transposed (a sum for every vertex), so that threads never write to the same row; the
+normalisation is folded into the weights.
 """
 
 import jax
@@ -16,7 +16,7 @@ from seg_jax.kernels.crf.params import CrfParams, Normalisation
 
 
 def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
+    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] images (0..255).
 
     Raises:
         ValueError: inside jit, grad or vmap, where the values are not known.
@@ -27,7 +27,7 @@ def mean_field(unary, rgb, params: CrfParams) -> jax.Array:
 
 
 class _Lattice:
-    """The vertices that the features, float32 [m d], touch, and the passes between them."""
+    """The lattice vertices around the features, float32 [m d], and the passes between them."""
 
     def __init__(self, feature: np.ndarray, run: Chunks):
         self.run, (self.pixels, d) = run, feature.shape

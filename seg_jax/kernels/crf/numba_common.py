@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seg_jax.kernels.crf import lattice_numba_kernels
 from seg_jax.kernels.crf.params import CrfParams, Normalisation
@@ -18,12 +19,12 @@ _PADDING = 1e9  # energy of a padded class: its probability is exactly 0
 
 
 def mean_field(one: Callable, unary, rgb, params: CrfParams, *, name: str, instead: str):
-    """Return one(unary, rgb, params, chunks) of every picture of a batch, as a JAX array.
+    """Return one(unary, rgb, params, chunks) for every image of a batch, as a JAX array.
 
     Raises:
         ValueError: inside jit, grad or vmap, where the values are not known; it names `instead`.
     """
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((unary, rgb, params))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((unary, rgb, params))):
         raise ValueError(
             f"implementation={name!r} needs values, and was called inside jit, grad or vmap; "
             f"use implementation={instead!r}, which is the same filter"
@@ -38,8 +39,10 @@ def mean_field(one: Callable, unary, rgb, params: CrfParams, *, name: str, inste
 
 
 def _threads() -> int:
-    """Return the number of cores that this process may use, where the system says it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Chunks:

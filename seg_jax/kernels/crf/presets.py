@@ -68,7 +68,7 @@ def get(name: str) -> CrfParams | None:
 
 
 def words(params: CrfParams) -> str:
-    """Say in one line what a record has to quote of a CRF."""
+    """Describe a CRF in one line, for records."""
     own = (name for name, known in SETTINGS.items() if known.params == params)
     plain = dataclasses.replace(params, compatibility=1.0)
     penalties = "" if plain == params else f", compatibility {params.compatibility}"
@@ -81,24 +81,24 @@ def words(params: CrfParams) -> str:
 
 
 def energies(probabilities: np.ndarray) -> np.ndarray:
-    """Return the unary energies -log p, float32 [h w k], of probabilities; 0 has a finite one."""
+    """Return the unary energies -log p, float32 [h w k], of probabilities; finite also for 0."""
     return -np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def refine(
     params: CrfParams, *, implementation: str | None = None
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return what evaluation and prediction call with every picture, uint8 [h w 3], and its
-    probabilities, float32 [h w k]: it returns the CRF's marginals, float32 [h w k].
+    """Return a function from an image, uint8 [h w 3], and its probabilities, float32 [h w k], to
+    the marginals of the CRF, float32 [h w k]; for evaluation and prediction.
 
     Args:
-      params: constants, in pixels of the picture at its own size.
+      params: constants, in pixels of the image at its original size.
       implementation: of `kernels.crf.mean_field`; None: its choice for this machine.
     """
 
-    def run(picture: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    def run(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         return np.asarray(
-            mean_field(energies(probabilities), picture, params, implementation=implementation)
+            mean_field(energies(probabilities), image, params, implementation=implementation)
         )
 
     return run

@@ -14,7 +14,7 @@ MAX_PIXELS = 10_000  # two float32 [N N]: 0.8 GB
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] pictures (0..255).
+    """Return the marginals of a batch: float32 [n h w k] energies and [n h w 3] images (0..255).
 
     Raises:
         ValueError: the image has more than MAX_PIXELS pixels.

@@ -17,8 +17,8 @@ def mean_field(unary: jax.Array, kernels: Sequence[Filter], params: CrfParams) -
 
     Args:
         unary: float32 [m k], energies (-log p) of m pixels and k classes.
-        kernels: the bilateral and the spatial kernel, each as Q -> K Q *with* the own term j = i,
-            which Eq. 4 leaves out and the released code, which everybody compares with, keeps.
+        kernels: the bilateral and the spatial kernel, each as Q -> K Q *with* the pair j = i, which
+            Eq. 4 excludes but the released code, to which everyone compares, includes.
         params: the weights, normalisation, compatibility and number of updates.
 
     Returns:

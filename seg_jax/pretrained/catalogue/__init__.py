@@ -1,4 +1,4 @@
-"""The catalogue of published weights: what there is, where, under which terms, and how it scores.
+"""The catalogue of published weights: their files, hosts, licenses and scores.
 
 Nothing is downloaded here: `python -m seg_jax weights import FILE --as NAME` takes a file that its
 publishers offer.
@@ -10,6 +10,7 @@ from pathlib import Path
 from seg_jax import checks
 from seg_jax.pretrained.catalogue import caffe, google, pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
+from seg_jax.pretrained.formats import reading
 
 __all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
 
@@ -23,14 +24,14 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Entry:
-    """Return an entry; an unknown name is a UserError that names the closest ones."""
+    """Return an entry; for an unknown name, raise a UserError with the closest names."""
     if name not in _ENTRIES:
         raise checks.UserError(f"published weights: {checks.unknown(name, _ENTRIES)}")
     return _ENTRIES[name]
 
 
 def of_file(path: Path) -> Entry:
-    """Return the entry that a file is of: by its SHA-256, else by its name.
+    """Return the entry that a file belongs to, found by its SHA-256, else by its name.
 
     Raises:
       UserError: no entry has such a file, or several have one of this name.
@@ -49,5 +50,5 @@ def of_file(path: Path) -> Entry:
 
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
+    with reading.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What the catalogue says of one file of published weights."""
+"""One entry of the catalogue of published weights."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from seg_jax.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What the publishers report of the weights.
+    """The score that the publishers report.
 
     Attributes:
       miou: mean intersection over union in percent.
@@ -42,9 +42,9 @@ class Entry:
         None, and the variables are those of the backbone and of what else can be reused.
       experiment: a fresh Experiment with the model, preprocessing and evaluation protocol of the
         weights; None: an ImageNet classifier, which `train --init` takes.
-      ignored: a classifier's tensors that have no place here, for reports.
+      ignored: a classifier's tensors that are not used, for reports.
       preprocessing: of a classifier's inputs; others have it in their experiment.
-      sha256: of the file, or as many of its first digits as were published; "unknown": none.
+      sha256: of the file, or its first digits, as many as were published; "unknown": none were.
       folded: the batch norms are folded into the convolutions: a training from these weights
         estimates their statistics first, see `pretrained.folded`.
       epsilon: of a classifier's batch norms; None: it has none. Others have it in their experiment.

@@ -129,7 +129,7 @@ def from_segnet(model: Any, blobs: Blobs) -> dict[str, Any]:
     Their batch norm layer keeps a scale and a shift, no statistics. In training it takes the
     batch's; before testing a script averages these over the training images and folds them into
     scale and shift. Released files are of the latter kind ("inference"): y = scale x + shift, here
-    a norm of mean 0 and variance 1. A file from training looks the same and gives nonsense.
+    a norm of mean 0 and variance 1. A file saved during training looks the same, and scores badly.
 
     Raises:
       UserError: other weights; what does not fit is listed.

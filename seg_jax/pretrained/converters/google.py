@@ -60,9 +60,8 @@ def _block(module: str) -> str:
 def from_tflite(model: Any, graph: Graph) -> dict[str, Any]:
     """Return the variables of DeepLab on MobileNetV2 from Google's TensorFlow Lite files.
 
-    The folded batch norms come back as norms that do nothing but add the bias: variance 1 - epsilon
-    and mean 0. Training with statistics of the batch would find other ones: freeze the norms, or
-    expect the first steps to be spent on them.
+    The folded batch norms become norms that only add the bias: mean 0 and variance 1 - epsilon.
+    Before a training, `pretrained.folded` estimates their statistics.
 
     Raises:
       UserError: other weights, or ones for another output stride.

@@ -1,1 +1,1 @@
-"""Readers of weight files, without their frameworks: arrays by name."""
+"""Readers of weight files that need no other framework; each returns arrays by name."""

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import message
 
 from seg_jax.checks import UserError
-from seg_jax.pretrained.formats import protobuf
+from seg_jax.pretrained.formats import protobuf, reading
 
 _SCHEMA = {
     "BlobShape": [("dim", 1, protobuf.INT64, True)],
@@ -36,27 +35,28 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Shapes are the file's: [out in h w] of a convolution; in older files always four numbers.
 
     Raises:
-      UserError: it is no such file, or damaged.
+      UserError: it is not such a file, or damaged.
     """
-    try:
-        net = protobuf.parse(_SCHEMA, "Net", Path(path).read_bytes())
+    data = reading.read_bytes(path)
+    budget = reading.Budget(len(data))
+    with reading.explained(path, ".caffemodel file"):
+        net = protobuf.parse(_SCHEMA, "Net", data)
         blobs = {
-            f"{layer.name}.{index}": _array(blob)
+            f"{protobuf.text(layer.name)}.{index}": _array(blob, budget)
             for layer in (*net.layers, *net.layer)
             for index, blob in enumerate(layer.blobs)
         }
-    except (message.DecodeError, ValueError) as error:
-        raise UserError(f"{path}: no .caffemodel file, or damaged ({error})") from error
     if not blobs:
         raise UserError(f"{path}: no .caffemodel file: no layer in it has weights")
     return blobs
 
 
-def _array(blob: Any) -> np.ndarray:
+def _array(blob: Any, budget: reading.Budget) -> np.ndarray:
     if blob.HasField("shape"):
-        shape = tuple(blob.shape.dim)
+        shape = blob.shape.dim
     else:
         shape = (blob.num, blob.channels, blob.height, blob.width)
     values = np.frombuffer(blob.double_data, "<f8") if blob.double_data else None
     values = np.frombuffer(blob.data, "<f4") if values is None else values
+    shape = budget.shape(shape, np.float32)
     return values.reshape(shape).astype(np.float32)

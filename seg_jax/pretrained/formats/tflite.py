@@ -15,10 +15,13 @@ import numpy as np
 from flatbuffers import number_types
 
 from seg_jax.checks import UserError
+from seg_jax.pretrained.formats import reading
 
 _DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 9: np.int8}
 _CONV_2D, _DEPTHWISE_CONV_2D = 3, 4
 _IDENTIFIER = b"TFL3"
+_MOST_TABLES = 50_000  # of all lists in a file: an offset of four bytes makes an object of 300
+_MOST_CHANNELS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Convolution:
       scope: of its weights in the TensorFlow graph, "MobilenetV2/expanded_conv/project".
       kernel: float32 [kh kw cin cout], of a depthwise one [kh kw 1 c*m].
       bias: float32 [cout].
-      stride, rate: vertical; the files here have the same horizontally.
+      stride, rate: vertical; the horizontal ones are equal in the files that are read here.
     """
 
     scope: str
@@ -58,7 +61,7 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What importers need of a file.
+    """The parts of a file that importers need.
 
     Attributes:
       convolutions: in the order in which they run.
@@ -75,20 +78,16 @@ def read(path: Path) -> Graph:
     """Read a .tflite file.
 
     Raises:
-      UserError: it is none, is damaged, or has weights in a form that is not read here.
+      UserError: it is not such a file, is damaged, or stores weights in an unsupported form.
     """
-    data = Path(path).read_bytes()
+    data = reading.read_bytes(Path(path))
     if data[4:8] != _IDENTIFIER:
         raise UserError(f"{path}: no TensorFlow Lite file: {_IDENTIFIER.decode()} is not in it")
-    try:
-        return _graph(data)
-    except (struct.error, IndexError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: damaged, or not a network of images ({error})") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    with reading.explained(path, "network of images"):
+        return _graph(data, reading.Budget(len(data)))
 
 
-def _graph(data: bytes) -> Graph:
+def _graph(data: bytes, budget: reading.Budget) -> Graph:
     root = struct.unpack_from("<I", data)[0]
     model = _Table(data, root)
     codes = [max(code.number(0, "Int8"), code.number(3, "Int32")) for code in model.tables(1)]
@@ -98,18 +97,27 @@ def _graph(data: bytes) -> Graph:
     for operator in graph.tables(3):
         code = codes[operator.number(0, "Uint32")]
         if code in (_CONV_2D, _DEPTHWISE_CONV_2D):
-            inputs = [tensors[index] for index in operator.vector(1, np.int32)]
-            found.append(_convolution(code, operator.table(4), inputs, buffers))
+            indices = operator.vector(1, np.int32)
+            if len(indices) != 3:
+                raise ValueError(f"a convolution of {len(indices)} inputs")
+            inputs = [tensors[index] for index in indices]
+            found.append(_convolution(code, operator.table(4), inputs, buffers, budget))
     (entry,) = graph.vector(1, np.int32)
     shape = tuple(int(side) for side in tensors[entry].vector(0, np.int32))
     return Graph(tuple(found), shape, _quantization(tensors[entry]))
 
 
 def _convolution(
-    code: int, options: "_Table", inputs: "Sequence[_Table]", buffers: "Sequence[_Table]"
+    code: int,
+    options: "_Table | None",
+    inputs: "Sequence[_Table]",
+    buffers: "Sequence[_Table]",
+    budget: reading.Budget,
 ) -> Convolution:
     _, weights, bias = inputs
-    kernel = _values(weights, buffers)
+    if options is None:
+        raise ValueError("a convolution without options")
+    kernel = _values(weights, buffers, budget)
     # CONV_2D stores [cout kh kw cin], DEPTHWISE_CONV_2D [1 kh kw c*m].
     order = (1, 2, 3, 0) if code == _CONV_2D else (1, 2, 0, 3)
     rate = 5 if code == _CONV_2D else 6
@@ -117,19 +125,26 @@ def _convolution(
         # A converter that fuses operators joins their names with ";", the weights' own first.
         scope=weights.string(3).partition(";")[0].rpartition("/")[0],
         kernel=np.ascontiguousarray(kernel.transpose(order)),
-        bias=_values(bias, buffers),
+        bias=_values(bias, buffers, budget),
         stride=options.number(2, "Int32"),
         rate=options.number(rate, "Int32", default=1),
     )
 
 
-def _values(tensor: "_Table", buffers: "Sequence[_Table]") -> np.ndarray:
+def _values(tensor: "_Table", buffers: "Sequence[_Table]", budget: reading.Budget) -> np.ndarray:
     name, kind = tensor.string(3), tensor.number(1, "Int8")
     stored = buffers[tensor.number(2, "Uint32")].vector(0, np.uint8)
     if kind not in _DTYPES or not stored.size:
-        raise UserError(f"weights {name} are of type {kind} or computed: only stored ones are read")
-    values = stored.view(_DTYPES[kind]).reshape(tensor.vector(0, np.int32))
+        raise ValueError(
+            f"weights {reading.printable(name)} are of type {kind} or computed: only stored ones "
+            "are read"
+        )
+    # Several tensors may share one buffer. Dequantising takes 24 bytes a number for a moment.
+    shape = budget.shape(tensor.vector(0, np.int32), np.float32)
+    values = stored.view(_DTYPES[kind]).reshape(shape)
     quantization = _quantization(tensor)
+    if quantization and quantization.scale.size not in (1, shape[quantization.axis]):
+        raise ValueError(f"{quantization.scale.size} scales for an array of the shape {shape}")
     return quantization.dequantise(values) if quantization else values.astype(np.float32)
 
 
@@ -139,6 +154,8 @@ def _quantization(tensor: "_Table") -> Quantization | None:
     if not scale.size:
         return None
     zero = table.vector(3, np.int64)
+    if max(scale.size, zero.size) > _MOST_CHANNELS or zero.size not in (1, scale.size):
+        raise ValueError(f"a tensor of {scale.size} scales and {zero.size} zero points")
     axis = table.number(6, "Int32")
     return Quantization(scale.astype(np.float64), zero.astype(np.float64), axis)
 
@@ -167,8 +184,10 @@ class _Table:
         offset = self._offset(field)
         if not offset:
             return []
-        start = self._table.Vector(offset)
-        places = range(start, start + 4 * self._table.VectorLen(offset), 4)
+        start, count = self._table.Vector(offset), self._table.VectorLen(offset)
+        if count > _MOST_TABLES:
+            raise ValueError(f"a list of {count} tables, more than {_MOST_TABLES}")
+        places = range(start, start + 4 * count, 4)
         return [_Table(self._table.Bytes, self._table.Indirect(place)) for place in places]
 
     def vector(self, field: int, dtype: Any) -> np.ndarray:

@@ -3,21 +3,23 @@
 A .pth file is a pickle, which may name any function of any library to be called while it is read.
 Here a pickle may name only what state dicts are made of, each replaced by a function of this
 module; anything else is refused. Both of PyTorch's serialisations are read: the zip archive (since
-1.6) and the older sequence of pickles (torch/serialization.py); and .safetensors.
+1.6) and the older sequence of pickles (torch/serialization.py); and .safetensors. Memory is bounded
+as `reading` says.
 """
 
 import io
-import pickle
+import re
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from seg_jax.checks import UserError
+from seg_jax.pretrained.formats import reading, safetensors, strict_pickle
+from seg_jax.pretrained.formats.strict_pickle import BoundedFile, Function, Opaque, Refused
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
 _DTYPES = {
@@ -26,6 +28,7 @@ _DTYPES = {
 }  # fmt: skip
 # Where training scripts keep the state dict in what they save.
 _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_LARGEST_DIRECTORY = 8 << 20  # bytes of a zip archive's list of members: 100,000 of them
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -34,40 +37,31 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Of a training checkpoint those of the network only. bfloat16 becomes float32.
 
     Raises:
-      UserError: it is none of these files, is damaged, holds no state dict, or names code.
+      UserError: it is none of these files, is damaged, holds no state dict, names code, or would
+        take more memory than it can be worth.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return safetensors.read(path)
     try:
-        with path.open("rb") as file:
-            views, bytes_of, order = (_zip if zipfile.is_zipfile(file) else _legacy)(file)
-            return {name: _array(view, bytes_of(view.storage.key), order) for name, view in views}
-    except _Refused as error:
-        raise UserError(
-            f"{path}: refused: it names {error}, which no state dict needs and which would run "
-            "while the file is read. If you trust its source, save the state dict alone: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
-        ) from error
-    except (
-        pickle.UnpicklingError, struct.error, zipfile.BadZipFile, EOFError, KeyError, IndexError,
-        AttributeError, TypeError, ValueError, OverflowError, ImportError, RecursionError,
-    ) as error:  # fmt: skip
-        raise UserError(f"{path}: no PyTorch file of weights, or damaged ({error})") from error
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: no safetensors file that is read here ({error})") from error
-
-
-class _Refused(Exception):
-    """A pickle names something that is not needed."""
+        with reading.explained(path, "PyTorch file of weights"), reading.open_regular(path) as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            views, bytes_of, order = (_zip if zipfile.is_zipfile(file) else _legacy)(file, size)
+            budget = reading.Budget(size)
+            return {
+                name: _array(view, bytes_of(view.storage.key), order, budget)
+                for name, view in views
+            }
+    except UserError as error:
+        if isinstance(refused := error.__cause__, Refused):
+            raise UserError(
+                f"{path}: refused: it names {reading.printable(refused)}, which no state dict "
+                "needs and which would run while the file is read. If you trust its source, save "
+                "the state dict alone: "
+                "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+            ) from refused
+        raise
 
 
 class _Storage(NamedTuple):
@@ -75,21 +69,6 @@ class _Storage(NamedTuple):
 
     kind: str
     key: str
-
-
-class _Function:
-    """A function that a pickle may call, and cannot change: it has no attributes to set."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable):
-        object.__setattr__(self, "_function", function)
-
-    def __setattr__(self, name: str, value: Any):
-        raise _Refused(f"a change of {name}")
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
 
 
 class _View(NamedTuple):
@@ -101,102 +80,105 @@ class _View(NamedTuple):
     stride: tuple[int, ...]
 
 
-def _rebuild_tensor(storage, offset, size, stride, *_):
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _View:
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor without a storage")
+    numbers = (offset, *size, *stride)
+    if not all(type(n) is int and 0 <= n < 2**62 for n in numbers) or len(size) != len(stride):
+        raise ValueError(f"a tensor of size {size} and stride {stride}")
     return _View(storage, offset, tuple(size), tuple(stride))
 
 
-def _encode(text, encoding):
+def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise _Refused(f"the encoding {encoding}")
+        raise Refused(f"the encoding {encoding}")
     return text.encode("latin1")
 
 
-def _number(dtype, stored=b""):
-    return np.frombuffer(stored, dtype)[0].item()
+def _number(dtype: Opaque, stored: bytes = b"") -> int | float | bool:
+    return np.frombuffer(stored, dtype.value)[0].item()
 
 
-def _dtype(code, *_):
-    if not (isinstance(code, str) and code[:1] in "fiub"):
-        raise _Refused(f"numpy.dtype({code!r})")
-    return _DType(code)
-
-
-class _DType(str):
-    """The code of a NumPy number's type; the rest of its state is of no interest."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+def _dtype(code: Any, *_: Any) -> Opaque:
+    if not (isinstance(code, str) and re.fullmatch(r"[fiub][1248]", code)):
+        raise Refused(f"numpy.dtype({code!r})")
+    return Opaque(code)
 
 
 _NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _Function(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Function(lambda tensor, *_: tensor),
-    ("torch", "Size"): _Function(tuple),
-    ("_codecs", "encode"): _Function(_encode),
+    ("collections", "OrderedDict"): Function(strict_pickle.ordered_dict),
+    ("torch._utils", "_rebuild_tensor"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): Function(lambda tensor, *_: tensor),
+    ("torch", "Size"): Function(lambda size=(): tuple(size)),
+    ("_codecs", "encode"): Function(_encode),
     # Scores and settings that training scripts save beside the weights.
-    ("numpy", "dtype"): _Function(_dtype),
-    ("numpy.core.multiarray", "scalar"): _Function(_number),
-    ("numpy._core.multiarray", "scalar"): _Function(_number),
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
+    ("numpy", "dtype"): Function(_dtype),
+    ("numpy.core.multiarray", "scalar"): Function(_number),
+    ("numpy._core.multiarray", "scalar"): Function(_number),
+    ("builtins", "set"): Function(strict_pickle.plain_set),
+    ("__builtin__", "set"): Function(strict_pickle.plain_set),
 }
 for _kind in _DTYPES:
     for _module in ("torch", "torch.cuda"):
         _NAMES[_module, f"{_kind}Storage"] = _kind
 
 
-class _Unpickler(pickle.Unpickler):
-    kinds: dict[str, str]  # of the storages by their keys
+def _unpickle(file: BoundedFile, kinds: dict[str, str] | None = None) -> Any:
+    """Return a pickle's data; `kinds` receives the storages' types by their keys."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise _Refused(f"{module}.{name}")
-        return _NAMES[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        tag, kind, key, *_ = pid
-        if tag != "storage" or kind not in _DTYPES:
-            raise ValueError(f"unknown storage {pid!r}")
-        self.kinds[key] = kind
+    def storage(identity: Any) -> _Storage:
+        tag, kind, key, *_ = identity
+        if tag != "storage" or kind not in _DTYPES or not isinstance(key, str):
+            raise ValueError("a storage of an unknown kind")
+        if kinds is not None:
+            kinds[key] = kind
         return _Storage(kind, key)
 
-
-def _unpickle(file: Any, kinds: dict[str, str] | None = None) -> Any:
-    unpickler = _Unpickler(file, encoding="utf-8")
-    unpickler.kinds = {} if kinds is None else kinds
-    return unpickler.load()
+    return strict_pickle.load(file, _NAMES, storage)
 
 
 # The named tensors, what returns the bytes of a storage, and their order "<" or ">".
 _Content = tuple[list[tuple[str, _View]], Callable[[str], bytes], str]
 
 
-def _zip(file: Any) -> _Content:
+def _zip(file: BinaryIO, size: int) -> _Content:
+    reading.check_zip(file, size, _LARGEST_DIRECTORY)
     archive = zipfile.ZipFile(file)
     (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
     folder = index.removesuffix("data.pkl")
-    views = _state_dict(_unpickle(io.BytesIO(archive.read(index))))
+    members: dict[str, bytes] = {}
+    left = 2 * size  # members may overlap: bytes that all of them together may have
+
+    def member(name: str) -> bytes:
+        nonlocal left
+        if name not in members:
+            left -= reading.stored_size(archive, name, size)
+            if left < 0:
+                raise reading.TooLarge("its members are larger than the file")
+            members[name] = archive.read(name)
+        return members[name]
+
+    pickled = member(index)
+    views = _state_dict(_unpickle(BoundedFile(io.BytesIO(pickled), len(pickled))))
     order = "<"
     if f"{folder}byteorder" in archive.namelist():
-        order = {b"little": "<", b"big": ">"}[archive.read(f"{folder}byteorder")]
-    return views, lambda key: archive.read(f"{folder}data/{key}"), order
+        order = {b"little": "<", b"big": ">"}[member(f"{folder}byteorder")]
+    return views, lambda key: member(f"{folder}data/{key}"), order
 
 
-def _legacy(file: Any) -> _Content:
+def _legacy(file: BinaryIO, size: int) -> _Content:
     file.seek(0)
-    if _unpickle(file) != _MAGIC or _unpickle(file) != 1001:
+    bounded = BoundedFile(file, size)
+    if _unpickle(bounded) != _MAGIC or _unpickle(bounded) != 1001:
         raise ValueError("it does not begin as one")
-    order = "<" if _unpickle(file).get("little_endian", True) else ">"
+    order = "<" if _unpickle(bounded).get("little_endian", True) else ">"
     kinds: dict[str, str] = {}
-    views = _state_dict(_unpickle(file, kinds))
+    views = _state_dict(_unpickle(bounded, kinds))
     stored = {}
-    for key in _unpickle(file):
-        (count,) = struct.unpack(f"{order}q", file.read(8))
-        stored[key] = file.read(count * np.dtype(_DTYPES[kinds[key]]).itemsize)
+    for key in _unpickle(bounded):
+        (count,) = struct.unpack(f"{order}q", bounded.read(8))
+        stored[key] = bounded.read(count * np.dtype(_DTYPES[kinds[key]]).itemsize)
     return views, stored.__getitem__, order
 
 
@@ -204,25 +186,24 @@ def _state_dict(content: Any) -> list[tuple[str, _View]]:
     for key in (None, *_NESTED):
         found = content if key is None else content.get(key)
         if isinstance(found, Mapping):
-            views = [(name, view) for name, view in found.items() if isinstance(view, _View)]
+            views = [(str(name), view) for name, view in found.items() if isinstance(view, _View)]
             if views:
                 return views
     raise ValueError(f"it holds no state dict, also not under {', '.join(_NESTED)}")
 
 
-def _array(view: _View, data: bytes, order: str) -> np.ndarray:
+def _array(view: _View, data: bytes, order: str, budget: reading.Budget) -> np.ndarray:
     dtype = np.dtype(_DTYPES[view.storage.kind]).newbyteorder(order)
     values = np.frombuffer(data, dtype)
-    _, offset, size, stride = view
-    if any(n < 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
-        raise ValueError(f"a tensor of size {size} and stride {stride}")
-    reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if 0 not in size and reach >= len(values):
-        raise ValueError(f"a tensor of size {size} does not fit into its storage")
-    if view.storage.kind == "BFloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+    brain = view.storage.kind == "BFloat16"
+    offset, size, stride = view.offset, view.size, view.stride
+    result = np.dtype(np.float32) if brain else dtype.newbyteorder("=")
     if 0 in size:
-        return np.zeros(size, values.dtype.newbyteorder("="))
+        return np.zeros(budget.shape([min(n, 1 << 20) for n in size], result), result)
+    reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if reach >= len(values):
+        raise ValueError(f"a tensor of size {size} does not fit into its storage")
+    budget.shape(size, result)
     strides = [s * values.itemsize for s in stride]
     found = np.lib.stride_tricks.as_strided(values[offset:], size, strides, writeable=False)
-    return np.array(found, values.dtype.newbyteorder("="))
+    return reading.from_bfloat16(found) if brain else np.array(found, result)

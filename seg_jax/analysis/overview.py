@@ -1,18 +1,17 @@
-"""One experiment in a few figures: what `list` prints, as text or as JSON."""
+"""The summary of one experiment that `list` prints."""
 
 import dataclasses
 import functools
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from seg_jax import papers, results
+from seg_jax.analysis.experiments_folder import experiments_folder
 from seg_jax.analysis.network import Analysis, analyse, shapes
-from seg_jax.analysis.text import align
 from seg_jax.checks import UserError
 from seg_jax.experiment import folder as experiments_folder
 
@@ -21,11 +20,12 @@ NOT_RUN = "not run"
 
 def image_shape(experiment: Any) -> tuple[int, int, int]:
     """Return (height, width, channels) of the images that an experiment trains on: its crop."""
-    return (*experiment.data.augmentation.crop, experiment.data.preprocessing.channels)
+    height, width = experiment.data.augmentation.crop
+    return height, width, experiment.data.preprocessing.channels
 
 
 def analyse_experiment(experiment: Any) -> Analysis:
-    """Take an experiment's model apart at its crop; a size it refuses is a UserError."""
+    """Analyse an experiment's model at its crop size; a size it refuses is a UserError."""
     try:
         return analyse(experiment.model, image_shape(experiment))
     except ValueError as error:
@@ -45,8 +45,8 @@ def summary(experiment: Any) -> dict[str, Any]:
     """Return one experiment as `list --json` prints it.
 
     Keys: name, family, paper, parameters (trainable), headline (the published figure to compare
-    with, see `published.headline`, or None), test (`published.test_figure`, or None), published
-    (all of the network's figures), evidence (what this project has shown of it, in words).
+    with, see `papers.headline`, or None), test (`papers.test_figure`, or None), published (all
+    figures of the network), evidence (what has been measured here, in words).
     """
     name = experiment.name
     headline, test = papers.headline(name), papers.test_figure(name)
@@ -77,9 +77,9 @@ def _figure(figure: papers.Figure, name: str) -> dict[str, Any]:
 
 
 def evidence(name: str, folder: Path | None = None) -> str:
-    """Return what has been shown of an experiment: results of committed records, then parity.
+    """Return what has been measured here of an experiment: committed records, then parity.
 
-    A parity entry is of the experiments whose name is its own or goes on after it with "_".
+    A parity entry applies to the experiment of its name and to those that begin with it and "_".
 
     Args:
       name: of the experiment.
@@ -108,35 +108,3 @@ def _records(folder: Path) -> tuple[results.Record, ...]:
 @functools.cache
 def _parity(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def listing(summaries: Sequence[dict[str, Any]]) -> str:
-    """Return the table that `list` prints: one line an experiment, in the order of the line."""
-    rows = [
-        (
-            item["name"],
-            item["family"],
-            f"{item['parameters']:,}",
-            figure_text(item["headline"]),
-            figure_text(item["test"]),
-            item["evidence"],
-        )
-        for item in sorted(summaries, key=lambda item: papers.order(item["name"]))
-    ]
-    lines = align(
-        [("experiment", "family", "parameters", "published", "VOC test", "evidence"), *rows],
-        right=(2,),
-    )
-    return "\n".join(lines)
-
-
-def figure_text(figure: dict[str, Any] | None) -> str:
-    """Return a figure in a few words: "65.5 VOC 2011 seg11valid"."""
-    if figure is None:
-        return "-"
-    if figure["miou"] is None:
-        number = ", ".join(f"{name} {value:g}" for name, value in figure["metrics"].items())
-    else:
-        number = f"{figure['miou']}"
-    other = "" if figure["same_recipe"] else " (other recipe)"
-    return f"{number} {figure['dataset']} {figure['split']}{other}"

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Compiles for accelerators that are not here and writes experiments/targets.json and docs/targets.md. What the file
+# has is not compiled again: stop it and start it as you like.
+#   scripts/targets.sh --install        makes .venv-targets with the TPU's compiler (140 MB beside the requirements)
+#   scripts/targets.sh --install-gpu    adds the GPUs' compiler (4 GB)
+#   scripts/targets.sh [compile's arguments]     default: --all --for, all targets whose compiler is installed
+# One program takes one to five minutes of a core for TPU, half a minute for GPU.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-targets}
+source "$root/scripts/setup.sh"
+pip=("$python" -m pip install --quiet --disable-pip-version-check)
+has() { "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
+
+has libtpu || "${pip[@]}" -r requirements-targets.txt
+case ${1:-} in
+--install) exit ;;
+--install-gpu)
+  has jax_cuda13_plugin || "${pip[@]}" --no-deps -r requirements-targets-gpu.txt
+  exit
+  ;;
+esac
+if [ $# = 0 ]; then
+  targets=(v5e-8 v6e-8 v5p-8 v4-8 v5e-16)
+  if has jax_cuda13_plugin; then targets+=(h100x1 h100x8 a100x8 h200x8 h100x16); fi
+  set -- --all --for "${targets[@]}"
+fi
+code=0
+nice -n 19 "$python" -m seg_jax compile "$@" --cycles --record experiments/targets.json || code=$?
+JAX_PLATFORMS=cpu "$python" -m seg_jax.targets.page
+exit "$code"

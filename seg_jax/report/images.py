@@ -1,0 +1,164 @@
+"""Prediction images of evaluated runs, side by side: input, truth, and each model's prediction.
+
+Run folders may come from a stranger: only regular files inside a run's folder are embedded, never
+what a link there leads to.
+"""
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seg_jax import files
+from seg_jax.checks import UserError
+from seg_jax.data import images
+from seg_jax.results import Record
+from seg_jax.results.files import PICTURES
+from seg_jax.types import IGNORE
+
+_NOTICEABLE = 0.005  # share of a prediction's pixels; the legend leaves out classes with fewer
+_MOST_BYTES = 64 * 2**20  # of one image file: the page holds them all, in base64
+
+
+class Run(NamedTuple):
+    """A run folder and its record."""
+
+    folder: Path
+    record: Record
+
+
+def section(runs: Sequence[Run]) -> str:
+    """Return HTML with one row for each image that any run predicted; empty if there is none.
+
+    Raises:
+      UserError: an image file is broken, a link, or has values that are no class of the run.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:  # runs on the same images stand side by side
+        groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
+    return "\n".join(_group(group) for group in groups.values())
+
+
+def _group(runs: Sequence[Run]) -> str:
+    for folder in (run.folder / PICTURES for run in runs):
+        for path in (folder, *sorted(folder.glob("*"))):
+            _refuse_link(path)
+    ids = {
+        path.name.removesuffix(".prediction.png")
+        for run in runs
+        for path in (run.folder / PICTURES).glob("*.prediction.png")
+    }
+    return "\n".join(_row(name, runs) for name in sorted(ids))
+
+
+def _row(name: str, runs: Sequence[Run]) -> str:
+    file_name = f"{name}.prediction.png"
+    having = [run for run in runs if (run.folder / PICTURES / file_name).exists()]
+    first, classes = having[0].folder / PICTURES, having[0].record.classes
+    truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes))
+    input_jpg = _read_jpeg(first / f"{name}.input.jpg")
+    size = truth.shape
+    figures = [
+        figure(input_jpg, "image/jpeg", "input", "", size),
+        figure(truth_png, "image/png", "truth", "", size),
+    ]
+    present = set(np.unique(truth).tolist())
+    for run in having:
+        label, _, content = _read_label(run.folder / PICTURES / file_name, len(classes))
+        values, pixels = np.unique(label, return_counts=True)
+        present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
+        note = _share_right(truth, label)
+        figures.append(figure(content, "image/png", run.record.experiment, note, size))
+    shown_classes = legend(sorted(present), classes, palette)
+    return (
+        f'<section class="row"><h3>{html.escape(name)}</h3>{shown_classes}'
+        f'<div class="strip">{"".join(figures)}</div></section>'
+    )
+
+
+def _share_right(truth: np.ndarray, label: np.ndarray) -> str:
+    known = truth != IGNORE
+    if label.shape != truth.shape or not known.any():
+        return ""
+    return f"{100 * (label == truth)[known].mean():.1f} % of pixels right"
+
+
+def figure(content: bytes, kind: str, title: str, note: str, size: tuple[int, ...]) -> str:
+    """Return an image as HTML, embedded in the page.
+
+    Args:
+      content: of the image file.
+      kind: "image/jpeg" or "image/png".
+      title: below the image, plain text.
+      note: smaller, below the title, plain text.
+      size: (height, width) in pixels.
+    """
+    data = base64.b64encode(content).decode()
+    height, width = size
+    title, note = html.escape(title), html.escape(note)
+    return (
+        f'<figure><img class="{kind[6:]}" src="data:{kind};base64,{data}" width="{width}" '
+        f'height="{height}" alt="{title}" loading="lazy">'
+        f"<figcaption>{title}<small>{note}</small></figcaption></figure>"
+    )
+
+
+def legend(present: Sequence[int], classes: Sequence[str], palette: np.ndarray) -> str:
+    """Return the legend in HTML: names and colours of classes.
+
+    Args:
+      present: class ids; may hold IGNORE (void).
+      classes: names by class id.
+      palette: uint8 [256 3].
+    """
+
+    def entry(value: int) -> str:
+        name = "void" if value == IGNORE else classes[value]
+        red, green, blue = palette[value]
+        swatch = f'<i style="background:rgb({red},{green},{blue})"></i>'
+        return f"<span>{swatch}{html.escape(name)}</span>"
+
+    return f'<p class="legend">{" ".join(map(entry, present))}</p>'
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise UserError(
+            f"{path}: is a link, and a report embeds only a run's own files; replace it by what it "
+            "leads to, or evaluate the run again"
+        )
+
+
+def _read_jpeg(path: Path) -> bytes:
+    """Return the content of a JPEG file."""
+    content = files.read_bytes(path, most=_MOST_BYTES)
+    with images.open_image(images.Encoded(str(path), content)) as file:
+        if file.format != "JPEG":
+            raise UserError(f"{path}: is no JPEG but {file.format}; evaluate the run again")
+    return content
+
+
+def _read_label(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """Return a palette PNG's values, uint8 [h w], its palette, uint8 [256 3], and its content."""
+    content = files.read_bytes(path, most=_MOST_BYTES)
+    try:
+        with images.open_image(images.Encoded(str(path), content)) as file:
+            if (file.format, file.mode) != ("PNG", "P"):
+                raise ValueError(f"{file.format}, mode {file.mode}")
+            palette = np.zeros((256, 3), np.uint8)
+            colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            palette[: len(colours)] = colours
+            label = np.array(file)
+    except (OSError, ValueError, TypeError, UserError) as error:
+        detail = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: is no palette PNG ({detail}); evaluate the run again") from error
+    strange = np.unique(label[(label >= num_classes) & (label != IGNORE)])
+    if strange.size:
+        raise UserError(
+            f"{path}: holds {strange[:5].tolist()}, but the run has {num_classes} classes; "
+            "evaluate the run again"
+        )
+    return label, palette, content

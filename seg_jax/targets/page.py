@@ -1,0 +1,128 @@
+"""docs/targets.md, from experiments/targets.json: every experiment on every target."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from seg_jax.targets import programs, table
+from seg_jax.targets.survey import NOT_YET, Key
+
+_HEAD = """\
+# What compiles for which accelerator
+
+Generated from `experiments/targets.json` by `python -m seg_jax.targets.page`; do not edit.
+
+**Nothing on this page has run.** Each program was compiled, by the accelerator's own compiler, for
+devices that were described to it on a machine that has none: `python -m seg_jax compile NAME --for
+TARGET` does it again. Memory is what the compiler says a device needs, of what the compiler or the
+data sheet says it has. Times are estimates from the compiler's FLOPs and bytes at the hardware's
+published peaks, which no program reaches: lower bounds, not measurements. "Cycles" are the TPU
+compiler's own estimates.
+
+"""
+
+
+def markdown(entries: Mapping[Key, Mapping[str, Any]], names: Iterable[str]) -> str:
+    """Return the page.
+
+    Args:
+      entries: outcomes by experiment, target and mode (`survey.load`).
+      names: of all experiments.
+    """
+    rows = [(name, mode) for name in names for mode in ("train", "evaluate")]
+    rows += [(name, "kernel") for name in programs.KERNELS]
+    cells = len(rows) * len(table.TARGETS)
+    done = sum((name, target, mode) in entries for name, mode in rows for target in table.TARGETS)
+    return "".join(
+        [
+            _HEAD,
+            f"{done} of {cells} programs have been compiled so far. The tables list these; any "
+            f"other program is {NOT_YET}.\n\n",
+            *_details(entries),
+            "## Every experiment, every target\n\n",
+            f'A blank cell is "{NOT_YET}". train, evaluate, kernel: which program.\n\n',
+            _overview(entries, rows),
+        ]
+    )
+
+
+def _details(entries: Mapping[Key, Mapping[str, Any]]) -> Iterable[str]:
+    for name, target in table.TARGETS.items():
+        found = [entry for key, entry in sorted(entries.items()) if key[1] == name]
+        if not found:
+            continue
+        yield f"## {name}\n\n{target.chips} x {target.chip.name}, {target.devices} devices"
+        yield f" on {target.hosts} host(s) as described to the compiler.\n\n"
+        yield "| program | batch | outcome | arguments | temporaries | peak | of | GFLOP | GB |"
+        yield " collectives | estimate, at least | device-hours | cycles, estimate |\n"
+        yield "|---" * 13 + "|\n"
+        for entry in found:
+            yield _row(entry)
+        yield "\n"
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    batch = str(entry.get("batch", ""))
+    if entry.get("batch") != entry.get("recipe_batch"):
+        batch += f" (recipe {entry['recipe_batch']})"
+    if entry.get("accumulate", 1) > 1:
+        batch += f", {entry['accumulate']} parts"
+    cells = [
+        f"{entry['experiment']} {entry['mode']}, {entry.get('precision', '')}",
+        batch,
+        outcome(entry),
+        *(_gib(entry, f"{kind}_bytes") for kind in ("arguments", "temporaries", "peak", "memory")),
+        _number(entry, "flops", 1e9, ".0f"),
+        _number(entry, "accessed_bytes", 1e9, ".2f"),
+        _number(entry, "collective_bytes", 1e6, ".1f", " MB"),
+        _number(entry, "roofline_seconds", 1e-3, ".2f", " ms"),
+        _number(entry, "device_hours", 1, ".1f"),
+        _number(entry, "estimated_cycles", 1e6, ".1f", " M"),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def outcome(entry: Mapping[str, Any] | None) -> str:
+    """Return a program's outcome in words: compiled, does not fit (remedy), the error."""
+    if entry is None:
+        return NOT_YET
+    if entry["status"] == "does not fit":
+        return f"does not fit: {entry.get('remedy', 'a smaller batch')}"
+    if entry["status"] == "error":
+        return "error: " + entry["error"].replace("|", "\\|")[:200]
+    return entry["status"]
+
+
+def _gib(entry: Mapping[str, Any], name: str) -> str:
+    return f"{entry[name] / table.GIB:.2f} GiB" if name in entry else ""
+
+
+def _number(entry: Mapping[str, Any], name: str, unit: float, form: str, suffix: str = "") -> str:
+    value = entry.get(name)
+    return "" if value is None else f"{value / unit:{form}}{suffix}"
+
+
+def _overview(entries: Mapping[Key, Mapping[str, Any]], rows: Iterable[tuple[str, str]]) -> str:
+    lines = [f"| program | {' | '.join(table.TARGETS)} |", "|---" * (len(table.TARGETS) + 1) + "|"]
+    for name, mode in rows:
+        cells = []
+        for target in table.TARGETS:
+            entry = entries.get((name, target, mode))
+            cells.append(entry["status"] if entry else "")
+        lines.append(f"| {name} {mode} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page of this checkout."""
+    from pathlib import Path
+
+    from seg_jax import experiment, files
+    from seg_jax.targets import survey
+
+    root = Path(__file__).parents[2]
+    entries = survey.load(root / "experiments" / "targets.json")
+    files.write_text(root / "docs" / "targets.md", markdown(entries, experiment.names()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Clusters, jobs, preflight, the copy of the source, and what `jobs`, `logs`, `cancel` ask for."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from seg_jax import checks, experiment
+from seg_jax.launch import clusters, job, preflight, slurm, snapshot, start
+
+
+def git(folder, *args):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", folder, *identity, *args], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    (folder / "seg_jax").mkdir(parents=True)
+    (folder / "seg_jax" / "a.py").write_text("first\n")
+    (folder / "b.bin").write_bytes(bytes(range(256)))
+    (folder / ".gitignore").write_text("runs\n")
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "one")
+    return folder
+
+
+def files(folder):
+    found = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_the_copy_is_the_tracked_files_as_they_are_now(checkout):
+    """Also where the run folder is inside the checkout, as runs/NAME is."""
+    target = checkout / "runs" / "net" / "launch"
+    before = files(checkout)
+    clean = snapshot.take(checkout, target)
+    assert not clean.changed and files(clean.folder) == before
+    (checkout / "seg_jax" / "a.py").write_text("second\n")
+    (checkout / "b.bin").write_bytes(bytes(range(255, -1, -1)))
+    (checkout / "untracked").write_text("not copied")
+    source = snapshot.take(checkout, target)
+    assert source.changed and source.revision == clean.revision
+    copied = files(source.folder)
+    assert copied["seg_jax/a.py"] == b"second\n" and copied["b.bin"][0] == 255
+    assert "untracked" not in copied
+    (checkout / "seg_jax" / "a.py").write_text("third\n")  # a later edit
+    assert files(source.folder) == copied
+
+
+def test_no_checkout_is_named(tmp_path):
+    with pytest.raises(checks.UserError, match="launch from a clone"):
+        snapshot.take(tmp_path, tmp_path / "launch")
+
+
+@pytest.mark.parametrize(
+    "text, minutes",
+    [("90m", 90), ("24h", 1440), ("2d", 2880), ("1-12:00:00", 2160), ("0:30:01", 31)],
+)
+def test_times(text, minutes):
+    assert job.minutes(text) == minutes
+
+
+def test_time_that_is_none():
+    with pytest.raises(checks.UserError, match="write 90m, 24h"):
+        job.minutes("24")
+
+
+def test_words_of_a_job():
+    found = job.of(["net", "--a.b", "1"], None, job.Resources())
+    assert found.words == ("train", "net", "--a.b", "1") and found.run == Path("runs/net")
+    assert job.of(["reproduce", "quick"], None, job.Resources()).run == Path("runs/quick")
+    sweep = job.of(["sweep", "net", "--space", "m:s"], None, job.Resources(nodes=2))
+    assert sweep.run == Path("runs/sweeps/net") and "--distributed" not in sweep.command()
+    assert job.Job((), Path("runs/Deep_Lab v3+"), job.Resources()).name == "deep-lab-v3"
+    with pytest.raises(checks.UserError, match="names nothing to train"):
+        job.of(["train", "--steps"], None, job.Resources())
+
+
+def test_clusters(tmp_path):
+    file = tmp_path / "clusters.toml"
+    assert clusters.load("slurm", file=file) == clusters.Cluster("slurm")
+    file.write_text('[a]\nengine = "slurm"\n[b]\nengine = "slurm"\npartition = "p"\n')
+    assert clusters.load("slurm", "b", file).partition == "p"
+    with pytest.raises(checks.UserError, match=r"several clusters of slurm: --cluster a\|b"):
+        clusters.load("slurm", file=file)
+    with pytest.raises(checks.UserError, match="did you mean"):
+        clusters.load("slurm", "bb", file)
+    file.write_text('[a]\nengine = "slurm"\npartitions = "p"\n')
+    with pytest.raises(checks.UserError, match="did you mean partition"):
+        clusters.load("slurm", file=file)
+    file.write_text("[a\n")
+    with pytest.raises(checks.UserError, match="clusters.toml"):
+        clusters.load("slurm", file=file)
+
+
+@pytest.mark.parametrize(
+    "resources, engine, devices",
+    [
+        ({"nodes": 2, "gpus": 8}, "slurm", 16),
+        ({"tasks_per_node": 2}, "slurm", 2),
+        ({"accelerators": "H100:8", "nodes": 2}, "sky", 16),
+        ({"accelerators": "tpu-v6e-8"}, "sky", 8),
+        ({"accelerators": "tpu-v5p-8"}, "sky", 4),  # Google counts its cores
+        ({"accelerators": "tpu-v6e-slice", "topology": "4x4"}, "gke", 16),
+    ],
+)
+def test_devices(resources, engine, devices):
+    wanted = job.Job(("train", "x"), Path("runs/x"), job.Resources(**resources))
+    assert preflight.device_count(wanted, clusters.Cluster(engine)) == devices
+
+
+def found(tmp_path, entry, **resources):
+    """Return the preflight of deeplab_v3_resnet50_voc on v6e-8 by level and first word."""
+    survey = tmp_path / "targets.json"
+    name = "deeplab_v3_resnet50_voc"
+    base = {
+        "experiment": name, "target": "v6e-8", "mode": "train", "status": "compiled", "batch": 16,
+        "precision": "float32", "accumulate": 1, "fits": True, "peak_bytes": 2**30,
+        "memory_bytes": 2**35, "roofline_seconds": 0.03,
+    }  # fmt: skip
+    survey.write_text(json.dumps([{**base, **entry}]))
+    chosen = experiment.get(name)
+    resources = job.Resources(accelerators="tpu-v6e-8", **resources)
+    wanted = job.Job(("train", name), Path("runs/x"), resources)
+    findings = preflight.check(wanted, clusters.Cluster("sky"), chosen, survey=survey)
+    return {finding.text.split(":")[0].split()[0]: finding for finding in findings}
+
+
+def test_preflight_reads_what_was_compiled(tmp_path):
+    ok = found(tmp_path, {})
+    assert ok["memory"].level == "ok" and "1.0 of 32.0 GiB" in ok["memory"].text
+    assert ok["time"].level == "ok" and "0.5 min at the very least" in ok["time"].text
+    assert ok["data"].level == "unknown"
+    other = found(tmp_path, {"precision": "bfloat16"})
+    assert other["memory"].level == "unknown"
+    entry = {"fits": False, "status": "does not fit", "remedy": "--train.accumulate 2"}
+    full = found(tmp_path, entry)["does"]
+    assert full.level == "wrong" and full.text.endswith("--train.accumulate 2")
+    slow = found(tmp_path, {"roofline_seconds": 5.0}, minutes=60)["time"]
+    assert slow.level == "wrong" and "--train.checkpoint-every less" in slow.text
+
+
+def test_a_mistake_stops_the_launch(tmp_path):
+    wanted = job.Job(("train", "x"), tmp_path / "run", job.Resources())
+    finding = preflight.Finding("wrong", "batch 3: use 4")
+    with pytest.raises(checks.UserError, match="batch 3: use 4"):
+        start.start(wanted, clusters.Cluster("slurm"), [finding])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Stand-ins for the engines' commands; returns the list of what was asked of them."""
+    log = tmp_path / "asked"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sky", "kubectl", "scancel", "squeue"):
+        answer = 'echo "7 RUNNING"' if name == "squeue" else ""
+        script = f'#!/bin/sh\necho {name} "$@" >> {log}\n{answer}\n'
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return lambda: log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.parametrize("engine", ["sky", "gke"])
+def test_from_launch_to_cancel(engine, checkout, tmp_path, commands):
+    run = tmp_path / "runs" / "net"
+    resources = job.Resources(accelerators="tpu-v6e-slice", topology="2x2")
+    wanted = job.Job(("train", "net"), run, resources)
+    cluster = clusters.Cluster(engine, image="image")
+    start.start(wanted, cluster, [], checkout=checkout, say=str)
+    file = run / "launch" / {"sky": "task.yaml", "gke": "jobset.yaml"}[engine]
+    submitted = {
+        "sky": f"sky jobs launch --yes --detach-run --name net {file}",
+        "gke": f"kubectl apply --filename {file}",
+    }
+    assert commands() == [submitted[engine]]
+    assert (run / "launch" / "source" / "seg_jax" / "a.py").exists()
+    ((listed, record),) = start.launched(tmp_path / "runs")
+    assert listed == run and record["engine"] == engine and record["ids"] == ["net"]
+    assert record["source"]["revision"] and not record["source"]["changed"]
+    follow = " ".join(start.log_command(run, follow=True))
+    assert (
+        follow
+        == {
+            "sky": "sky jobs logs --name net",
+            "gke": "kubectl logs --namespace default --selector "
+            "jobset.sigs.k8s.io/jobset-name=net --tail=-1 --follow",
+        }[engine]
+    )
+    start.cancel(run)
+    assert commands()[-1].split()[:3] == {
+        "sky": ["sky", "jobs", "cancel"], "gke": ["kubectl", "delete", "jobset"]
+    }[engine]  # fmt: skip
+
+
+def test_slurm_states_and_logs(tmp_path, commands):
+    run = tmp_path / "net"
+    (run / "launch").mkdir(parents=True)
+    record = {"engine": "slurm", "ids": ["7", "8"], "namespace": ""}
+    (run / "launch" / "job.json").write_text(json.dumps(record))
+    assert start.state(record) == {"7": "RUNNING", "8": "ended"}
+    with pytest.raises(checks.UserError, match="no log yet: 7 is RUNNING"):
+        start.log_command(run, follow=True)
+    start.cancel(run)
+    assert commands()[-1] == "scancel 7 8"
+    wanted = job.Job(("train", "net"), run, job.Resources())
+    with pytest.raises(checks.UserError, match="launched already"):
+        start.start(wanted, clusters.Cluster("slurm"), [])
+
+
+def test_a_task_ends_with_the_code_of_the_verb():
+    with pytest.raises(SystemExit) as ended:
+        slurm.Task("python -c 'raise SystemExit(75)'")()
+    assert ended.value.code == 75
+    assert slurm.Task("true")() == 0
+
+
+def test_not_launched(tmp_path):
+    with pytest.raises(checks.UserError, match="was not launched"):
+        start.cancel(tmp_path)
