@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_jax import files, papers
-from seg_jax.analysis.experiments_folder import experiments_folder
+from seg_jax.experiments import FOLDER
 
 WIDTH = 100  # columns of what is printed
 REWRITE = "python scripts/index_experiments.py"
@@ -31,7 +31,7 @@ def load(folder: Path | None = None) -> list[Entry]:
     Args:
       folder: that holds index.json; None: the package `experiments`.
     """
-    folder = experiments_folder() if folder is None else folder
+    folder = FOLDER if folder is None else folder
     path = folder / "index.json"
     stored = json.loads(path.read_text()) if path.exists() else {"sources": "", "experiments": []}
     entries = stored["experiments"]

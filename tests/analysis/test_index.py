@@ -8,9 +8,9 @@ import pytest
 
 from seg_jax import analysis, experiment
 from seg_jax.analysis import index, overview
-from seg_jax.analysis.experiments_folder import experiments_folder
+from seg_jax.experiments import FOLDER
 
-PATH = experiments_folder() / "index.json"
+PATH = FOLDER / "index.json"
 STORED = json.loads(PATH.read_text())
 ENTRIES = {entry["name"]: entry for entry in STORED["experiments"]}
 ADVICE = f"run `{index.REWRITE}`"

@@ -119,7 +119,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         experiment, variables = EXPERIMENT, VARIABLES
 
     monkeypatch.setattr(pretrained, "load", lambda run: Loaded)
-    monkeypatch.setattr(data, "open_source", lambda *where: opened.append(where) or SOURCE)
+    monkeypatch.setattr(data, "open_source", lambda *where, **_: opened.append(where) or SOURCE)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     words = "--weights 0.5 4 --px 3 9 --rgb 10 30 90 --normalisation symmetric --images 2"
     assert crf_verbs.main(["search", str(tmp_path), *words.split(), "--split", "train"]) == 0
