@@ -9,9 +9,9 @@ os.environ.pop("SEG_JAX_EXPERIMENTS", None)  # the experiments of this repositor
 
 from seg_jax import experiment  # noqa: E402
 from seg_jax.analysis import index  # noqa: E402
-from seg_jax.analysis.experiments_folder import experiments_folder  # noqa: E402
+from seg_jax.experiments import FOLDER  # noqa: E402
 
 if __name__ == "__main__":
-    path = experiments_folder() / "index.json"
+    path = FOLDER / "index.json"
     index.write(experiment.names(), path)
     print(f"wrote {path}")
