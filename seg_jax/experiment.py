@@ -26,7 +26,7 @@ _MOST_OF = {  # in seg_jax's own networks
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long, how large and how exact.
+    """Length, batch size and numerical precision of a training.
 
     Attributes:
       steps: optimiser updates.
@@ -84,24 +84,24 @@ class EvalConfig:
       canvas: (height, width) of what the network sees: every image is padded to it (bottom and
         right, mean colour), resized to it, or cut into windows or tiles of it. None ("whole" only):
         buckets.
-      bucket: without a canvas, sides are padded to the next multiple of this plus `bucket_rest`, so
-        that images of hundreds of sizes mean a handful of compilations.
-      bucket_rest: 1 for networks that align the corners of scores and image, which take sides of
-        k * output stride + 1.
+      bucket: without a canvas, height and width are padded to the next multiple of this plus
+        `bucket_rest`, so that images of hundreds of sizes need only a few compilations.
+      bucket_rest: 1 for networks that align the corners of scores and image, whose inputs have
+        heights and widths of k * output stride + 1.
       scales: of the image; the predictions are fused at the size of scale 1.
       flip: the mirror image is fused as well.
       fusion: "probabilities": the mean over scales and mirror images (DeepLab v3); "mirror_logits":
         the mirror image's logits are added before the softmax, scales averaged (PSPNet);
         "max_logits": the highest logit of each class over scales and mirror images (DeepLab v2).
-      scaling: how "whole" scales its canvas and the logits back: "half_pixel", to sides * scale, or
-        "align_corners", to (sides - 1) * scale + 1.
+      scaling: how "whole" scales its canvas and the logits back: "half_pixel", to size * scale, or
+        "align_corners", to (size - 1) * scale + 1.
       long_side: "sliding": pixels of every image's longer side at scale 1, (long_side - 1) * scale
         + 1 at others; None: its own.
       stride: "sliding": step from window to window as a share of the canvas, rounded up to pixels.
       batch_size: images in one forward pass.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
       crf: the dense CRF that `evaluate` and `predict` apply to the fused probabilities at the
-        picture's own size; None: none. `seg_jax.kernels.crf.presets` names the papers' constants.
+        image's own size; None: none. `seg_jax.kernels.crf.presets` names the papers' constants.
     """
 
     mode: Literal["whole", "sliding", "tile", "resize"] = "whole"
@@ -258,8 +258,8 @@ def suites() -> dict[str, int]:
 
 
 def suite(name: str) -> tuple[str, ...]:
-    """Return the names of a suite's experiments in the order in which they are to run: the line's
-    families in turn, and those of one family as they were registered.
+    """Return the names of a suite's experiments in the order in which they are run: by architecture
+    family from FCN to DeepLab v3+, and within a family in the order of registration.
     """
     discover()
     if name not in _SUITES:

@@ -12,7 +12,7 @@ import jax
 from seg_jax import papers, results
 from seg_jax.analysis.network import Analysis, analyse, shapes
 from seg_jax.checks import UserError
-from seg_jax.experiment import folder as experiments_folder
+from seg_jax.experiments import FOLDER
 
 NOT_RUN = "not run"
 
@@ -84,7 +84,7 @@ def evidence(name: str, folder: Path | None = None) -> str:
       name: of the experiment.
       folder: that holds `results/*.json` and `parity.json`; None: `experiment.folder()`.
     """
-    folder = experiments_folder() if folder is None else folder
+    folder = FOLDER if folder is None else folder
     found = [
         f"mIoU {100 * record.metrics['mean_iou']:.1f} on {record.data.name} {record.data.split}"
         + (f" with {record.weights.name}" if record.weights else "")

@@ -123,7 +123,7 @@ def sweep(args: Sequence[str]) -> None:
 def _spaces() -> str:
     from seg_jax.search_space import Space
 
-    ready = vars(importlib.import_module("experiments.sweeps"))
+    ready = vars(importlib.import_module("seg_jax.experiments.sweeps"))
     lines = [
         f"  {f'experiments.sweeps:{name}':33} {', '.join(space.fields)}"
         for name, space in ready.items()

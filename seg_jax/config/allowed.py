@@ -25,10 +25,10 @@ _MODULES = (
 _FOLDERS = ("models", "backbones", "nn")
 _REGISTERED: dict[str, type] = {}
 _PACKAGES: set[str] = set()
-Kind = TypeVar("Kind", bound=type)
+Kind = TypeVar("Kind")
 
 
-def register_type(kind: Kind) -> Kind:
+def register_type(kind: type[Kind]) -> type[Kind]:
     """Allow configuration files to name a dataclass or Linen module; also usable as a decorator.
 
     Types of packages in $SEG_JAX_EXPERIMENTS need no call; those of scripts and notebooks do:
@@ -107,8 +107,9 @@ def _look_up(path: str) -> type | None:
         return None
     kind = vars(module).get(name) if module else None
     # Of the module itself: what it has imported is not its own.
-    own = isinstance(kind, type) and kind.__module__ == module_name
-    return kind if own and dataclasses.is_dataclass(kind) else None
+    if not isinstance(kind, type) or kind.__module__ != module_name:
+        return None
+    return kind if dataclasses.is_dataclass(kind) else None
 
 
 @functools.cache

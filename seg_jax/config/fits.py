@@ -10,7 +10,7 @@ def fits(value: Any, hint: Any) -> bool:
     """Return whether a value may stand in a field of this annotation; an int may be a float.
 
     Args:
-      value: what the field shall hold.
+      value: what is to stand in the field.
       hint: a type, Literal, tuple[...], dict[...], Any, or a union of such.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -20,11 +20,10 @@ def upgrade(data: Any) -> Any:
         data = {**data, "type": kind}
     else:
         kind = None
-    fields = _FORMER_FIELDS.get(kind, {})
+    fields = _FORMER_FIELDS.get(kind or "", {})
     upgraded = {}
     for name, item in data.items():
-        name = fields.get(name, name)
-        item = upgrade(item)
-        former = isinstance(item, str) and (kind, name, item) in _FORMER_VALUES
-        upgraded[name] = _FORMER_VALUES[kind, name, item] if former else item
+        name, item = str(fields.get(name, name)), upgrade(item)
+        former = (kind or "", name, item) if isinstance(item, str) else ("", "", "")
+        upgraded[name] = _FORMER_VALUES.get(former, item)
     return upgraded

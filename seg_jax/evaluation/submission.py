@@ -11,9 +11,9 @@ import dataclasses
 import gzip
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ def folder(competition: str, split: str) -> str:
 class Unlabelled:
     """The images of a split whose labels are hidden, for `evaluate`: all of them void."""
 
-    classes = VOC_CLASSES
+    classes: Sequence[str] = VOC_CLASSES
 
     def __init__(self, source: Source):
         self._source = source
@@ -46,7 +46,7 @@ class Unlabelled:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Return an image and a label that says nothing."""
         image = images.read_image(self._source.image_file(index))
         label = np.full(image.shape[:2], IGNORE, np.uint8)
@@ -130,7 +130,7 @@ def write(
         def keep(index: int, prediction: np.ndarray) -> None:
             name = f"{place}/{source.ids[index]}.png"
             if prediction.shape != source.size(index):
-                raise ValueError(size_mismatch(name, prediction.shape, source.size(index)))
+                raise ValueError(size_mismatch(Path(name), prediction.shape, source.size(index)))
             file = io.BytesIO()
             visualize.label_image(prediction, palette).save(file, format="PNG")
             entry = tarfile.TarInfo(name)

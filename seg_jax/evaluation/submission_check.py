@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -79,7 +80,7 @@ def check(path: Path, *, root: Path | None = None) -> Report:
         with (
             files.open_regular(path) as file,
             gzip.GzipFile(fileobj=file) as unpacked,
-            tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as archive,
+            tarfile.open(fileobj=cast(Any, _Bounded(unpacked)), mode="r:") as archive,
         ):
             split, source = "", None
             seen: list[str] = []
@@ -188,7 +189,8 @@ def _check_result(
     if member.size > _LARGEST:
         report.add("too large for a label map", member.name)
         return
-    content = archive.extractfile(member).read()
+    file = archive.extractfile(member)
+    content = file.read() if file else b""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             if file.width * file.height > _MOST_PIXELS:  # before any pixel is decoded

@@ -39,7 +39,7 @@ class Training:
     """How the weights came about.
 
     Attributes:
-      data: the training images; None where they were not at hand when the record was made.
+      data: the training images; None where they were not available when the record was made.
       pretraining: experiment or weights it started from; "none": random initialisation.
       steps: optimiser updates done.
       batch_size: images in an update.

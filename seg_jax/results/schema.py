@@ -25,7 +25,7 @@ def parse(kind: Any, data: Any, *, file: str, field: str = "") -> Any:
       UserError: a field is missing, unknown or of another type.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, data, file, field)
     if isinstance(kind, types.UnionType):
         if data is None and type(None) in arguments:

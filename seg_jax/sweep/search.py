@@ -1,11 +1,11 @@
-"""Hyperparameter search: every trial an ordinary run, in a folder that a killed sweep goes on from.
+"""Hyperparameter search: every trial is an ordinary run, and a killed sweep can be continued.
 
     workdir/trial-0001/ ...   run folders
     workdir/journal.log       Optuna's storage: what was tried, what came of it
     workdir/sweep.json        settings and history, rewritten after every trial
 
-Which values a trial gets depends on the seed, its number and the results before it, on nothing
-else: a sweep that was killed and started again tries what it would have tried.
+The values of a trial depend only on the seed, its number and the results before it: a sweep that
+was killed and started again tries the same values.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ def sweep(
       space: checked against the experiment before anything runs.
       workdir: the sweep's folder; one that holds a sweep must have been begun with the same
         experiment, space, sampler and seed. More trials may be asked for.
-      trials: that shall have ended when this returns, those of earlier sittings included.
+      trials: number that have ended when this returns, those of earlier sessions included.
       run_trial: trains and scores a run: (experiment, run folder, report) -> mIoU. It calls
         report(step, mIoU) where it scores on the way, and lets what that raises pass.
       sampler: "tpe" (Bergstra et al. 2011), "random", or "grid": every point once.
@@ -208,7 +208,7 @@ def _write(history: Path, settings, trials: Sequence[Trial], experiment: Experim
 
 def _outcome(trials: Sequence[Trial], experiment: Experiment) -> Outcome:
     complete = [trial for trial in trials if trial.state == "complete"]
-    best = max(complete, key=lambda trial: trial.miou, default=None)
+    best = max(complete, key=lambda trial: trial.miou or 0.0, default=None)
     command = train_command(overrides.apply(experiment, best.values)) if best else ""
     return Outcome(tuple(trials), best, command)
 

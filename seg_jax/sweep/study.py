@@ -1,4 +1,4 @@
-"""Optuna's part of a sweep: which values come next, what is pruned, what is remembered."""
+"""The Optuna study of a sweep: proposes values, prunes trials, and keeps the journal."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ Report = Callable[[int, float], None]  # (step, mIoU so far); raises Pruned
 
 
 class Pruned(Exception):
-    """A trial is worse than the median of the trials before it: not worth going on."""
+    """Raised in a trial that is worse than the median of the trials before it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trial:
       state: how it ended.
       values: what was varied, by dotted field.
       miou: of a complete trial, a share of 1; of a pruned one the last that it reported.
-      seconds: wall time of the sitting that ended it.
+      seconds: wall time of the session that ended it.
       error: what a failed trial raised.
     """
 
@@ -133,7 +133,7 @@ class Study:
         if self._sampler == "grid" and not self._trials(self._states.WAITING):
             point = self._space.grid()[number]
             self._study.enqueue_trial({k: self._encode(k, value) for k, value in point.items()})
-        # A sampler of its own for each trial: what it draws does not depend on earlier sittings.
+        # A sampler of its own for each trial: what it draws does not depend on earlier sessions.
         self._study.sampler = self._new_sampler(self._seed + 1_000_003 * number)
         trial = self._study.ask(
             {path: self._distribution(item) for path, item in self._space.fields.items()}

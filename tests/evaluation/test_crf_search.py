@@ -41,10 +41,10 @@ def search(folder, grid=GRID, source=SOURCE, **options):
     )
 
 
-def test_equals_a_loop_over_points_and_pictures_and_compiles_once(tmp_path):
+def test_equals_a_loop_over_points_and_images_and_compiles_once(tmp_path):
     reference._mean_field.clear_cache()
     found = search(tmp_path, images=3)
-    assert reference._mean_field._cache_size() == 1  # 12 points, 3 pictures of one size
+    assert reference._mean_field._cache_size() == 1  # 12 points, 3 images of one size
     assert found.images == ("image0", "image2", "image5")
     plain = np.zeros((3, 3), np.int64)
     expected = np.zeros((12, 3, 3), np.int64)
@@ -60,8 +60,8 @@ def test_equals_a_loop_over_points_and_pictures_and_compiles_once(tmp_path):
                     q = mean_field(
                         -np.log(shares), example["image"], params, implementation="reference"
                     )
-                    answer = np.asarray(q).argmax(-1)
-                    expected[position] += metrics.confusion_on_host(example["label"], answer, 3)
+                    prediction = np.asarray(q).argmax(-1)
+                    expected[position] += metrics.confusion_on_host(example["label"], prediction, 3)
                     position += 1
     scores = np.array([metrics.mean_iou(confusion) for confusion in expected])
     assert found.plain == metrics.mean_iou(plain)
@@ -70,7 +70,7 @@ def test_equals_a_loop_over_points_and_pictures_and_compiles_once(tmp_path):
     assert found.best == GRID.points()[scores.argmax()]
 
 
-def test_the_network_sees_a_picture_once(tmp_path, monkeypatch):
+def test_the_network_sees_an_image_once(tmp_path, monkeypatch):
     first = search(tmp_path, images=2)
     monkeypatch.setattr(forward, "predict_probabilities", None)
     np.testing.assert_array_equal(search(tmp_path, images=2).scores, first.scores)
@@ -119,7 +119,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         experiment, variables = EXPERIMENT, VARIABLES
 
     monkeypatch.setattr(pretrained, "load", lambda run: Loaded)
-    monkeypatch.setattr(data, "open_source", lambda *where: opened.append(where) or SOURCE)
+    monkeypatch.setattr(data, "open_source", lambda *where, **_: opened.append(where) or SOURCE)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     words = "--weights 0.5 4 --px 3 9 --rgb 10 30 90 --normalisation symmetric --images 2"
     assert crf_verbs.main(["search", str(tmp_path), *words.split(), "--split", "train"]) == 0

@@ -175,10 +175,10 @@ def test_what_is_written_holds_the_predictions_and_passes(tmp_path, voc, task):
         for name in names:
             with Image.open(archive.extractfile(name)) as file:
                 found = np.array(file)
-            picture = images.read_image(
+            image = images.read_image(
                 source.root / "JPEGImages" / f"{name.split('/')[-1][:-4]}.jpg"
             )
-            np.testing.assert_array_equal(found, forward.predict_labels(*task, picture))
+            np.testing.assert_array_equal(found, forward.predict_labels(*task, image))
             assert len(np.unique(found)) > 3
     before = path.read_bytes()
     submission.write(*task, source, path, competition="comp5", progress=False)

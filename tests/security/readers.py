@@ -191,6 +191,16 @@ def _make_caffe(folder: Path) -> None:
     (folder / "net.caffemodel").write_bytes(caffemodel(layers))
 
 
+def _make_tflite(folder: Path) -> None:
+    from tflite_writer import write_convolution
+
+    kernel = np.arange(3 * 3 * 3 * 2, dtype=np.uint8).reshape(3, 3, 3, 2)
+    scale, zero = np.ones(3, np.float32), np.zeros(3, np.int64)
+    (folder / "net.tflite").write_bytes(
+        write_convolution(kernel, np.arange(3, dtype=np.int32), scale, zero)
+    )
+
+
 def _image(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -268,7 +278,8 @@ READERS = {
         _config, text=True,
     ),
     "checkpoint": Reader(
-        ("runs.checkpoint", "runs.integrity"), _copy("run"), ("run/checkpoints/**/*",), _checkpoint, cost=6,
+        ("runs.checkpoint", "runs.integrity"), _copy("run"), ("run/checkpoints/**/*",),
+        _checkpoint, cost=6,
     ),
     "log of a run": Reader(
         ("runs.log",), _copy("run/metrics.jsonl"), ("run/metrics.jsonl",), _log
@@ -319,6 +330,10 @@ READERS = {
         ("pretrained.formats.caffe",), _make_caffe, ("net.caffemodel",),
         _weights("caffe", "net.caffemodel"),
     ),
+    "TensorFlow Lite": Reader(
+        ("pretrained.formats.tflite",), _make_tflite, ("net.tflite",),
+        _weights("tflite", "net.tflite"),
+    ),
     "TensorFlow checkpoint": Reader(
         ("pretrained.formats.tensorflow",),
         _copy("model.ckpt.index", "model.ckpt.data-00000-of-00001", source=WEIGHTS),
@@ -355,10 +370,10 @@ HELPERS = {
     "pretrained.formats.protobuf": "the wire format, for Caffe and TensorFlow",
     "pretrained.formats.reading": "bounds that the formats share",
     "pretrained.formats.strict_pickle": "for PyTorch",
-    "pretrained.formats.tflite": "tests/pretrained/test_tflite.py damages files of its own writer",
     "data.datasets.synthetic_voc": "draws its images",
     "files": "reads for the others",
-    "analysis.summary": "reads experiments/parity.json, which is part of the project",
+    "analysis.overview": "reads experiments/parity.json, which is part of the project",
+    "analysis.index": "reads experiments/index.json, which is part of the project",
     "launch.preflight": "reads a survey that the user's own command wrote",
     "launch.start": "reads what the user's own command wrote",
     "train.peers": "reads what processes of one training tell each other",
