@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from seg_jax import checks
+from seg_jax import checks, experiments
 from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import Job
 
-SURVEY = Path(__file__).parents[2] / "experiments" / "targets.json"
+SURVEY = experiments.FOLDER / "targets.json"
 # The devices of a job, by SkyPilot's and our names: which target of `compile` they are.
 _TARGETS = {"h100": "h100", "h200": "h200", "a100-80gb": "a100"}
 

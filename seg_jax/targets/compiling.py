@@ -67,7 +67,10 @@ def experiment_entry(
 
         def needed(images: int) -> int:
             program = lower(experiment, mesh, images * mesh.size * accumulate)
-            return outcome(lambda: program, target, precision)["peak_bytes"]
+            tried = outcome(lambda: program, target, precision)
+            if "peak_bytes" not in tried:
+                raise checks.UserError(f"{images} images a device: {tried['error']}")
+            return tried["peak_bytes"]
 
         first = (size // mesh.size // accumulate, entry["peak_bytes"])
         found = batch.largest(needed, limit=entry["memory_bytes"], first=first)
