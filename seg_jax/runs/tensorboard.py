@@ -5,6 +5,7 @@ dies, of a full disk or of a clock that runs backwards, the queue fills up and t
 for ever. Here a write is done or fails, and nothing waits.
 """
 
+import importlib
 import os
 import socket
 import struct
@@ -53,11 +54,11 @@ class Board:
           OSError: it cannot be written.
         """
         # Late: a heavy import.
-        from tensorboardX import crc32c, proto
+        from tensorboardX import crc32c
 
         # Classes that protobuf makes when it is imported.
-        event: Any = proto.event_pb2
-        summary: Any = proto.summary_pb2
+        event: Any = importlib.import_module("tensorboardX.proto.event_pb2")
+        summary: Any = importlib.import_module("tensorboardX.proto.summary_pb2")
         self._crc32c, self._event, self._summary = crc32c.crc32c, event.Event, summary.Summary
         folder.mkdir(parents=True, exist_ok=True)
         name = (

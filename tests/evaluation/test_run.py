@@ -36,7 +36,7 @@ def opened():
 def folder(tmp_path, monkeypatch, opened):
     """A run folder whose checkpoint and data set are in memory."""
 
-    def open_source(dataset, root, split):
+    def open_source(dataset, root, split, *, allow_outside):
         opened.append((dataset, root, split))
         if split not in SPLITS:
             raise UserError(f"split {split!r}: none")
