@@ -291,6 +291,8 @@ def test_the_target_decides_not_the_host():
     with lowering.for_platform("tpu"):
         assert lowering.platform() == "tpu" and "stablehlo.convolution" in program()
         assert lowering.choose_separable() is lowering.separable_einsum
+    with lowering.for_platform("gpu"):  # does not compile the einsum
+        assert lowering.choose_separable() is lowering.separable_batched
     assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
     with pytest.raises(ValueError, match="did you mean tpu"), lowering.for_platform("tpus"):
         pass
