@@ -21,7 +21,8 @@ def record(name):
         classes=("background", "thing"), protocol=Protocol(), cutting="",
         training=results.Training(None, "none", 1, 1, (8, 8), 0, None, 1),
         counts=counts_of(scores), evaluation_seconds=1.0, revision=None, dirty=None, versions={},
-        device={}, command="", date="2025-01-01T00:00:00+00:00",
+        device={"platform": "cpu", "kind": "cpu", "devices": 1}, command="",
+        date="2025-01-01T00:00:00+00:00",
     )  # fmt: skip
 
 

@@ -87,13 +87,13 @@ def test_evaluation_scores_what_the_crf_made_of_the_probabilities(by_definition)
 
 
 def test_evaluation_during_training_goes_without(monkeypatch):
-    monkeypatch.setattr(data, "open_source", lambda *_: SOURCE)
+    monkeypatch.setattr(data, "open_source", lambda *_, **__: SOURCE)
     expected = evaluate.intermediate(PLAIN, VARIABLES, 1)
     assert evaluate.intermediate(WITH_CRF, VARIABLES, 1) == expected
 
 
 def test_the_record_quotes_it(tmp_path, monkeypatch, by_definition):
-    monkeypatch.setattr(data, "open_source", lambda *_: SOURCE)
+    monkeypatch.setattr(data, "open_source", lambda *_, **__: SOURCE)
     monkeypatch.setattr(run.checkpoint, "restore_variables", lambda _: (PLAIN, VARIABLES, 600))
     (tmp_path / "metrics.jsonl").touch()
     record = run.evaluate_run(tmp_path, experiment=WITH_CRF, progress=False)

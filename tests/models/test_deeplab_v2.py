@@ -171,7 +171,7 @@ def test_illegal_sizes_name_the_nearest_legal_ones(model, side, legal):
 
 
 def test_errors_say_what_to_change():
-    with pytest.raises(ValueError, match=r"scales \(0.5,\) begin with 1"):
+    with pytest.raises(ValueError, match=r"scales \(0.5,\) must begin with 1"):
         shapes(DeepLabV2(scales=(0.5,)), 33, 33)
     with pytest.raises(ValueError, match=r"rates \(\) must not be empty"):
         shapes(DeepLabV2(rates=()), 33, 33)

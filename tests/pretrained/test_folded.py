@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from seg_jax import experiment, pretrained, train_state
+from seg_jax import config, experiment, pretrained, train_state
 from seg_jax.checks import UserError
 from seg_jax.nn import norm_inputs
 from seg_jax.nn.blocks import ConvNorm, DepthwiseConvNorm
@@ -25,6 +25,7 @@ from seg_jax.train import loop
 NORM = Norm(epsilon=1e-3)
 
 
+@config.register_type
 class Net(nn.Module):
     """Three convolutions with norms; the second is called on two scales of its input."""
 
