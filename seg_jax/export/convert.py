@@ -101,6 +101,8 @@ def _about(
     batch: int | None,
 ) -> dict[str, Any]:
     """Return what a program has to know to use the file."""
+    canvas = planned.evaluation.canvas
+    assert canvas is not None, "single_pass.plan sets it"
     names, colours = loaded.labels
     images = batch or ("any" if format == "stablehlo" else 1)
     scores = [] if output == "labels" else [len(names)]
@@ -113,7 +115,7 @@ def _about(
             "dtype": "uint8" if output == "labels" else "float32",
             "shape": [images, *size, *scores],
         },
-        "inside": f"{planned.evaluation.mode} to {list(planned.evaluation.canvas)}",
+        "inside": f"{planned.evaluation.mode} to {list(canvas)}",
         "classes": names,
         "colours": colours,
         "experiment": loaded.experiment.name,

@@ -27,7 +27,7 @@ def push(folder: Path, repo: str, *, private: bool = False, endpoint: str | None
     import huggingface_hub as hub
 
     release.load(folder)  # nothing damaged is published
-    operations = [
+    operations: list[hub.CommitOperationAdd | hub.CommitOperationDelete] = [
         hub.CommitOperationAdd(path_in_repo=file, path_or_fileobj=folder / file)
         for file in release.FILES
         if (folder / file).is_file()
@@ -62,7 +62,8 @@ def pull(repo: str, out: Path, *, revision: str | None = None, endpoint: str | N
     with _hub_errors(repo):
         # Asked for first: without a connection, the download alone would take what is there.
         found = api.model_info(repo, revision=revision)
-        names = [file.rfilename for file in found.siblings if file.rfilename in release.FILES]
+        files = found.siblings or ()
+        names = [file.rfilename for file in files if file.rfilename in release.FILES]
         if not {release.WEIGHTS, release.CONFIG} <= set(names):
             raise checks.UserError(
                 f"{repo} is no release of seg_jax: it lacks {release.WEIGHTS} or {release.CONFIG}"

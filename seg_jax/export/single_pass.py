@@ -43,13 +43,14 @@ def plan(
     """
     evaluation = experiment.evaluation
     margin = windows.model_margin(experiment.model)
-    if size is None and evaluation.canvas is None:
-        raise checks.UserError(
-            "the experiment's evaluation has no canvas: give the size of the images, "
-            "--size HEIGHT WIDTH"
-        )
     if size is None:
-        size = tuple(side - 2 * margin for side in evaluation.canvas)
+        if evaluation.canvas is None:
+            raise checks.UserError(
+                "the experiment's evaluation has no canvas: give the size of the images, "
+                "--size HEIGHT WIDTH"
+            )
+        height, width = evaluation.canvas
+        size = (height - 2 * margin, width - 2 * margin)
     checks.positive(height=size[0], width=size[1])
     one = dataclasses.replace(
         evaluation, scales=(1.0,), flip=False, fusion="probabilities", crf=None
@@ -57,13 +58,14 @@ def plan(
     if resize_to is not None or evaluation.mode == "resize":
         found = dataclasses.replace(one, mode="resize", canvas=resize_to or evaluation.canvas)
     elif evaluation.mode == "tile":
-        sides = (_legal(experiment.model, side + 2 * margin) for side in size)
-        found = dataclasses.replace(one, canvas=tuple(sides))
+        height, width = (_legal(experiment.model, side + 2 * margin) for side in size)
+        found = dataclasses.replace(one, canvas=(height, width))
     else:
         found = _whole(experiment, one, size)
-    _check_legal(experiment.model, found.canvas)
     planned = dataclasses.replace(experiment, evaluation=found)
     windows.check_evaluation(planned)
+    assert found.canvas is not None, "`_whole` sets it, and the other modes were checked for it"
+    _check_legal(experiment.model, found.canvas)
     return planned, size
 
 
@@ -123,6 +125,7 @@ def function(experiment: Experiment, size: Size, output: Output) -> Callable:
 def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: Any) -> jax.Array:
     """Return images [n h w 3], 0..255, as the network sees them: [n *canvas 3]."""
     canvas, size = evaluation.canvas, image.shape[1:3]
+    assert canvas is not None, "`plan` sets it"
     after = [(margin, seen - margin - side) for seen, side in zip(canvas, size, strict=True)]
     if evaluation.mode == "resize":
         return _resized_as_pillow(image, canvas)
@@ -140,11 +143,9 @@ def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
     The weights' upper and lower halves are multiplied apart: all sums are whole numbers that a
     float32 holds, so that every runtime gets the same.
     """
-    passes = [
-        ("nhwc,ow->nhoc", image.shape[2], size[1]),
-        ("nhwc,oh->nowc", image.shape[1], size[0]),
-    ]
-    for spec, old, new in passes if _along_rows_first(image.shape[1:3], size) else passes[::-1]:
+    height, width = image.shape[1:3]
+    passes = [("nhwc,ow->nhoc", width, size[1]), ("nhwc,oh->nowc", height, size[0])]
+    for spec, old, new in passes if _along_rows_first((height, width), size) else passes[::-1]:
         if old == new:
             continue
         weights = np.floor(_triangles(old, new) * 2**22 + 0.5)
@@ -162,9 +163,10 @@ def _along_rows_first(old: Size, new: Size) -> bool:
     """Ask Pillow for the order of its passes: from version 13 on it depends on the sizes."""
     noise = np.random.default_rng(0).integers(0, 256, old, np.uint8)
     bilinear = Image.Resampling.BILINEAR
+    direct = Image.fromarray(noise).resize((new[1], new[0]), bilinear)
     rows_first = Image.fromarray(noise).resize((new[1], old[0]), bilinear)
-    rows_first = rows_first.resize(new[::-1], bilinear)
-    return bool(np.all(np.equal(Image.fromarray(noise).resize(new[::-1], bilinear), rows_first)))
+    rows_first = rows_first.resize((new[1], new[0]), bilinear)
+    return np.array_equal(np.asarray(direct), np.asarray(rows_first))
 
 
 def _triangles(size: int, new_size: int) -> np.ndarray:

@@ -21,9 +21,8 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
     """Return the artefact of run(variables, uint8 [batch *size 3]); None: of any batch."""
-    if batch is None:
-        (batch,) = export.symbolic_shape("n")
-    images = jax.ShapeDtypeStruct((batch, *size, 3), np.uint8)
+    (count,) = export.symbolic_shape("n") if batch is None else (batch,)
+    images = jax.ShapeDtypeStruct((count, *size, 3), np.uint8)
 
     @jax.jit
     def call(image):

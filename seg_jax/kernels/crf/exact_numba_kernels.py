@@ -53,7 +53,7 @@ def order(feature):
     return index
 
 
-@njit(**{**_OPTIONS, "fastmath": True})
+@njit(fastmath=True, **_OPTIONS)
 def near(begin, end, low, high, radius):
     """Return which leaves' boxes, float32 [AXES leaves] each, are within `radius` of [begin, end).
 

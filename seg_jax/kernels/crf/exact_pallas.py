@@ -28,6 +28,8 @@ MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
 _DEPTH = 16  # of the distance products: 9 terms at most, and a wgmma takes 16
 _CLASSES = 32  # channels are padded to a multiple: 64 bytes, the swizzle of both operands
 _SLOTS = 2  # blocks in flight
+# In JAX's documentation of Mosaic GPU, but imported there without `as ACC`.
+_ACCUMULATOR = plgpu.ACC  # pyright: ignore[reportPrivateImportUsage]
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
@@ -90,7 +92,7 @@ def _squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
     return a, b.transpose(0, 2, 1)
 
 
-def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> plgpu.SMEM:
+def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> pl.MemoryRef:
     """Return shared memory as the tensor cores read it: rows of `columns` elements, swizzled."""
     swizzle = plgpu.SwizzleTransform(columns * jnp.dtype(dtype).itemsize)
     return plgpu.SMEM(shape, dtype, transforms=(plgpu.TilingTransform((8, columns)), swizzle))
@@ -143,7 +145,7 @@ def _kernel(
             plgpu.wgmma(accumulator, own, other)
             return accumulator[...]
 
-        return pl.run_scoped(product, plgpu.ACC((TILE, TILE), jnp.float32))
+        return pl.run_scoped(product, _ACCUMULATOR((TILE, TILE), jnp.float32))
 
     def accumulate(total):
         @pl.loop(0, steps)
@@ -165,7 +167,7 @@ def _kernel(
 
         return total[...]
 
-    result[...] = pl.run_scoped(accumulate, plgpu.ACC(result.shape, jnp.float32))
+    result[...] = pl.run_scoped(accumulate, _ACCUMULATOR(result.shape, jnp.float32))
     plgpu.commit_smem()
     plgpu.copy_smem_to_gmem(result, out.at[block])
     plgpu.wait_smem_to_gmem(0)
