@@ -1,5 +1,5 @@
-"""One file a paper: importing it registers the paper's experiments by name.
+"""The experiments, one file per paper: importing a file registers its experiments by name.
 
-There is no list here. `seg_jax.experiment.discover` imports every module of this folder, under the
-name `seg_jax.experiments.MODULE`.
+There is no list of files: `seg_jax.experiment.discover` imports every module of this folder as
+`seg_jax.experiments.MODULE`.
 """

@@ -1,14 +1,14 @@
 """DeepLab v1 on VGG-16: the released recipes for VOC, and a quick run on synthetic images.
 
-All start from VGG-16 of ImageNet, LargeFOV's fc6 and fc7 from its fc6 and fc7 sub-sampled to 3x3
-and 1024 channels: from random weights these rates train little.
+All start from VGG-16 trained on ImageNet; LargeFOV subsamples its fc6 and fc7 to 3x3 and 1024
+channels. With random weights these learning rates are too small.
 
-The figures on val are of the first stage. The second, `..._trainval`, is the authors' for the test
-server: it trains on val too, so a score on val says nothing.
+The scores on val are of the first stage. The second, `..._trainval`, is the authors' training for
+the test server: it includes val, so a score on val is not meaningful.
 
-`evaluate RUN` applies the paper's dense CRF, for the figure "with its CRF", with the constants of
-the release; `evaluate RUN --crf none` is for the other one. The authors searched constants for each
-network, and not all are known: `python -m seg_jax crf search RUN` does the same.
+`evaluate RUN` applies the paper's dense CRF with the constants of the release (scores "with CRF");
+`evaluate RUN --crf none` does not. The authors searched the constants for each network and did not
+publish all of them: `python -m seg_jax crf search RUN` repeats the search.
 """
 
 from dataclasses import replace
@@ -45,8 +45,9 @@ def _voc(
 ) -> Experiment:
     """Section 4.1 and the released train.prototxt and solver.prototxt.
 
-    Crops and mirror images, no scaling. The loss looks at the pixels of the scores only: the label
-    is "shrunk" by 8. At evaluation the image lies at the top left of a canvas.
+    Augmentation: crops and mirror images, no scaling. The loss is computed at the resolution of the
+    scores: the label is subsampled ("shrunk") by 8. At evaluation the image is placed at the top
+    left of a canvas.
     """
     return Experiment(
         family="DeepLab v1",
@@ -75,7 +76,7 @@ def _voc(
 
 
 def _first(kernel: int, rate: int) -> Experiment:
-    """One of the networks with VGG-16's pools of 2x2 and its 4096 channels; crops of 8 k + 2 px."""
+    """Return a network with VGG-16's 2x2 pools and its 4096 channels; crops of 8 k + 2 px."""
     model = DeepLabV1(
         num_classes=21,
         fc6_kernel=kernel,
@@ -89,19 +90,19 @@ def _first(kernel: int, rate: int) -> Experiment:
 
 @register("deeplab_v1_vgg16_voc", suites=("published", "voc"))
 def deeplab_v1_vgg16_voc() -> Experiment:
-    """DeepLab: 59.80 mIoU on val, 63.74 with its CRF (Table 1).
+    """DeepLab: 59.80 mIoU on val, 63.74 with CRF (Table 1).
 
         python -m seg_jax train deeplab_v1_vgg16_voc
 
-    The release (vgg128_noup) tests a network that pads pool4 by one more pixel than the one it
-    trains; here both are the trained one, whose scores end one pixel after the image's first.
+    The release (vgg128_noup) pads pool4 by one pixel more in testing than in training. Here both
+    use the network of training, whose first score lies one pixel after the image's first.
     """
     return _first(kernel=4, rate=4)
 
 
 @register("deeplab_v1_4x4_vgg16_voc", suites=("published",))
 def deeplab_v1_4x4_vgg16_voc() -> Experiment:
-    """DeepLab with an fc6 of 4x4 at rate 8, a field of 224 px: 67.14 mIoU with CRF (Table 2).
+    """DeepLab with a 4x4 fc6 at rate 8, a field of view of 224 px: 67.14 mIoU with CRF (Table 2).
 
     python -m seg_jax train deeplab_v1_4x4_vgg16_voc
     """
@@ -110,7 +111,7 @@ def deeplab_v1_4x4_vgg16_voc() -> Experiment:
 
 @register("deeplab_v1_7x7_vgg16_voc", suites=("published",))
 def deeplab_v1_7x7_vgg16_voc() -> Experiment:
-    """DeepLab with VGG-16's own fc6 of 7x7, at rate 4: 64.38 mIoU on val (Table 1).
+    """DeepLab with VGG-16's 7x7 fc6 at rate 4: 64.38 mIoU on val (Table 1).
 
     python -m seg_jax train deeplab_v1_7x7_vgg16_voc
     """
@@ -119,25 +120,25 @@ def deeplab_v1_7x7_vgg16_voc() -> Experiment:
 
 @register("deeplab_v1_largefov_vgg16_voc", suites=("published", "voc"))
 def deeplab_v1_largefov_vgg16_voc() -> Experiment:
-    """DeepLab-LargeFOV: 62.25 mIoU on val, 67.64 with its CRF (Table 1).
+    """DeepLab-LargeFOV: 62.25 mIoU on val, 67.64 with CRF (Table 1).
 
         python -m seg_jax train deeplab_v1_largefov_vgg16_voc
 
-    Where sources disagree: batches of 30, as released and as DeepLab v2's paper says of this very
-    figure (v1's says 20); a drop of the rate every 2000 steps, as the paper says (the released
-    solver: 1000, but 2000 for every other network).
+    Where the sources disagree: the batch size is 30, as in the release and in DeepLab v2's paper on
+    this score (v1's paper: 20); the learning rate drops every 2000 steps, as in the paper (the
+    released solver: 1000, but 2000 for every other network).
     """
     return _voc(DeepLabV1(num_classes=21), crop=321, batch_size=30)
 
 
 @register("deeplab_v1_msc_largefov_vgg16_voc", suites=("published", "voc"))
 def deeplab_v1_msc_largefov_vgg16_voc() -> Experiment:
-    """DeepLab-MSc-LargeFOV: 64.21 mIoU on val, 68.70 with its CRF (Table 1).
+    """DeepLab-MSc-LargeFOV: 64.21 mIoU on val, 68.70 with CRF (Table 1).
 
         python -m seg_jax train deeplab_v1_msc_largefov_vgg16_voc
 
-    The trained LargeFOV with five branches on the image and the pools; they alone are trained
-    (section 4.3).
+    The trained LargeFOV with five additional branches on the image and the pools; only the branches
+    are trained (section 4.3).
     """
     return _voc(
         DeepLabV1(num_classes=21, branches=("data", "pool1", "pool2", "pool3", "pool4")),
@@ -163,18 +164,19 @@ def _second_stage(
 
 @register("deeplab_v1_vgg16_voc_trainval", suites=("published",))
 def deeplab_v1_vgg16_voc_trainval() -> Experiment:
-    """The second stage of DeepLab: 66.4 mIoU on test with its CRF (Table 3).
+    """The second stage of DeepLab: 66.4 mIoU on test with CRF (Table 3).
 
         python -m seg_jax train deeplab_v1_vgg16_voc_trainval
 
-    At ten times the first stage's rate, as the released solver says for this network alone.
+    Its learning rate is ten times the first stage's, as in the released solver of this network
+    only.
     """
     return _second_stage(deeplab_v1_vgg16_voc, steps=12_000, base_lr=0.01, every=3000)
 
 
 @register("deeplab_v1_largefov_vgg16_voc_trainval", suites=("published",))
 def deeplab_v1_largefov_vgg16_voc_trainval() -> Experiment:
-    """The second stage of DeepLab-LargeFOV: 70.3 mIoU on test with its CRF (Table 3).
+    """The second stage of DeepLab-LargeFOV: 70.3 mIoU on test with CRF (Table 3).
 
     python -m seg_jax train deeplab_v1_largefov_vgg16_voc_trainval
     """
@@ -183,7 +185,7 @@ def deeplab_v1_largefov_vgg16_voc_trainval() -> Experiment:
 
 @register("deeplab_v1_msc_largefov_vgg16_voc_trainval", suites=("published",))
 def deeplab_v1_msc_largefov_vgg16_voc_trainval() -> Experiment:
-    """The second stage of DeepLab-MSc-LargeFOV: 71.6 mIoU on test with its CRF (Table 3).
+    """The second stage of DeepLab-MSc-LargeFOV: 71.6 mIoU on test with CRF (Table 3).
 
     python -m seg_jax train deeplab_v1_msc_largefov_vgg16_voc_trainval
     """
@@ -196,7 +198,7 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
 
         python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
 
-    fc6 has a rate of 4 on 13x13 scores, about the share of the crop that 12 has of 41x41.
+    fc6 has rate 4 on 13x13 scores: relative to the crop about the same as rate 12 on 41x41.
     """
     model = DeepLabV1(
         num_classes=21,
@@ -217,17 +219,17 @@ def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
 
 @register("deeplab_v1_crfrnn")
 def deeplab_v1_crfrnn() -> Experiment:
-    """CRF-as-RNN on synthetic images: the network above and its CRF, trained end to end.
+    """CRF-as-RNN on synthetic images: the network above and a CRF, trained end to end.
 
         python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
         python -m seg_jax train deeplab_v1_crfrnn
 
-    Zheng et al. (arXiv:1502.03240) start from a network trained without the CRF and train both at
-    a low rate; so does this. It learns the weights of both kernels and the compatibility. The CRF
-    sees every fourth pixel: 625 of a crop, where all pairs are cheap.
+    As in Zheng et al. (arXiv:1502.03240), it starts from a network trained without the CRF and
+    trains both at a low rate. It learns the weights of both kernels and the compatibility. The CRF
+    uses every fourth pixel in each direction: 625 of a crop, where all pairs are cheap.
 
-    37.2 mIoU on val and 26.4 within 2 px of boundaries, where it starts from 25.0 and 14.9; 150
-    more steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
+    37.2 mIoU on val and 26.4 within 2 px of boundaries, starting from 25.0 and 14.9; 150 more
+    steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
     """
     trained = deeplab_v1_largefov_vgg16_synthetic()
     crf_rnn = CrfRnn(stride=4, bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0)

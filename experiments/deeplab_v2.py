@@ -1,11 +1,11 @@
 """DeepLab v2 on VGG-16 and ResNet-101: the released recipes for VOC, and a quick run.
 
-The figures on val are of the first stage. The second, `..._trainval`, is the authors' for the test
-server: it trains on val too, so a score on val says nothing.
+The scores on val are of the first stage. The second, `..._trainval`, is the authors' training for
+the test server: it includes val, so a score on val is not meaningful.
 
-`evaluate RUN` applies the paper's dense CRF, for the figure "with its CRF"; `evaluate RUN --crf
-none` is for the other one. Sources disagree on VGG-16's constants (`--crf deeplab_v2_script` has
-others); `python -m seg_jax crf search RUN` searches them as the authors did.
+`evaluate RUN` applies the paper's dense CRF (scores "with CRF"); `evaluate RUN --crf none` does
+not. The sources disagree on VGG-16's constants (`--crf deeplab_v2_script` is the alternative);
+`python -m seg_jax crf search RUN` searches them as the authors did.
 """
 
 from dataclasses import replace
@@ -34,8 +34,8 @@ RESNET101_RULES = (
     Rule(".*/bn/.*", lr=0.0),
     *CAFFE_RULES,
 )
-# Four losses: of the fused scores, and of each scale's before the maximum. The release does not
-# interpolate those of half the scale, and shrinks the label by 16 for them instead of 8.
+# Four losses: on the fused scores, and on those of each scale before the maximum. The release does
+# not upsample the scores of scale 0.5, and subsamples the label by 16 for them instead of 8.
 FOUR_LOSSES = LossConfig(
     reduction="image_mean",
     heads=(("out", 1.0), ("scale1", 1.0), ("scale0.75", 1.0), ("scale0.5", 1.0)),
@@ -52,7 +52,7 @@ def _voc(
     loss: LossConfig,
     constants: str,
 ) -> Experiment:
-    """Section 4.1 and the released solver.prototxt: 20,000 steps of 10 crops, a poly schedule."""
+    """Section 4.1 and the released solver.prototxt: 20,000 steps of 10 crops, poly schedule."""
     return Experiment(
         family="DeepLab v2",
         paper=PAPER,
@@ -78,7 +78,7 @@ def _voc(
 
 
 def _vgg16(*rates: int) -> Experiment:
-    """Starts from VGG-16 of ImageNet; crops and mirror images, no scaling."""
+    """Return DeepLab v2 on VGG-16 trained on ImageNet; crops and mirror images, no scaling."""
     return _voc(
         DeepLabV2(num_classes=21, rates=rates),
         augmentation=Augmentation(crop=(321, 321)),
@@ -91,7 +91,7 @@ def _vgg16(*rates: int) -> Experiment:
 
 @register("deeplab_v2_vgg16_voc", suites=("published", "voc"))
 def deeplab_v2_vgg16_voc() -> Experiment:
-    """DeepLab-ASPP-L on VGG-16: 68.96 mIoU on val, 71.57 with its CRF (Table 3).
+    """DeepLab-ASPP-L on VGG-16: 68.96 mIoU on val, 71.57 with CRF (Table 3).
 
     python -m seg_jax train deeplab_v2_vgg16_voc
     """
@@ -100,7 +100,7 @@ def deeplab_v2_vgg16_voc() -> Experiment:
 
 @register("deeplab_v2_aspp_s_vgg16_voc", suites=("published",))
 def deeplab_v2_aspp_s_vgg16_voc() -> Experiment:
-    """DeepLab-ASPP-S on VGG-16: 66.98 mIoU on val, 69.73 with its CRF (Table 3).
+    """DeepLab-ASPP-S on VGG-16: 66.98 mIoU on val, 69.73 with CRF (Table 3).
 
     python -m seg_jax train deeplab_v2_aspp_s_vgg16_voc
     """
@@ -109,7 +109,7 @@ def deeplab_v2_aspp_s_vgg16_voc() -> Experiment:
 
 @register("deeplab_v2_largefov_vgg16_voc", suites=("published",))
 def deeplab_v2_largefov_vgg16_voc() -> Experiment:
-    """DeepLab-LargeFOV on VGG-16: 65.76 mIoU on val, 69.84 with its CRF (Table 3).
+    """DeepLab-LargeFOV on VGG-16: 65.76 mIoU on val, 69.84 with CRF (Table 3).
 
         python -m seg_jax train deeplab_v2_largefov_vgg16_voc
 
@@ -120,16 +120,15 @@ def deeplab_v2_largefov_vgg16_voc() -> Experiment:
 
 @register("deeplab_v2_resnet101_voc", suites=("published", "voc"))
 def deeplab_v2_resnet101_voc() -> Experiment:
-    """DeepLab-ASPP on ResNet-101, three scales fused: 76.35 mIoU on val, 77.69 with its CRF
-    (Table 4).
+    """DeepLab-ASPP on ResNet-101, three scales fused: 76.35 mIoU on val, 77.69 with CRF (Table 4).
 
         python -m seg_jax train deeplab_v2_resnet101_voc
 
-    Starts from the authors' weights trained on MS COCO; from ImageNet's alone others reached about
-    70.7. Batch norm is frozen, its scale and bias too. The release takes its ten crops one by one
-    and averages their losses, each over its own valid pixels; `--train.accumulate 10` does so as
-    well, with the same result, in a tenth of the memory. The scales are fused in the network, in
-    training and at evaluation.
+    Starts from the authors' weights trained on MS COCO; re-implementations that start from ImageNet
+    reach about 70.7. Batch norm is frozen, including scale and bias. The release processes its ten
+    crops one by one and averages their losses, each over its own valid pixels; `--train.accumulate
+    10` does the same in a tenth of the memory, with an equal result. The network fuses the scales
+    in training and at evaluation.
     """
     return _voc(
         DeepLabV2(num_classes=21, fc_channels=0, scales=(1.0, 0.75, 0.5), backbone=RESNET101),
@@ -142,8 +141,9 @@ def deeplab_v2_resnet101_voc() -> Experiment:
 
 
 def _second_stage(build: Builder) -> Experiment:
-    """Continue a trained network on train_aug and val together, as long and at the same rates (the
-    released solver2.prototxt).
+    """Continue a trained network on train_aug and val together (the released solver2.prototxt).
+
+    Number of steps and learning rates are those of the first stage.
     """
     first = build()
     return replace(
@@ -155,7 +155,7 @@ def _second_stage(build: Builder) -> Experiment:
 
 @register("deeplab_v2_vgg16_voc_trainval", suites=("published",))
 def deeplab_v2_vgg16_voc_trainval() -> Experiment:
-    """The second stage of DeepLab-ASPP-L on VGG-16: 72.6 mIoU on test with its CRF.
+    """The second stage of DeepLab-ASPP-L on VGG-16: 72.6 mIoU on test with CRF.
 
     python -m seg_jax train deeplab_v2_vgg16_voc_trainval
     """
@@ -164,12 +164,12 @@ def deeplab_v2_vgg16_voc_trainval() -> Experiment:
 
 @register("deeplab_v2_resnet101_voc_trainval", suites=("published",))
 def deeplab_v2_resnet101_voc_trainval() -> Experiment:
-    """The second stage of DeepLab-ASPP on ResNet-101: 79.7 mIoU on test with its CRF.
+    """The second stage of DeepLab-ASPP on ResNet-101: 79.7 mIoU on test with CRF.
 
         python -m seg_jax train deeplab_v2_resnet101_voc_trainval
 
-    The authors' weights that are mostly found converted are of this stage: on val they score 80,
-    for they have seen it.
+    Most converted copies of the authors' weights are of this stage: they score 80 on val because
+    they were trained on it.
     """
     return _second_stage(deeplab_v2_resnet101_voc)
 
@@ -180,7 +180,7 @@ def deeplab_v2_vgg16_synthetic() -> Experiment:
 
         python -m seg_jax train deeplab_v2_vgg16_synthetic
 
-    Rates of 2 to 8 on 13x13 scores, about the share of the crop that 6 to 24 have of 41x41.
+    Rates of 2 to 8 on 13x13 scores: relative to the crop about the same as 6 to 24 on 41x41.
     """
     model = DeepLabV2(
         num_classes=21,

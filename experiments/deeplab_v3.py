@@ -1,14 +1,15 @@
 """DeepLab v3 on ResNet-50 and ResNet-101: the paper's recipe for VOC, and a quick run.
 
-Where the paper and its release differ, this is the paper's:
+Where the paper and its release differ, the paper is followed:
 
     here                                     release (tensorflow/models, research/deeplab)
-    running averages with 0.9997 everywhere  0.95 in the ResNet
-    scales from 0.5 to 2, any                0.5, 0.75, ..., 2
-    second stage at a rate of 0.001          0.0001 (a comment in train.py)
+    norm momentum 0.9997 everywhere          0.95 in the ResNet
+    any scale from 0.5 to 2                  0.5, 0.75, ..., 2
+    learning rate 0.001 in the second stage  0.0001 (a comment in train.py)
     ResNet's 7x7 stem, mean subtracted       3x3, inputs from -1 to 1: the variants "_beta"
 
-The paper trains at output stride 16 and evaluates at 8 with the same weights: 78.51 mIoU for 77.21.
+The paper trains at output stride 16 and evaluates at 8 with the same weights: 78.51 mIoU
+instead of 77.21.
 """
 
 from dataclasses import replace
@@ -25,8 +26,8 @@ from seg_jax.optim import OptimConfig, Rule, Schedule
 from seg_jax.types import VOC_CLASSES
 
 PAPER = "Chen, Papandreou, Schroff & Adam, arXiv:1706.05587"
-# The release: biases (the scores' only; norms' shifts are none) learn twice as fast; convolutions
-# alone decay.
+# The release: biases (of the scores only, not of norms) learn twice as fast; only convolutions
+# decay.
 RULES = (
     Rule(".*/kernel"),
     Rule("logits/bias", lr=2.0, decay=0.0),
@@ -44,7 +45,7 @@ def _model(depth: Depth, **backbone) -> DeepLabV3:
 
 
 def _voc(model: DeepLabV3) -> Experiment:
-    """Section 4.1: 30,000 steps of 16 crops, norms synchronised and trained."""
+    """Section 4.1: 30,000 steps of 16 crops, with synchronised, trained norms."""
     return Experiment(
         family="DeepLab v3",
         paper=PAPER,
@@ -69,11 +70,11 @@ def _voc(model: DeepLabV3) -> Experiment:
 
 @register("deeplab_v3_resnet50_voc", suites=("published", "voc"))
 def deeplab_v3_resnet50_voc() -> Experiment:
-    """DeepLab v3 on ResNet-50, trained as the paper's ResNet-101.
+    """DeepLab v3 on ResNet-50, trained like the paper's ResNet-101.
 
         python -m seg_jax train deeplab_v3_resnet50_voc
 
-    Starts from ImageNet's weights. The paper has ResNet-50 in its cascade only.
+    Starts from weights trained on ImageNet. The paper uses ResNet-50 only in its cascade.
     """
     return _voc(_model(50))
 
@@ -84,18 +85,19 @@ def deeplab_v3_resnet101_voc() -> Experiment:
 
         python -m seg_jax train deeplab_v3_resnet101_voc
 
-    Starts from ImageNet's weights. With batches of 8 it falls to 75.76, of 4 to 64.43 (Table 8).
+    Starts from weights trained on ImageNet. With a batch size of 8 the score falls to 75.76, with 4
+    to 64.43 (Table 8).
     """
     return _voc(_model(101))
 
 
 @register("deeplab_v3_resnet101_voc_beta", suites=("published",))
 def deeplab_v3_resnet101_voc_beta() -> Experiment:
-    """DeepLab v3 on ResNet-101 as released: the 3x3 stem, its inputs and its seven scales.
+    """DeepLab v3 on ResNet-101 with the release's 3x3 stem, input range and seven scales.
 
         python -m seg_jax train deeplab_v3_resnet101_voc_beta
 
-    Starts from the release's resnet_v1_101_beta, whose weights fit no other stem.
+    Starts from the release's resnet_v1_101_beta, whose weights only fit this stem.
     """
     chosen = _voc(_model(101, stem="3x3"))
     augmentation = replace(chosen.data.augmentation, scale_step=0.25)
@@ -105,10 +107,11 @@ def deeplab_v3_resnet101_voc_beta() -> Experiment:
 
 @register("deeplab_v3_resnet101_voc_cascade", suites=("published",))
 def deeplab_v3_resnet101_voc_cascade() -> Experiment:
-    """Blocks 5 to 7 in cascade, unit rates (1, 2, 1): 76.66 mIoU on val at output stride 16
-    (Table 3).
+    """Blocks 5 to 7 in cascade, multi-grid (1, 2, 1): 76.66 mIoU on val (Table 3).
 
-    python -m seg_jax train deeplab_v3_resnet101_voc_cascade
+        python -m seg_jax train deeplab_v3_resnet101_voc_cascade
+
+    The score is at output stride 16.
     """
     model = _model(101, multi_grid=(1, 2, 1), cascade=3)
     return _voc(model.clone(aspp=None))
@@ -116,12 +119,12 @@ def deeplab_v3_resnet101_voc_cascade() -> Experiment:
 
 @register("deeplab_v3_resnet101_voc_trainval", suites=("published",))
 def deeplab_v3_resnet101_voc_trainval() -> Experiment:
-    """The second stage, for the test server: VOC's trainval, output stride 8, norms frozen.
+    """The second stage, for the test server: VOC's trainval, output stride 8, frozen norms.
 
         python -m seg_jax train deeplab_v3_resnet101_voc_trainval
 
-    Continues deeplab_v3_resnet101_voc. It trains on val: a score on val says nothing. Images with
-    HARD_CLASSES are taken twice.
+    Continues deeplab_v3_resnet101_voc. It trains on val, so a score on val is not meaningful.
+    Images with HARD_CLASSES are used twice.
     """
     frozen = Norm(statistics="frozen")
     first = _voc(_model(101, output_stride=8, norm=frozen))
@@ -136,13 +139,13 @@ def deeplab_v3_resnet101_voc_trainval() -> Experiment:
 
 @register("deeplab_v3_resnet50_synthetic", suites=("quick",))
 def deeplab_v3_resnet50_synthetic() -> Experiment:
-    """DeepLab v3 on synthetic images: two units per block (ResNet-26), an eighth of the channels, a
-    quarter of ASPP's, and the release's 3x3 stem: eight 7x7 filters see too little.
+    """DeepLab v3 on synthetic images: two units per block (ResNet-26), an eighth of the channels.
 
         python -m seg_jax train deeplab_v3_resnet50_synthetic
 
-    Rates of 2, 4 and 6 on 13x13 scores, about the share of the crop that 6, 12 and 18 have of
-    33x33.
+    ASPP has a quarter of its channels. The stem is the release's 3x3 one: eight 7x7 filters learn
+    too little. Rates of 2, 4 and 6 on 13x13 scores: relative to the crop about the same as 6, 12
+    and 18 on 33x33.
     """
     norm, width = Norm(), 1 / 8
     backbone = ResNet(26, "slim", "3x3", output_stride=8, multi_grid=(1, 2), norm=norm, width=width)

@@ -1,10 +1,10 @@
 """DeepLab v3+ on ResNet-101, Xception-65 and MobileNetV2: DeepLab v3's recipe, and a quick run.
 
-The paper trains as DeepLab v3 does (section 4), Xception and MobileNetV2 with a smaller weight
-decay (release, train.py), all from ImageNet's weights, at output stride 16. The same weights are
-evaluated at 8 with `evaluate RUN --model.backbone.output-stride 8`: the rates double by themselves.
+The paper uses DeepLab v3's recipe (section 4) at output stride 16, from weights trained on
+ImageNet; Xception and MobileNetV2 have a smaller weight decay (release, train.py). `evaluate RUN
+--model.backbone.output-stride 8` evaluates the same weights at 8: the rates double automatically.
 
-Norms average with 0.9997, as in the paper; in MobileNetV2 with 0.997, in the release's ResNet with
+The norms' momentum is 0.9997, as in the paper, and 0.997 in MobileNetV2; the release's ResNet has
 0.95.
 """
 
@@ -24,7 +24,7 @@ from seg_jax.nn.norm import Norm
 from seg_jax.optim import Rule
 
 PAPER = "Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018, arXiv:1802.02611"
-# The release decays no depthwise kernel (regularize_depthwise is off).
+# The release does not decay depthwise kernels (regularize_depthwise is off).
 DEPTHWISE_RULES = (Rule(".*/depthwise/conv/kernel", decay=0.0), *RULES)
 
 
@@ -43,7 +43,7 @@ def _voc(
 
 
 def _resnet101(**backbone) -> DeepLabV3Plus:
-    """Section 4.1 and 4.2, Tables 1 to 3: nothing is separable yet."""
+    """Sections 4.1 and 4.2, Tables 1 to 3: no separable convolutions."""
     return DeepLabV3Plus(
         num_classes=21,
         aspp=ASPP(),
@@ -55,7 +55,7 @@ def _resnet101(**backbone) -> DeepLabV3Plus:
 
 
 def _second_stage(first: Experiment, *, init: str) -> Experiment:
-    """DeepLab v3's for the test server: VOC's trainval, output stride 8, norms frozen."""
+    """DeepLab v3's second stage: VOC's trainval, output stride 8, frozen norms."""
     model = first.model.clone(backbone=first.model.backbone.clone(output_stride=8))
 
     def freeze(node):
@@ -77,49 +77,51 @@ def deeplab_v3plus_resnet101_voc() -> Experiment:
 
         python -m seg_jax train deeplab_v3plus_resnet101_voc
 
-    With He et al.'s ResNet, which the paper names. Its multiply-adds are those of the stem of the
-    variant "_beta".
+    With He et al.'s ResNet, which the paper names, although its multiply-adds are those of the stem
+    of the variant "_beta".
     """
     return _voc(_resnet101(), preprocessing=TF_MEAN, weight_decay=1e-4)
 
 
 @register("deeplab_v3plus_resnet101_voc_beta", suites=("published",))
 def deeplab_v3plus_resnet101_voc_beta() -> Experiment:
-    """DeepLab v3+ on ResNet-101 with the release's 3x3 stem and its inputs.
+    """DeepLab v3+ on ResNet-101 with the release's 3x3 stem and input range.
 
         python -m seg_jax train deeplab_v3plus_resnet101_voc_beta
 
-    Starts from the release's resnet_v1_101_beta, whose weights fit no other stem.
+    Starts from the release's resnet_v1_101_beta, whose weights only fit this stem.
     """
     return _voc(_resnet101(stem="3x3"), weight_decay=1e-4)
 
 
 @register("deeplab_v3plus_xception65_voc", suites=("published", "voc"))
 def deeplab_v3plus_xception65_voc() -> Experiment:
-    """DeepLab v3+ on Xception-65, all separable: 79.79 mIoU on val at output stride 16 (Table 5).
+    """DeepLab v3+ on Xception-65, separable ASPP and decoder: 79.79 mIoU on val (Table 5).
 
         python -m seg_jax train deeplab_v3plus_xception65_voc
 
-    Pre-training on COCO, which this experiment does not have, takes it to 82.20.
+    The score is at output stride 16. With pre-training on COCO, which this experiment does not
+    include, it is 82.20.
     """
     return _voc(DeepLabV3Plus(num_classes=21))
 
 
 @register("deeplab_v3plus_xception65_voc_trainval", suites=("published",))
 def deeplab_v3plus_xception65_voc_trainval() -> Experiment:
-    """The second stage, for the test server: VOC's trainval, output stride 8, norms frozen.
+    """The second stage, for the test server: VOC's trainval, output stride 8, frozen norms.
 
         python -m seg_jax train deeplab_v3plus_xception65_voc_trainval
 
-    Continues deeplab_v3plus_xception65_voc; 87.8 mIoU on test, with COCO before. It trains on val:
-    a score on val says nothing. Hard images count twice, as in DeepLab v3's second stage.
+    Continues deeplab_v3plus_xception65_voc; 87.8 mIoU on test with pre-training on COCO. It trains
+    on val, so a score on val is not meaningful. Images with hard classes are used twice, as in
+    DeepLab v3's second stage.
     """
     name = "deeplab_v3plus_xception65_voc"
     return _second_stage(deeplab_v3plus_xception65_voc(), init=name)
 
 
 def _mobilenetv2(width: float = 1.0) -> DeepLabV3Plus:
-    """As released: image pooling and a 1x1 convolution, no atrous branches, no decoder."""
+    """As released: image pooling and a 1x1 convolution, without atrous branches or decoder."""
     return DeepLabV3Plus(
         num_classes=21, aspp=ASPP(rates=()), decoder=None, backbone=MobileNetV2(width=width)
     )
@@ -131,15 +133,15 @@ def deeplab_v3plus_mobilenetv2_voc() -> Experiment:
 
         python -m seg_jax train deeplab_v3plus_mobilenetv2_voc
 
-    That figure is of weights trained on COCO first, which this experiment does not have; none was
-    published without.
+    That score is with pre-training on COCO, which this experiment does not include; no score
+    without it was published.
     """
     return _voc(_mobilenetv2())
 
 
 @register("deeplab_v3plus_mobilenetv2_voc_dm05", suites=("published",))
 def deeplab_v3plus_mobilenetv2_voc_dm05() -> Experiment:
-    """The same with half of MobileNetV2's channels: 70.19 mIoU on val, from COCO (model zoo).
+    """The same with half of MobileNetV2's channels: 70.19 mIoU on val with COCO (model zoo).
 
     python -m seg_jax train deeplab_v3plus_mobilenetv2_voc_dm05
     """
@@ -148,11 +150,11 @@ def deeplab_v3plus_mobilenetv2_voc_dm05() -> Experiment:
 
 @register("deeplab_v3plus_xception65_synthetic", suites=("quick",))
 def deeplab_v3plus_xception65_synthetic() -> Experiment:
-    """DeepLab v3+ on synthetic images: one middle unit of Xception's, an eighth of the channels.
+    """DeepLab v3+ on synthetic images: Xception with one middle unit, an eighth of the channels.
 
         python -m seg_jax train deeplab_v3plus_xception65_synthetic
 
-    Rates of 1, 2 and 3 on 7x7 samples, about the share of the crop that 6, 12 and 18 have of
+    Rates of 1, 2 and 3 on 7x7 samples: relative to the crop about the same as 6, 12 and 18 on
     33x33.
     """
     norm, width = Norm(), 1 / 8

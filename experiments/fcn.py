@@ -1,12 +1,12 @@
 """FCN on VGG-16: the released "heavy" recipe, CVPR 2015's, and quick runs on synthetic images.
 
-The released networks form a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
-FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are taken over.
+The networks are trained in a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
+FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are the initial ones.
 
-Where all of them deviate: trained on train_aug (10,582 images), not on SBD's train (8,498), which
-overlaps with VOC 2012 val; scored on all of val (1,449 images), not on seg11valid (736), each image
-padded to sides of a multiple of 64 px with the mean colour, which the authors' nets see as zeros
-too: it is what conv1_1 pads with.
+All of them deviate from the papers in two points. They train on train_aug (10,582 images), not on
+SBD's train (8,498), which overlaps with VOC 2012 val. They are scored on all of val (1,449 images),
+not on seg11valid (736), with each image padded to multiples of 64 px by the mean colour: zeros to
+the network, as in conv1_1's own padding.
 """
 
 from typing import Any, Literal
@@ -31,8 +31,10 @@ def _fcn(*skips: Literal["pool4", "pool3"], **fields: Any) -> FCN:
 
 
 def _voc() -> DataConfig:
-    """Whole images, unchanged. No VOC image is larger than 500x500; smaller ones are padded with
-    the mean and IGNORE, so that one compilation serves all: neither adds to the loss.
+    """Return the data of whole, unchanged images, padded to 500x500, the largest size in VOC.
+
+    They are padded with the mean and IGNORE, which does not change the loss, so that one
+    compilation suffices.
     """
     return DataConfig(
         dataset="voc2012",
@@ -43,8 +45,9 @@ def _voc() -> DataConfig:
 
 
 def _heavy(model: FCN, *, base_lr: float, steps: int = 100_000, init: str = "") -> Experiment:
-    """The released solver.prototxt and solve.py: one image a step, a momentum of 0.99 in place of
-    a batch, and a loss summed over the pixels, which is why the rates are so small.
+    """The released solver.prototxt and solve.py: one image per step with a momentum of 0.99.
+
+    The learning rates are small because the loss is summed over the pixels.
     """
     return Experiment(
         family="FCN",
@@ -65,7 +68,7 @@ def fcn32s_vgg16_voc() -> Experiment:
 
         python -m seg_jax train fcn32s_vgg16_voc
 
-    Starts from VGG-16 of ImageNet: from random weights these rates train nothing.
+    Starts from VGG-16 trained on ImageNet: from random weights these rates are too small.
     """
     return _heavy(_fcn(), base_lr=1e-10)
 
@@ -81,10 +84,11 @@ def fcn16s_vgg16_voc() -> Experiment:
 
 @register("fcn8s_vgg16_voc", suites=("published", "voc"))
 def fcn8s_vgg16_voc() -> Experiment:
-    """FCN-8s, heavy: 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test (release's README). Continues
-    FCN-16s.
+    """FCN-8s, heavy: 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test (release's README).
 
-    python -m seg_jax train fcn8s_vgg16_voc
+        python -m seg_jax train fcn8s_vgg16_voc
+
+    Continues FCN-16s.
     """
     return _heavy(_fcn("pool4", "pool3"), base_lr=1e-14, init="fcn16s_vgg16_voc")
 
@@ -95,18 +99,19 @@ def fcn8s_atonce_vgg16_voc() -> Experiment:
 
         python -m seg_jax train fcn8s_atonce_vgg16_voc
 
-    Without the stages, pool4 and pool3 are scaled down before they are scored, which conditions
-    the optimisation better (release's README).
+    Because there are no stages, pool4 and pool3 are scaled down before their score layers, which
+    improves the conditioning of the optimisation (release's README).
     """
     model = _fcn("pool4", "pool3", pool4_scale=1e-2, pool3_scale=1e-4)
     return _heavy(model, base_lr=1e-10, steps=300_000)
 
 
 def _cvpr(model: FCN, *, base_lr: float, init: str = "") -> Experiment:
-    """CVPR 2015, section 4.3: batches of 20, a momentum of 0.9, learned x2 upsampling.
+    """CVPR 2015, section 4.3: batches of 20, a momentum of 0.9, learned 2x upsampling.
 
-    The paper leaves open: the loss's normalisation (mean here: 1e-4 is no rate for a sum over 20
-    images), and the number of steps ("at least 175 epochs" in Table 1, taken for every stage).
+    The paper does not specify the normalisation of the loss (the mean here: a rate of 1e-4 is too
+    large for a sum over 20 images) and the number of steps ("at least 175 epochs" in Table 1, used
+    for every stage here).
     """
     return Experiment(
         family="FCN",
@@ -145,15 +150,17 @@ def fcn8s_vgg16_voc_cvpr() -> Experiment:
 
         python -m seg_jax train fcn8s_vgg16_voc_cvpr
 
-    Continues FCN-16s; the paper names no further drop of the rate.
+    Continues FCN-16s; the paper specifies no further reduction of the rate.
     """
     model = _fcn("pool4", "pool3", upsampling="learned")
     return _cvpr(model, base_lr=1e-6, init="fcn16s_vgg16_voc_cvpr")
 
 
 def _quick(*skips: Literal["pool4", "pool3"], **recipe: Any) -> Experiment:
-    """A quarter of VGG-11's channels without its second layers. A pool5 of 5x5 cells takes an fc6
-    of 3x3; the padding of 33 px keeps the released margin, 16 px of score beyond the image.
+    """Return an FCN with one layer per VGG block and a quarter of the channels.
+
+    fc6 is 3x3, because pool5 is 5x5 here; a padding of 33 px keeps the released margin of 16 px of
+    scores beyond the image.
     """
     backbone = VGG(width=1 / 4, depths=(1, 1, 1, 1, 1), conv1_1_padding=33)
     model = FCN(skips=skips, fc6_kernel=3, dropout=0.0, width=1 / 32, backbone=backbone)

@@ -1,7 +1,8 @@
 """FCN on dilated ResNets: torchvision's reference training, on VOC instead of COCO.
 
-torchvision reports its networks on COCO's val2017 with VOC's classes, short sides resized to 520
-px: not comparable with figures on VOC. There is no quick run: PSPNet's is this network and more.
+torchvision reports scores on COCO's val2017 with VOC's classes, with the shorter side resized to
+520 px: they are not comparable with scores on VOC. There is no quick run: PSPNet's includes this
+network.
 """
 
 from seg_jax.backbones.resnet import Depth, ResNet
@@ -19,10 +20,11 @@ TRAINAUG = 10_582  # images
 
 
 def _voc(depth: Depth) -> Experiment:
-    """torchvision's train.py and its README: 30 epochs, 8 GPUs with 4 images each, lr 0.02, the
-    auxiliary head weighs 0.5 and learns ten times as fast, everything decays, norms synchronised.
+    """torchvision's train.py and README: 30 epochs, 8 GPUs with 4 images each, learning rate 0.02.
 
-    Its short sides are 260 to 1040 px; VOC's is mostly 333 or 375, hence the scales.
+    The auxiliary head has weight 0.5 and ten times the rate; all weights decay; norms are
+    synchronised. torchvision resizes the shorter side to 260 to 1040 px; VOC's is mostly 333 or 375
+    px, hence the scales.
     """
     return Experiment(
         family="FCN",

@@ -1,10 +1,10 @@
 """GCN on ResNet-50, 101 and 152: the paper's ablation recipe for VOC, and a quick run.
 
-Its figures of 80.3 mIoU and more come from three stages, the first of which needs COCO (109,892
-images padded to 640 px, then VOC and SBD, then VOC alone). The others of section 4.1 are fields:
-Table 1's kernels `--model.kernel-size 3`, Table 2's dense ones `--model.context plain`, Tables 3
-and 4's stacks `--model.context stacked`, without boundary refinement `--model.no-refinement`, and
-its ResNet50-GCN `--model.backbone.unit gcn`.
+The paper's scores of 80.3 mIoU and more need three stages: COCO (109,892 images padded to 640 px),
+VOC and SBD, VOC alone. The ablations of section 4.1 are options: Table 1's kernel sizes
+`--model.kernel-size 3`, Table 2's dense kernels `--model.context plain`, Tables 3 and 4's stacks
+`--model.context stacked`, no boundary refinement `--model.no-refinement`, and ResNet50-GCN
+`--model.backbone.unit gcn`.
 """
 
 from seg_jax.experiments.quick import quick
@@ -23,13 +23,13 @@ FROZEN = Norm(statistics="frozen")
 
 
 def _voc(depth: Depth) -> Experiment:
-    """Section 4: one image a step, padded to 512 px, momentum 0.99, weight decay 5e-4, mirror
-    images.
+    """Section 4: one image per step, padded to 512 px and mirrored, momentum 0.99, decay 5e-4.
 
-    The paper leaves open: the rate, its schedule and the number of steps. Ours are those of FCN's
-    release, which trains in the same way: a loss summed over the pixels and a fixed rate. Norms are
-    frozen, for one image gives no statistics. Batch, momentum and schedule belong together; change
-    none alone. The ResNets are torchvision's, their inputs too.
+    The paper does not specify the learning rate, its schedule and the number of steps. Here they
+    are those of FCN's release, which has the same batch size and momentum: a loss summed over the
+    pixels and a fixed rate. Norms are frozen, because one image gives poor statistics. Batch size,
+    momentum and schedule depend on each other: do not change one alone. ResNets and preprocessing
+    are torchvision's.
     """
     return Experiment(
         family="GCN",
@@ -83,7 +83,7 @@ def gcn_resnet50_synthetic() -> Experiment:
 
         python -m seg_jax train gcn_resnet50_synthetic
 
-    The coarsest map of a 96 px crop is 3x3: kernels of 5 cover it, as 15 cover 16x16.
+    The coarsest map of a 96 px crop is 3x3: kernels of size 5 cover it, as size 15 covers 16x16.
     """
     model = GCN(num_classes=21, kernel_size=5, backbone=ResNet(26, width=1 / 8))
     return quick(family="GCN", paper=PAPER, model=model)

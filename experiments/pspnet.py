@@ -1,13 +1,13 @@
 """PSPNet on ResNet-50 and ResNet-101: the paper's recipe for VOC, and a quick run.
 
-Where the paper, its Caffe release and the first author's later PyTorch release (semseg) differ,
-this is the paper's and Caffe's:
+Where the paper, its Caffe release and the first author's later PyTorch release (semseg) differ, the
+paper and Caffe are followed:
 
     here                                                  semseg
-    losses where the scores stand, at every eighth pixel  on upsampled scores, at all pixels
-    conv6's bias learns twenty times as fast              ten
-    norms do not decay                                    everything decays
-    running averages with 0.95                            0.9
+    losses at the scores' resolution, 1/8                 on upsampled scores, at all pixels
+    conv6's bias has 20 times the learning rate           10 times
+    norms do not decay                                    all weights decay
+    norm momentum 0.95                                    0.9
     the rate multiplies before the momentum (Caffe)       after (--optim.optimizer sgd_torch)
 """
 
@@ -24,7 +24,7 @@ from seg_jax.optim import OptimConfig, Rule, Schedule
 
 PAPER = "Zhao, Shi, Qi, Wang & Jia, CVPR 2017, arXiv:1612.01105"
 CAFFE_NORM = Norm(momentum=0.95, epsilon=1e-5)
-# The release's prototxt: what is new learns ten times as fast.
+# The release's prototxt: new layers have ten times the learning rate.
 RULES = (
     Rule("(out|aux)_head/score/bias", lr=20.0),
     Rule("(pyramid|out_head|aux_head)/.*/kernel", lr=10.0),
@@ -32,7 +32,7 @@ RULES = (
     Rule("backbone/.*/bn/.*", decay=0.0),
     Rule("backbone/.*/kernel"),
 )
-# The auxiliary loss weighs 0.4 (sections 4 and 5.2).
+# The auxiliary loss has weight 0.4 (sections 4 and 5.2).
 LOSSES = LossConfig(heads=(("out", 1.0), ("aux", 0.4)), label_grids=((0, 8), (0, 8)))
 
 
@@ -49,10 +49,10 @@ def _pspnet(depth: Depth, norm: Norm, *, width: float = 1.0) -> PSPNet:
 def _voc(depth: Depth) -> Experiment:
     """Sections 5.1 and 5.3: 30,000 steps of 16 crops, synchronised norms.
 
-    Every second image is turned by up to 10 degrees and every second one blurred, semseg's shares:
-    the paper names none. Evaluated as released, in 473 px windows that overlap by a third, and
-    mirrored; on the test server over six scales as well (`evaluate RUN --protocol
-    sliding473_scales`).
+    An image is rotated by up to 10 degrees with probability 0.5 and blurred with probability 0.5,
+    as in semseg; the paper gives no probabilities. Evaluated as released, in 473 px windows that
+    overlap by a third, and mirrored; scores on the test server also use six scales (`evaluate RUN
+    --protocol sliding473_scales`).
     """
     return Experiment(
         family="PSPNet",
@@ -88,7 +88,7 @@ def pspnet_resnet50_voc() -> Experiment:
 
         python -m seg_jax train pspnet_resnet50_voc
 
-    Starts from ImageNet's ResNet-50 with the 3x3 stem; the 7x7 one's weights do not fit.
+    Starts from ImageNet's ResNet-50 with the 3x3 stem; weights with the 7x7 stem do not fit.
     """
     return _voc(50)
 
@@ -99,7 +99,7 @@ def pspnet_resnet101_voc() -> Experiment:
 
         python -m seg_jax train pspnet_resnet101_voc
 
-    Starts from ImageNet's ResNet-101 with the 3x3 stem; the 7x7 one's weights do not fit.
+    Starts from ImageNet's ResNet-101 with the 3x3 stem; weights with the 7x7 stem do not fit.
     """
     return _voc(101)
 
@@ -110,7 +110,7 @@ def pspnet_resnet50_synthetic() -> Experiment:
 
         python -m seg_jax train pspnet_resnet50_synthetic
 
-    Its pyramid sees the whole crop, and with it the horizon that tells the twin classes apart.
+    The pyramid covers the whole crop, including the horizon, which distinguishes the twin classes.
     """
     model = _pspnet(26, Norm(), width=1 / 8)
     return quick(family="PSPNet", paper=PAPER, model=model, align_corners=True, heads=LOSSES.heads)

@@ -1,8 +1,8 @@
-"""The recipe that every row of the suite `quick` shares, so that its rows can be compared.
+"""The common recipe of the suite `quick`, which makes its results comparable.
 
-Not from a paper: small networks learn from random weights in minutes on two CPU cores. AdamW, 8
-crops of the synthetic images per step, and a lower weight for the background, which has four times
-as many pixels as the objects.
+It is not from a paper: small networks learn from random weights in minutes on two CPU cores. It
+uses AdamW, 8 crops of the synthetic images per step, and a lower weight for the background, which
+has four times as many pixels as the objects.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ def quick(
     init: str = "",
     **loss: Any,
 ) -> Experiment:
-    """Return the experiment of a reduced model on the embedded data set.
+    """Return the experiment of a small model on the built-in synthetic data set.
 
     Args:
       family: the architecture's name.
-      paper: its source.
-      model: with 21 classes.
+      paper: source of the architecture.
+      model: the network, with 21 classes.
       align_corners: the network takes sides of k * output stride + 1: crops of 97 px, not 96.
-      steps: updates.
+      steps: number of updates.
       base_lr: learning rate; deep networks with a norm after every layer learn faster at 1e-2.
       init: experiment whose weights it starts from.
       **loss: fields of LossConfig.

@@ -1,7 +1,7 @@
-"""SegNet on CamVid, as released and as the paper's study of decoders; on VOC, and a quick run.
+"""SegNet on CamVid (the release, and the paper's study of decoders), on VOC, and a quick run.
 
-CamVid: 367 images of 480x360 are trained on, whole and unchanged, and the 233 of "test" are
-scored at that size, as in the paper's tables.
+On CamVid, training uses 367 whole, unchanged images of 480x360, and the 233 of "test" are scored at
+that size, as in the paper's tables.
 """
 
 import functools
@@ -22,11 +22,12 @@ from seg_jax.optim import CAFFE_RULES, OptimConfig, Rule, Schedule
 PAPER = "Badrinarayanan, Kendall & Cipolla, PAMI 2017, arXiv:1511.00561"
 BAYESIAN = "Kendall, Badrinarayanan & Cipolla, BMVC 2017, arXiv:1511.02680"
 SIZE = (360, 480)
-# The release recomputes the norms' statistics after the training, over a pass of the training set.
-# Here the averages run on for as long at a rate of 0; before that, evaluations would not mean much.
+# The release recomputes the norms' statistics after training, in one pass over the training set.
+# Here the running averages continue that long at a learning rate of 0; earlier evaluations are
+# inaccurate.
 SETTLE = 250
-# In the release's VGG-16 network the norms' scales decay, their shifts neither decay nor learn
-# twice as fast; in SegNet-Basic, which says nothing of its norms, both do as kernels do.
+# In the release's VGG-16 network the scales of norms decay; their shifts do not, and have no
+# doubled learning rate. SegNet-Basic's files do not mention norms: both are treated like kernels.
 VGG16_RULES = (Rule(".*_bn/scale"), Rule(".*_bn/bias", decay=0.0), *CAFFE_RULES)
 BASIC_RULES = (Rule(".*_bn/.*"), *CAFFE_RULES)
 
@@ -50,7 +51,7 @@ def _camvid(model: SegNet | SegNetBasic, optim: OptimConfig, train: TrainConfig)
 
 
 def _vgg16(**fields) -> Experiment:
-    """segnet_train.prototxt and segnet_solver.prototxt."""
+    """Return the recipe of segnet_train.prototxt and segnet_solver.prototxt."""
     return _camvid(
         SegNet(num_classes=11, **fields),
         OptimConfig(
@@ -62,13 +63,14 @@ def _vgg16(**fields) -> Experiment:
 
 @register("segnet_vgg16_camvid", suites=("published",))
 def segnet_vgg16_camvid() -> Experiment:
-    """SegNet as released for CamVid. The paper: 60.1 mIoU (Table 3, 140K steps).
+    """SegNet as released for CamVid; the paper reports 60.1 mIoU (Table 3, 140K steps).
 
         python -m seg_jax train segnet_vgg16_camvid
 
-    Class weights by median frequency, as released; pedestrian and pole weigh 30 times road. Starts
-    from VGG-16 of ImageNet. The paper's figure is of batches of 5, without class weights, and of
-    3433 images, some of which are not public: this run cannot meet it.
+    Class weights are those of the release (median frequency): pedestrian and pole have 30 times the
+    weight of road. Starts from VGG-16 trained on ImageNet. The paper's score is for batches of 5
+    without class weights and 3433 images, some of which are not public: this run cannot reproduce
+    it.
     """
     return _vgg16()
 
@@ -79,16 +81,16 @@ def segnet_vgg16_camvid_bayesian() -> Experiment:
 
         python -m seg_jax train segnet_vgg16_camvid_bayesian
 
-    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` samples it.
+    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` evaluates samples with dropout.
     """
     experiment = _vgg16(dropout_at="central")
     return replace(experiment, train=replace(experiment.train, steps=60_000 + SETTLE))
 
 
 def _basic(**fields) -> Experiment:
-    """segnet_basic_train.prototxt and its solver, in batches of the paper's 12 (the release: 4).
+    """segnet_basic_train.prototxt and its solver, with the paper's batch size 12 (release: 4).
 
-    The paper trains until the loss converges; 10,000 steps are the release's.
+    The paper trains until the loss converges; the release has 10,000 steps.
     """
     return _camvid(
         SegNetBasic(num_classes=11, **fields),
@@ -114,12 +116,12 @@ def segnet_basic_camvid_bayesian() -> Experiment:
 
         python -m seg_jax train segnet_basic_camvid_bayesian
 
-    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` samples it.
+    Evaluated without dropout; `seg_jax.models.segnet.mc_dropout` evaluates samples with dropout.
     """
     return _basic(dropout_at="central")
 
 
-# The other decoders of Table 1, each `segnet_basic_camvid_<decoder>`; trained as SegNet-Basic is.
+# The other decoders of Table 1, as `segnet_basic_camvid_<decoder>`, trained like SegNet-Basic.
 for _decoder in get_args(Decoder):
     if _decoder != SegNetBasic().decoder:
         register(f"segnet_basic_camvid_{_decoder}", suites=("published",))(
@@ -129,15 +131,15 @@ for _decoder in get_args(Decoder):
 
 @register("segnet_vgg16_voc", suites=("published", "voc"))
 def segnet_vgg16_voc() -> Experiment:
-    """SegNet on VOC: 59.9 mIoU on VOC 2012 test; no figure on val was published.
+    """SegNet on VOC: 59.9 mIoU on VOC 2012 test; no score on val was published.
 
         python -m seg_jax train segnet_vgg16_voc
 
-    Of the recipe the authors published the network alone: dropout before every pool and unpooling,
-    224x224 px. Optimiser as for CamVid; steps, batch and scales are ours. Nor did they publish
-    class weights for VOC, without which others saw it predict background and person only: `python
-    -m seg_jax data check` prints those of median frequency, for --loss.class-weights. Starts from
-    VGG-16 of ImageNet.
+    The authors published only the network (dropout before every pooling and unpooling, 224x224 px).
+    The optimiser is that for CamVid; steps, batch size and scales are chosen here. Class weights
+    for VOC were not published either, and others report that without them it predicts only
+    background and person: `python -m seg_jax data check` prints median-frequency weights for
+    --loss.class-weights. Starts from VGG-16 trained on ImageNet.
     """
     return Experiment(
         family="SegNet",
@@ -158,12 +160,12 @@ def segnet_vgg16_voc() -> Experiment:
 
 @register("segnet_basic_synthetic", suites=("quick",))
 def segnet_basic_synthetic() -> Experiment:
-    """SegNet-Basic on synthetic images, a quarter of its channels.
+    """SegNet-Basic on synthetic images, with a quarter of the channels.
 
         python -m seg_jax train segnet_basic_synthetic
 
-    Not SegNet on VGG-16: its fifth pool leaves 3x3 cells of a 96 px crop, and the decoder sees
-    nothing of the maps above them but where their maxima were.
+    SegNet on VGG-16 is not suitable: its fifth pool reduces a 96 px crop to 3x3, and of the larger
+    maps the decoder receives only the positions of the maxima.
     """
     model = SegNetBasic(num_classes=21, norm=Norm(momentum=0.9), width=1 / 4)
     return quick(family="SegNet", paper=PAPER, model=model, steps=250, base_lr=1e-2)

@@ -1,18 +1,17 @@
 """Ready search spaces: `python -m seg_jax sweep NAME --space experiments.sweeps:poly_lr`.
 
-Trials are pruned where the experiment scores itself on the way: add `--train.evaluate-every 200`.
+Trials can only be pruned if they are evaluated during training: add `--train.evaluate-every 200`.
 
-A space names fields of the experiment it is used with; `Choice`, `Integer`, `Uniform` and
-`LogUniform` say over which values. To search over something else, write a Space anywhere that
-Python can import it from.
+A space maps fields of an experiment to distributions of values: `Choice`, `Integer`, `Uniform` or
+`LogUniform`. Your own Space can be in any module that Python can import.
 """
 
 from seg_jax.search_space import Choice, Integer, LogUniform, Space, Uniform
 
-# The learning rate, over two orders of magnitude around 1e-2: of every recipe the first question.
+# The learning rate, the first setting to tune, over two orders of magnitude around 1e-2.
 learning_rate = Space({"optim.base_lr": LogUniform(1e-3, 1e-1, points=5)})
 
-# DeepLab v2's schedule (section 4.1.1 there compares it with steps): rate and power.
+# Rate and power of DeepLab v2's schedule (its section 4.1.1 compares it with steps).
 poly_lr = Space(
     {
         "optim.base_lr": LogUniform(1e-3, 1e-1, points=5),
@@ -21,7 +20,7 @@ poly_lr = Space(
     }
 )
 
-# Caffe's optimiser: with a momentum of 0.99 the rate that fits is a tenth of that with 0.9.
+# Caffe's optimiser: the best rate with a momentum of 0.99 is a tenth of that with 0.9.
 sgd = Space(
     {
         "optim.base_lr": LogUniform(1e-4, 1e-1, points=4),
@@ -38,7 +37,7 @@ adamw = Space(
     }
 )
 
-# Whether the rate grows with the batch, as Goyal et al. 2017 found (arXiv 1706.02677).
+# Whether the best rate grows with the batch size, as in Goyal et al. 2017 (arXiv 1706.02677).
 batch_size = Space(
     {
         "train.batch_size": Choice((4, 8, 16)),
@@ -46,7 +45,7 @@ batch_size = Space(
     }
 )
 
-# What is seen of an image: the range of scales, and whether it is mirrored.
+# Augmentation: the range of scales, and whether images are mirrored.
 augmentation = Space(
     {
         "data.augmentation.scale": Choice(((1.0, 1.0), (0.75, 1.25), (0.5, 1.5), (0.5, 2.0))),
@@ -54,5 +53,5 @@ augmentation = Space(
     }
 )
 
-# How much of the result is luck: the same recipe from several seeds.
+# Random variation of the result: the same recipe with several seeds.
 seeds = Space({"train.seed": Integer(0, 4)})

@@ -1,6 +1,7 @@
-"""U-Net: as published on ISBI 2012, on VOC, where its authors never ran it, and a quick run.
+"""U-Net as published for ISBI 2012, on VOC (not in the paper), and a quick run.
 
-Paper and release say nothing of the rate, the weight decay and the number of steps; those are ours.
+Paper and release do not specify learning rate, weight decay and number of steps; the values here
+are our choice.
 """
 
 from seg_jax.experiments.quick import quick
@@ -13,8 +14,8 @@ from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Schedule
 
 PAPER = "Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597"
-TILE = (572, 572)  # figure 1: 388x388 px are predicted of it
-MARGIN_PX = 92  # what is lost on every side: (572 - 388) / 2
+TILE = (572, 572)  # figure 1: the prediction covers 388x388 px of it
+MARGIN_PX = 92  # lost on every side: (572 - 388) / 2
 GREY = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), order="grey")
 
 
@@ -24,11 +25,11 @@ def unet_isbi2012() -> Experiment:
 
         python -m seg_jax train unet_isbi2012
 
-    Section 3: one large tile a step with a momentum of 0.99, the border weight map, elastic
-    deformations of 10 px. Trained on tiles of the image continued by mirroring, as it is
-    evaluated, so that its border is learnt too. One grey channel: the readers deliver grey as RGB.
-    The paper names rotations and grey-value changes without figures: 10 degrees and 10 % are ours.
-    The paper's figures are of the hidden test
+    Section 3: one large tile per step with a momentum of 0.99, the border weight map, elastic
+    deformations of 10 px. As in evaluation, training tiles are taken from the image extended by
+    mirroring, so that its border is learnt too. The network has one grey channel; the readers
+    return grey images as RGB. The paper mentions rotations and grey-value changes without
+    magnitudes: 10 degrees and 10 % are chosen here. The paper's scores are on the hidden test
     sections, averaged over seven rotations of the input, after training on all 30 sections
     (`--data.train-split trainval`); here the last six are kept for validation.
     """
@@ -56,14 +57,14 @@ def unet_isbi2012() -> Experiment:
 
 @register("unet_voc", suites=("voc",))
 def unet_voc() -> Experiment:
-    """The published U-Net on VOC, from scratch; its authors published no figure for VOC.
+    """The published U-Net on VOC, from scratch; its authors published no score on VOC.
 
         python -m seg_jax train unet_voc
 
-    Sizes: valid convolutions take sides of 16 b + 124 px, VOC's are of any size up to 500. So
-    every image is continued by mirroring by the 92 px that are lost, and cropped or padded to
-    572 = 16 * 28 + 124; at evaluation it is cut into such tiles. No border weights: they are to
-    keep touching cells of one class apart, and VOC's void band covers the borders.
+    Valid convolutions need sides of 16 b + 124 px, but VOC's images have any size up to 500. So
+    every image is extended by mirroring by the 92 px that are lost, and cropped or padded to 572 =
+    16 * 28 + 124; at evaluation it is split into such tiles. There are no border weights: their
+    purpose is to separate touching cells of one class, and VOC's void band covers the borders.
     """
     return Experiment(
         family="U-Net",
@@ -89,7 +90,7 @@ def unet_synthetic() -> Experiment:
 
         python -m seg_jax train unet_synthetic
 
-    Padding and norm are not the paper's: they are how U-Net is mostly used today.
+    Padding and batch norm are not in the paper, but usual today.
     """
     model = UNet(num_classes=21, depth=3, width=1 / 4, padding="same", norm=Norm(), dropout=0.0)
     return quick(family="U-Net", paper=PAPER, model=model)

@@ -106,7 +106,10 @@ def _unsafe(folder: Path) -> str | None:
     return None
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    # In JAX's stub, Device is a variable.
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> Mesh:
     """Return the mesh of all devices (or the given ones) along `types.DATA_AXIS`."""
     devices = jax.devices() if devices is None else list(devices)
     # Auto: under the default, Explicit, a convolution of a sharded image is a ShardingTypeError.
@@ -139,7 +142,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     )
 
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def shard_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]:
     """Put a host's part of a batch on its devices, split along the first axis.
 
     Args:

@@ -1,13 +1,13 @@
-"""On which input pixels does each element of an intermediate depend: rules for JAX's primitives.
+"""Track the input pixels that each element of an intermediate depends on: rules by JAX primitive.
 
-A *bound* is an int32 array that says, for each element of a tensor, the smallest index along one
-image axis that it depends on; run on negated indices the same rules give the largest. So every rule
-knows one operation only: the union of two dependencies is their minimum. A bound has the tensor's
+A *bound* is an int32 array that holds, for each element of a tensor, the smallest index along one
+image axis that it depends on; on negated indices the same rules give the largest. So every rule
+needs one operation only: the union of two dependencies is their minimum. A bound has the tensor's
 rank, and length 1 along every axis on which it does not vary: [1 h 1 1] for the rows of an image.
 
-Exact for what networks are made of, but for two things that can only enlarge a result at an image's
-border: what an axis does not vary along is not tracked there (padding, a window in it), and a
-convolution's taps count whatever their weight is.
+The rules are exact for the operations of networks, with two exceptions that can only enlarge a
+result at an image's border: padding and windows are not tracked along an axis on which the bound
+does not vary, and all taps of a convolution count, also those of weight 0.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 NOTHING = np.int32(2**30)  # depends on no pixel: the neutral element of the minimum
-# Below this share of the largest weight an interpolation's weight is rounding of its position.
+# An interpolation weight below this share of the largest one is a rounding error of its position.
 _ROUNDING = 1e-6
 
 Bound = np.ndarray
@@ -43,8 +43,9 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def image_bounds(shape: tuple[int, ...]) -> tuple[Bound, ...]:
-    """Return the four bounds of an image [n h w c] on itself: first row, minus the last row, first
-    column, minus the last column.
+    """Return the four bounds of an image [n h w c] on itself.
+
+    They are: first row, minus the last row, first column, minus the last column.
     """
     row = np.arange(shape[1], dtype=np.int32).reshape(1, -1, 1, 1)
     column = np.arange(shape[2], dtype=np.int32).reshape(1, 1, -1, 1)
@@ -52,13 +53,13 @@ def image_bounds(shape: tuple[int, ...]) -> tuple[Bound, ...]:
 
 
 def collapse(bounds: Sequence[Bound | None], rank: int) -> Bound:
-    """Return the bound of a result every element of which may depend on all of the operands."""
+    """Return the bound of a result whose elements may all depend on all operands."""
     low = min(bound.min() for bound in bounds if bound is not None)
     return np.full((1,) * rank, low, np.int32)
 
 
 def union(bounds: Sequence[Bound | None], rank: int) -> Bound:
-    """Return the bound of an elementwise result; scalars are spread."""
+    """Return the bound of an elementwise result; scalars are broadcast."""
     result = np.full((1,) * rank, NOTHING)
     for bound in bounds:
         if bound is not None:
@@ -96,7 +97,7 @@ def _reshape(eqn, bounds, constant):
 
 
 def regroup(bound: Bound, old: tuple[int, ...], new: tuple[int, ...]) -> Bound:
-    """Reshape a bound of a tensor of shape `old` as the tensor is, spread only where axes mix."""
+    """Reshape a bound as its tensor, from `old` to `new`; broadcast it only where axes mix."""
     spread, shape = [], []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -169,7 +170,7 @@ def _pad(eqn, bounds, constant):
 
 
 def _pick(bound, axis, index, spacing):
-    """Take elements index / spacing of an axis; nothing where that is no element."""
+    """Take elements index / spacing of an axis; NOTHING where there is no such element."""
     size = bound.shape[axis]
     inside = (index >= 0) & (index <= (size - 1) * spacing) & (index % spacing == 0)
     taken = bound.take(np.clip(index // spacing, 0, size - 1), axis)
@@ -222,7 +223,7 @@ def slide(
     bound: Bound, axis: int, *, outputs: int, window: int, stride: int, padding: int, rate: int,
     spacing: int,
 ) -> Bound:  # fmt: skip
-    """Return the bound after a window moved along an axis whose elements lie `spacing` apart."""
+    """Return the bound after a sliding window along an axis whose elements are `spacing` apart."""
     if bound.shape[axis] == 1:
         return bound
     result = None
@@ -259,7 +260,7 @@ def _conv(eqn, bounds, constant):
 
 
 def _mix_channels(bound, groups, features):
-    """Channel axis 1: every output channel sees all input channels of its group."""
+    """Mix channel axis 1: every output channel depends on all input channels of its group."""
     if bound.shape[1] == 1:
         return bound
     batch, channels, *spatial = bound.shape
@@ -301,7 +302,7 @@ def _dot_general(eqn, bounds, constant):
 
 
 def _mix_sparse(bound, matrix, contracted):
-    """Contract a bound's last axes with a known matrix: only its non-zero weights count."""
+    """Contract a bound's last axes with a constant matrix: only its non-zero weights count."""
     inner, outer = matrix.shape[:contracted], matrix.shape[contracted:]
     lead = bound.shape[: bound.ndim - contracted]
     if all(size == 1 for size in bound.shape[len(lead) :]):

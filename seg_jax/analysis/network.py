@@ -1,4 +1,4 @@
-"""A network layer by layer: sizes, parameters, multiply-adds, receptive field, output stride."""
+"""Analyse a network's layers: sizes, parameters, multiply-adds, receptive field, output stride."""
 
 import dataclasses
 import math
@@ -12,11 +12,13 @@ from seg_jax.analysis import bounds
 from seg_jax.analysis.trace import Step, Value, Walk
 from seg_jax.nn import lowering
 
-# Receptive fields are read off in the middle of an image of at least this side: beyond it lies
-# none of this line's but the whole image. Sides grow by multiples of _STEP, which keeps them legal
-# (k * stride + 1 and the like) for every stride and pyramid of the line.
+# Receptive fields are measured in the middle of an image of at least this side, which exceeds all
+# fields of the FCN-to-DeepLab models except those of the whole image. Sides grow by multiples of
+# _STEP, which keeps them legal (k * stride + 1 and the like) for the models' strides and pyramids.
 _SIDE, _STEP = 4096, 96
-_MIDDLE = 16  # elements on either side of the middle: together a period of every upsampling to 32x
+_MIDDLE = (
+    16  # elements on either side of the middle: together a period of every upsampling up to 32x
+)
 
 Pair = tuple[int, int]
 
@@ -28,20 +30,21 @@ class Layer:
     Attributes:
       path: of its module, or of the function's scope.
       kind: conv, atrous, depthwise, grouped, transposed, dense, max pool, average pool, adaptive
-        pool, global pool, unpool, resize, norm, and "weights" for all others that have some.
-      kernel: pixels of the incoming map; None where it has no meaning.
-      stride: of the outgoing map in the incoming one's pixels; of "transposed" the upsampling.
-      rate: distance of neighbouring taps; 1 but for "atrous" and atrous "depthwise".
-      in_channels: of the incoming map.
-      out_channels: of the outgoing map.
-      output: size of the outgoing map, (height, width), at the image size asked for.
-      parameters: trainable, counted where they are used first.
+        pool, global pool, unpool, resize, norm, or "weights" for any other layer with weights.
+      kernel: size in pixels of the input map; None where it is not defined.
+      stride: of the output map in pixels of the input map; of "transposed" the upsampling factor.
+      rate: distance of neighbouring taps; 1 except for "atrous" and atrous "depthwise".
+      in_channels: of the input map.
+      out_channels: of the output map.
+      output: size of the output map, (height, width), at the given image size.
+      parameters: trainable ones, counted in the first layer that uses them.
       multiply_adds: of the convolution or matrix product with weights; 0 for all other kinds, as
-        in the papers. Taps on padding count, the zeros between a transposed convolution's do not.
-      receptive_field: image pixels that one element of the outgoing map depends on, far from any
+        in the papers. Taps on padding count; the zeros that a transposed convolution inserts do
+        not.
+      receptive_field: image pixels that one element of the output map depends on, far from any
         border; None: the whole image.
-      output_stride: image pixels from one element of the outgoing map to the next, along the
-        rows; None where their number does not depend on the image's size.
+      output_stride: image pixels from one element of the output map to the next, along the
+        rows; None where the map's size does not depend on the image's.
     """
 
     path: str
@@ -60,19 +63,19 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """A network, and its totals.
+    """The layers of a network, and its totals.
 
     Attributes:
       image: (height, width, channels) that sizes and multiply-adds are for.
       layers: in the order in which they run in evaluation mode.
-      parameters: trainable, those of all layers and of what only training uses.
-      statistics: numbers that are kept but not trained: running averages.
+      parameters: trainable ones, including those that only training uses.
+      statistics: number of untrained variables (running averages).
       multiply_adds: of one forward pass of one image.
       output_stride: of the coarsest feature map that grows with the image.
       receptive_field: of one logit.
-      unused: names of the parameters that evaluation does not touch (auxiliary heads).
-      unknown: operations whose result was taken to depend on the whole of what they read: the
-        receptive field may be smaller than stated.
+      unused: names of the parameters that evaluation does not use (auxiliary heads).
+      unknown: operations without a rule, whose result is assumed to depend on all of their input:
+        the receptive field may be smaller than stated.
     """
 
     image: tuple[int, int, int]
@@ -91,14 +94,14 @@ class Analysis:
 
 
 def analyse(model: Any, image_shape: tuple[int, int, int]) -> Analysis:
-    """Take a model apart, at full size and without allocating it.
+    """Analyse a model layer by layer, at full size and without allocating it.
 
     Args:
-      model: a Linen module with the contract's call: (image [n h w c], *, train) -> {"out": ...}.
+      model: a Linen module that is called as (image [n h w c], *, train) -> {"out": ...}.
       image_shape: (height, width, channels) of the image.
 
     Raises:
-      ValueError: the model refuses the image's size.
+      ValueError: the model does not take the image's size.
     """
     variables = shapes(model, image_shape)
     height, width, channels = image_shape
@@ -192,7 +195,7 @@ def _layer(step: Step, enlarged: Step, sizes: dict[str, int], large_shape) -> La
 
 
 def _geometry(step: Step, before: Value, after: Value, large_shape: Any) -> tuple[Any, ...]:
-    """Return kind, kernel, stride, rate: from the primitive; those of pools from their effect."""
+    """Return kind, kernel, stride and rate: of pools from their bounds, else from the primitive."""
     if step.kind == "conv":
         p, (kernel, cin) = step.eqn.params, _kernel(step.eqn)
         stride, kind = p["window_strides"], "conv"
@@ -209,7 +212,7 @@ def _geometry(step: Step, before: Value, after: Value, large_shape: Any) -> tupl
     steps: list[Any] = [(_spacing(before, axis), _spacing(after, axis)) for axis in (1, 2)]
     if not step.kind.endswith("pool") or None in (*fields[0], *fields[1], *steps[0], *steps[1]):
         return step.kind, None, None, None
-    # One more tap of a window widens the field by one element of the incoming map.
+    # One more tap of a window widens the field by one element of the input map.
     kernel = [
         round((wide - narrow) / step_in) + 1
         for narrow, wide, (step_in, _) in zip(*fields, steps, strict=True)
@@ -226,7 +229,7 @@ def _kernel(eqn) -> tuple[Pair, int]:
 
 
 def multiply_adds(eqn: Any) -> int:
-    """Return the multiply-adds of a convolution or matrix product, of the whole batch."""
+    """Return the multiply-adds of a convolution or matrix product for the whole batch."""
     left, right = (var.aval.shape for var in eqn.invars)
     out = eqn.outvars[0].aval.shape
     if eqn.primitive.name == "dot_general":
@@ -234,7 +237,7 @@ def multiply_adds(eqn: Any) -> int:
         return math.prod(out) * math.prod(left[axis] for axis in contracted)
     numbers = eqn.params["dimension_numbers"]
     (kernel, cin), features = _kernel(eqn), right[numbers.rhs_spec[0]]
-    # With an input dilated by zeros every input element meets every tap once.
+    # If the input is dilated by zeros, every input element meets every tap once.
     dilated = max(eqn.params["lhs_dilation"]) > 1
     shape, spec = (left, numbers.lhs_spec) if dilated else (out, numbers.out_spec)
     pixels = math.prod(shape[axis] for axis in spec[2:])
@@ -244,9 +247,10 @@ def multiply_adds(eqn: Any) -> int:
 def receptive_field(
     value: Value, image_shape: tuple[int, int, int]
 ) -> tuple[int | None, int | None]:
-    """Return the (vertical, horizontal) extent in image pixels that elements in the middle of a
-    feature map depend on: the largest there is, where upsampling makes them differ. None: it
-    reaches the border, so it is the whole image.
+    """Return the receptive field (vertical, horizontal) in the middle of a feature map, in pixels.
+
+    It is the largest one if upsampling makes them differ. None: it reaches the border, so it is the
+    whole image.
     """
     fields = []
     for axis in (0, 1):
@@ -258,7 +262,7 @@ def receptive_field(
 
 
 def _middle(bound: np.ndarray) -> np.ndarray:
-    """Return the part of a bound, or of a negated one, around the middle of each axis."""
+    """Return the part of a bound (or of a negated one) around the middle of each axis."""
     for axis, size in enumerate(bound.shape):
         if size > 2 * _MIDDLE:
             bound = bound.take(range(size // 2 - _MIDDLE, size // 2 + _MIDDLE + 1), axis)

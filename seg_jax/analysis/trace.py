@@ -1,4 +1,4 @@
-"""A walk through a network's jaxpr: every layer in the order in which it runs, with its bounds."""
+"""Interpret a network's jaxpr: list its layers in execution order, with their bounds."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from seg_jax.analysis.bounds import Bound
 _CALLS = frozenset(
     "jit pjit closed_call core_call custom_jvp_call custom_vjp_call checkpoint remat remat2".split()
 )
-# Scope of seg_jax.nn -> kind of layer, the primitive whose result it is, how many times it occurs.
+# Scope of seg_jax.nn -> kind of layer, the primitive that computes it, and its occurrences.
 _SCOPES = {
     "max_pool": ("max pool", "custom_vjp_call", 1),
     "max_pool_with_indices": ("max pool", "custom_vjp_call", 1),
@@ -25,7 +25,7 @@ _SCOPES = {
     "resize_align_corners": ("resize", "dot_general", 2),
     "upsample_bilinear_fixed": ("resize", "dot_general", 2),
 }
-# After a layer's primitive, in its scope, these only finish its result.
+# Primitives in a layer's scope that follow its main one and belong to its result.
 _FINISH = frozenset(("transpose", "div", "mul", "convert_element_type", "broadcast_in_dim"))
 _NORM = frozenset(("scale", "bias", "mean", "var"))  # a norm's variables
 
@@ -34,13 +34,13 @@ Leaf = tuple[str, ...]  # collection and path of a variable: ("params", "head", 
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """What is known of one intermediate.
+    """What is known about one intermediate tensor.
 
     Attributes:
       shape: of the tensor.
       bounds: on the image's rows and columns, as `bounds.image_bounds`; None: independent of it.
       leaves: variables it was computed from, if it is independent of the image.
-      constant: computes its value, if it depends on neither.
+      constant: function that computes its value, if it depends on neither.
     """
 
     shape: tuple[int, ...]
@@ -51,15 +51,15 @@ class Value:
 
 @dataclasses.dataclass(eq=False)
 class Step:
-    """One layer as the walk met it.
+    """One layer of the walk.
 
     Attributes:
       path: of its module, joined by "/".
       kind: "conv", "max pool", "norm", ...
-      source: the feature map that enters it.
-      value: the feature map that leaves it.
-      eqn: its primitive, where that tells kernel and stride.
-      leaves: variables that are used here for the first time.
+      source: its input feature map.
+      value: its output feature map.
+      eqn: its equation, where that determines kernel and stride.
+      leaves: variables that no earlier layer uses.
     """
 
     path: str
@@ -71,19 +71,19 @@ class Step:
 
 
 class Walk:
-    """Interprets a jaxpr on `Value`s and notes the layers it meets.
+    """Interprets a jaxpr on `Value`s and records its layers.
 
     Attributes:
       steps: the layers, in order.
-      unknown: primitives without a rule that a feature map went through: their result counts as
-        depending on all that their operands depend on.
+      unknown: primitives without a rule that were applied to a feature map: their result is
+        assumed to depend on everything that their operands depend on.
     """
 
     def __init__(self):
         self.steps: list[Step] = []
         self.unknown: set[str] = set()
         self._used: set[Leaf] = set()
-        self._halves: dict[str, Value] = {}  # scope -> what entered the first of two products
+        self._halves: dict[str, Value] = {}  # scope -> input of the first of two products
 
     def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
         """Interpret a jaxpr (without its consts) on its inputs; return its results."""
@@ -148,7 +148,7 @@ class Walk:
         return bounds_.collapse(parts, rank)
 
     def _note(self, eqn, operands, results, scope) -> None:
-        """Add the layer that this equation is, or extend the one it belongs to."""
+        """Add the layer of this equation, or extend the layer it belongs to."""
         image = [value for value in operands if value.bounds is not None]
         if not image or results[0].bounds is None:
             return
@@ -158,7 +158,7 @@ class Walk:
         if found and not weights:
             self._note_scoped(eqn, image, results, scope, found)
         elif name in _CALLS:
-            return  # what it calls was noted
+            return  # the equations that it calls were recorded
         elif name == "conv_general_dilated" or name == "dot_general" and weights:
             kind = "conv" if name == "conv_general_dilated" else "dense"
             path = _module(weights) or _clean(scope)
@@ -183,8 +183,9 @@ class Walk:
             last.value = results[0]
 
     def _note_weights(self, image, results, weights) -> None:
-        """A bias belongs to the layer of its module; weights without one make a norm, or "weights"
-        where they are not named as a norm's.
+        """Assign weights to a layer: a bias to the layer of its module, other weights to a new one.
+
+        The new layer is a norm if its weights have the names of a norm's, else "weights".
         """
         path = _module(weights)
         own = next((step for step in reversed(self.steps) if step.path == path), None)
@@ -217,7 +218,7 @@ def _open(called: Any) -> tuple[Any, list[Value]]:
 
 
 def _independent(eqn, operands, shapes, leaves) -> list[Value]:
-    """Results that no pixel reaches: constants stay computable, but are computed only on demand."""
+    """Return results that do not depend on the image; constants are computed on demand."""
     if leaves or any(operand.constant is None for operand in operands):
         return [Value(shape, leaves=leaves) for shape in shapes]
     memo: list[Any] = []
@@ -242,7 +243,7 @@ def _join(values: Sequence[Value]) -> Value:
 
 
 def _fit(bound: Bound, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A collapsed bound takes each result's own rank; any other has its result's."""
+    """Return the shape of a bound for a result: a collapsed bound takes the result's rank."""
     return bound.shape if bound.ndim == len(shape) else (1,) * len(shape)
 
 
@@ -258,7 +259,7 @@ def _module(leaves: frozenset[Leaf]) -> str:
 
 
 def _components(scope: str) -> Iterator[str]:
-    """Flax writes Model/Model.method/module/...: give the modules and scopes, without the model."""
+    """Yield modules and scopes of Flax's Model/Model.method/module/..., without the model."""
     for part in scope.split("/")[1:]:
         if "." not in part and "->" not in part:
             yield part

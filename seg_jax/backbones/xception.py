@@ -26,6 +26,7 @@ _INIT = nn.initializers.truncated_normal(0.09)  # of all kernels in the release
 RELEASED_NORM = Norm(momentum=0.9997, epsilon=1e-3)
 
 _Shortcut = Literal["conv", "identity", "none"]
+_Step = tuple[str, tuple[int, int, int], int, _Shortcut]  # name, channels, stride, shortcut
 
 
 class Unit(NamedTuple):
@@ -81,21 +82,20 @@ class Xception(nn.Module):
         checks.one_of((8, 16, 32), output_stride=self.output_stride)
         middle = _MIDDLE_UNITS[self.depth] if self.middle_units is None else self.middle_units
         checks.positive(middle_units=middle)
-        plan: list[tuple[str, tuple[int, int, int], int, _Shortcut]] = []
-        plan += [
+        entry_flow: list[_Step] = [
             (f"entry_flow_block{number}_unit1", (channels, channels, channels), stride, "conv")
             for number, (channels, stride) in enumerate(_ENTRY[self.depth], start=1)
         ]
-        plan += [
+        middle_flow: list[_Step] = [
             (f"middle_flow_block1_unit{number}", (728, 728, 728), 1, "identity")
             for number in range(1, middle + 1)
         ]
-        plan += [
+        exit_flow: list[_Step] = [
             ("exit_flow_block1_unit1", (728, 1024, 1024), 2, "conv"),
             ("exit_flow_block2_unit1", (1536, 1536, 2048), 1, "none"),
         ]
         units, stride, rate, stage = [], 2, 1, 1
-        for name, channels, step, shortcut in plan:
+        for name, channels, step, shortcut in entry_flow + middle_flow + exit_flow:
             stage += step == 2
             dilated = stride * step > self.output_stride
             units.append(Unit(name, channels, 1 if dilated else step, rate, shortcut, stage))

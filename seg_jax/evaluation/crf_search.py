@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _weights_digest(variables: Any) -> str:
 
 
 def _cached(
-    cache: Path, example: dict[str, Any], experiment: Experiment, variables: Any
+    cache: Path, example: Mapping[str, Any], experiment: Experiment, variables: Any
 ) -> np.ndarray:
     name = checks.path_component(f"{example['id'].replace('/', '_')}.npy", "image id")
     path = cache / name
@@ -196,7 +197,7 @@ def _load(path: Path, size: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(content, np.float32, offset=found.end()).reshape(shape)
 
 
-def _count(example: dict[str, Any], shares: np.ndarray) -> np.ndarray:
+def _count(example: Mapping[str, Any], shares: np.ndarray) -> np.ndarray:
     prediction = forward.labels(shares)
     return metrics.confusion_on_host(example["label"], prediction, shares.shape[-1])
 

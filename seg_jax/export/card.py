@@ -1,4 +1,4 @@
-"""The card of a release: what the weights are, how good, how made, and how to use them."""
+"""The model card of a release: origin, scores, preprocessing and use of the weights."""
 
 import json
 
@@ -19,12 +19,12 @@ def card(
     name: str = "",
     origin: str = "",
 ) -> str:
-    """Return the card as Markdown; its head is what the Hugging Face hub reads.
+    """Return the card as Markdown; the Hugging Face hub reads its front matter.
 
     Args:
-      experiment: that was trained.
+      experiment: the one that was trained.
       labels: of the classes.
-      record: of the evaluation; None: there was none.
+      record: of the evaluation; None: it was not evaluated.
       license: of the weights, an SPDX identifier or "unknown".
       name: of published weights in the catalogue; empty: they were trained here.
       origin: of published weights, in words.
@@ -50,7 +50,7 @@ def card(
         "## Label map",
         _labels(labels),
         "## License",
-        f"{license}: of the weights; the data that they were trained on keep their own terms.",
+        f"{license}: of the weights; the training data have their own terms.",
     ]
     return "\n\n".join(sections) + "\n"
 

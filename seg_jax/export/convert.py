@@ -1,4 +1,4 @@
-"""Networks with weights as files that other programs run: StableHLO, ONNX, LiteRT."""
+"""Export a network with weights to a file that other runtimes run: StableHLO, ONNX, LiteRT."""
 
 import importlib
 from pathlib import Path
@@ -27,26 +27,26 @@ def export(
     output: single_pass.Output = "labels",
     batch: int | None = None,
 ) -> tuple[Path, float]:
-    """Write a network as one file from images to labels, and OUT.json, which says what it takes.
+    """Export a network as one file from images to labels, and describe its interface in OUT.json.
 
-    The file is run by its own runtime before it is kept, and compared with the network.
+    Before the file is kept, its runtime runs it and the output is compared with the network's.
 
     Args:
-      source: what `pretrained.load` takes: a run, a release, published weights.
+      source: a run, a release or published weights, as `pretrained.load` takes them.
       out: the file; None: NAME.stablehlo, NAME.onnx or NAME.tflite in the working folder.
       format: of the file.
-      size: (height, width) of the images; None: what the network sees by its own protocol.
-      resize_to: (height, width) that images are resized to inside, and scores back from.
+      size: (height, width) of the images; None: the network's input in its evaluation protocol.
+      resize_to: (height, width) that the file resizes images to, and scores back from.
       output: "labels", uint8 [n h w], or "probabilities" or "logits", float32 [n h w k].
-      batch: images in a call; None: any number (StableHLO), or one (ONNX, LiteRT).
+      batch: images per call; None: any number (StableHLO), or one (ONNX, LiteRT).
 
     Returns:
-      The file, and how far it is from the network on a drawn image: the share of pixels whose
+      The file, and its difference from the network on a random image: the share of pixels whose
       labels differ, or the largest difference of a probability.
 
     Raises:
       UserError: the format's libraries are missing, the network does not take the size, or the
-        file does not do what the network does.
+        file's output differs from the network's.
     """
     checks.one_of(FORMATS, format=format)
     if batch is not None:
@@ -55,7 +55,7 @@ def export(
     planned, size = single_pass.plan(loaded.experiment, size, resize_to)
     converter = importlib.import_module(f"seg_jax.export.{format}")
     name = loaded.name or loaded.experiment.name or "network"
-    # The name comes out of a file: it may not lead out of this folder.
+    # The name is read from a file: it must not lead outside this folder.
     out = Path(out or f"{checks.path_component(name, 'the name of the network')}{converter.SUFFIX}")
     run = single_pass.function(planned, size, output)
     artefact = converter.convert(run, loaded.variables, size, batch)
@@ -64,8 +64,8 @@ def export(
     )
     if not difference <= _AGREE:
         raise checks.UserError(
-            f"{format}: the converted network is not this one: its {output} differ by "
-            f"{difference:.3g} on a drawn image; nothing was written"
+            f"{format}: the exported network differs from the original: its {output} differ by "
+            f"{difference:.3g} on a random image; nothing was written"
         )
     files.write_bytes(out, artefact)
     about = _about(loaded, planned, format=format, size=size, output=output, batch=batch)
@@ -76,7 +76,7 @@ def export(
 def _difference(
     runtime: Any, planned: Experiment, variables: Any, shape: tuple[int, ...], output: str
 ) -> float:
-    """Compare the artefact with what predictions do, on drawn images."""
+    """Return the difference of the artefact's output from `predict`'s on random images."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (shape[0], -(-shape[1] // 16), -(-shape[2] // 16), 3))
     images = np.kron(blocks, np.ones((1, 16, 16, 1)))[:, : shape[1], : shape[2]].astype(np.uint8)
@@ -86,7 +86,7 @@ def _difference(
     )
     if output == "labels":
         return float(np.mean(found != expected.argmax(-1)))
-    if output == "logits":  # known but for a number a pixel
+    if output == "logits":  # determined up to a constant per pixel
         found = np.asarray(jax.nn.softmax(found, axis=-1))
     return float(np.max(np.abs(found - expected)))
 
@@ -100,7 +100,9 @@ def _about(
     output: str,
     batch: int | None,
 ) -> dict[str, Any]:
-    """Return what a program has to know to use the file."""
+    """Return the description that a program needs to use the file."""
+    canvas = planned.evaluation.canvas
+    assert canvas is not None, "single_pass.plan sets it"
     names, colours = loaded.labels
     images = batch or ("any" if format == "stablehlo" else 1)
     scores = [] if output == "labels" else [len(names)]
@@ -113,7 +115,7 @@ def _about(
             "dtype": "uint8" if output == "labels" else "float32",
             "shape": [images, *size, *scores],
         },
-        "inside": f"{planned.evaluation.mode} to {list(planned.evaluation.canvas)}",
+        "inside": f"{planned.evaluation.mode} to {list(canvas)}",
         "classes": names,
         "colours": colours,
         "experiment": loaded.experiment.name,

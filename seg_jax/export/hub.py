@@ -1,4 +1,4 @@
-"""Releases: made of a network with weights, sent to the Hugging Face hub, and fetched from it."""
+"""Upload releases to the Hugging Face hub, and download them from it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,27 +7,28 @@ from pathlib import Path
 from seg_jax import checks
 from seg_jax.pretrained import release
 
-_CARD_OF_HUB = "README.md"  # the hub shows this one
+_CARD_OF_HUB = "README.md"  # shown by the hub
 
 
 def push(folder: Path, repo: str, *, private: bool = False, endpoint: str | None = None) -> str:
     """Upload a release to a model repository of the hub, in one commit; return its address.
 
-    The repository is made if it is not there. The token is that of `hf auth login` or $HF_TOKEN.
+    The repository is created if it does not exist. The token is
+    that of `hf auth login` or $HF_TOKEN.
 
     Args:
       folder: of the release.
       repo: "owner/name".
-      private: whether a repository that is made is seen by its owner only.
+      private: whether a new repository is visible to its owner only.
       endpoint: of the hub; None: $HF_ENDPOINT, or huggingface.co.
 
     Raises:
-      UserError: the folder holds no sound release, or the hub refuses.
+      UserError: the folder holds no valid release, or the hub refuses.
     """
     import huggingface_hub as hub
 
-    release.load(folder)  # nothing damaged is published
-    operations = [
+    release.load(folder)  # nothing damaged is uploaded
+    operations: list[hub.CommitOperationAdd | hub.CommitOperationDelete] = [
         hub.CommitOperationAdd(path_in_repo=file, path_or_fileobj=folder / file)
         for file in release.FILES
         if (folder / file).is_file()
@@ -44,7 +45,7 @@ def push(folder: Path, repo: str, *, private: bool = False, endpoint: str | None
 
 
 def pull(repo: str, out: Path, *, revision: str | None = None, endpoint: str | None = None) -> None:
-    """Download a release from the hub and check it; a download that was cut off goes on.
+    """Download a release from the hub and check it; an interrupted download is resumed.
 
     Args:
       repo: "owner/name".
@@ -53,19 +54,21 @@ def pull(repo: str, out: Path, *, revision: str | None = None, endpoint: str | N
       endpoint: of the hub; None: $HF_ENDPOINT, or huggingface.co.
 
     Raises:
-      UserError: `out` holds something else, the hub refuses, or what it has is no sound release.
+      UserError: `out` holds something else, the hub refuses, or there is no valid release.
     """
     import huggingface_hub as hub
 
     release.prepare(out)
     api = hub.HfApi(endpoint=endpoint)
     with _hub_errors(repo):
-        # Asked for first: without a connection, the download alone would take what is there.
+        # Queried first: without a connection, the download alone would accept what is in `out`.
         found = api.model_info(repo, revision=revision)
-        names = [file.rfilename for file in found.siblings if file.rfilename in release.FILES]
+        files = found.siblings or ()
+        names = [file.rfilename for file in files if file.rfilename in release.FILES]
         if not {release.WEIGHTS, release.CONFIG} <= set(names):
             raise checks.UserError(
-                f"{repo} is no release of seg_jax: it lacks {release.WEIGHTS} or {release.CONFIG}"
+                f"{repo} is not a release of seg_jax: it lacks {release.WEIGHTS} or "
+                f"{release.CONFIG}"
             )
         api.snapshot_download(repo, revision=found.sha, local_dir=out, allow_patterns=names)
     for name in set(release.FILES) - set(names):
@@ -75,7 +78,7 @@ def pull(repo: str, out: Path, *, revision: str | None = None, endpoint: str | N
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line."""
+    """Turn the exceptions of the hub's client into a UserError of one line."""
     try:
         yield
     except checks.UserError:

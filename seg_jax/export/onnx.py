@@ -1,4 +1,4 @@
-"""ONNX by jax2onnx, which converts JAX's own operations; run by onnxruntime."""
+"""Export to ONNX by jax2onnx, which converts JAX's own operations; run by onnxruntime."""
 
 import functools
 from collections.abc import Callable
@@ -10,13 +10,14 @@ import numpy as np
 from seg_jax.export.libraries import needed
 
 SUFFIX = ".onnx"
-_OPSET = 21  # of onnxruntime 1.20 (2024-11) and later
+_OPSET = 21  # supported by onnxruntime 1.20 (2024-11) and later
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one image.
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: one image.
 
-    The batch is a number: jax2onnx 0.17.1 fails at `lax.pad`, which pools need, with any batch.
+    The batch size is fixed: with a symbolic one, jax2onnx 0.17.1 fails at `lax.pad`, which pools
+    need.
     """
     model = needed("jax2onnx", "onnx").to_onnx(
         functools.partial(run, variables),

@@ -1,4 +1,4 @@
-"""Make a release of a network with weights; `pretrained.release` has the format."""
+"""Make a release of a network with weights; `pretrained.release` defines the format."""
 
 from pathlib import Path
 
@@ -15,22 +15,24 @@ def export(
     """Write the release of a run, or of published weights; see `pretrained.release`.
 
     Args:
-      source: what `pretrained.load` takes: a run folder, mostly.
+      source: as for `pretrained.load`, usually a run folder.
       out: the release's folder; None: `release` in the run folder.
-      name: of published weights, where a file does not tell.
-      license: of the weights, an SPDX identifier; empty: as published, "unknown" of a run.
+      name: of published weights, if the file does not identify them.
+      license: of the weights, an SPDX identifier; empty: as published, "unknown" for a run.
 
     Returns:
       The release's folder.
 
     Raises:
-      UserError: there is nothing to load, or `out` is missing or holds something else.
+      UserError: `source` cannot be loaded, `out` is needed, or it holds something else.
     """
     loaded = pretrained.load(source, name)
     folder = Path(source).expanduser()
     if out is None:
         if not folder.is_dir():
-            raise checks.UserError(f"{source} is no run folder: say where to with --out FOLDER")
+            raise checks.UserError(
+                f"{source} is not a run folder: give the output folder with --out FOLDER"
+            )
         out = folder / "release"
     entry = catalogue.get(loaded.name) if loaded.name else None
     if entry and not license:
@@ -55,10 +57,10 @@ def export(
 
 
 def _origin(entry: catalogue.Entry) -> str:
-    """Say where published weights come from, for a card."""
+    """Return the origin of published weights in words, for a card."""
     leak = {
         "no": "VOC 2012's val images were not trained on.",
-        "yes": "VOC 2012's val images were trained on: a score on them says nothing.",
+        "yes": "VOC 2012's val images were trained on: a score on them is not meaningful.",
         "unknown": "Whether VOC 2012's val images were trained on is not known.",
     }[entry.leak]
     score = f" Published: {entry.score}." if entry.score else ""

@@ -1,7 +1,8 @@
-"""One plain pass over images of one size, as a function of the images alone.
+"""Prediction in a single forward pass, as one function of images of one size.
 
-What predictions do on the host is inside: the image is padded, mirrored or resized to what the
-network sees, normalised, and the scores are cut or resized back to the image.
+The function includes the steps that `inference` runs on the host: the image is padded, mirrored or
+resized to the network's input size and normalised, and the scores are cropped or resized back to
+the image.
 """
 
 import dataclasses
@@ -26,30 +27,31 @@ Size = tuple[int, int]
 def plan(
     experiment: Experiment, size: Size | None = None, resize_to: Size | None = None
 ) -> tuple[Experiment, Size]:
-    """Return the experiment with the protocol of one plain pass, and the size of its images.
+    """Return the experiment with a single-pass evaluation protocol, and the size of its images.
 
-    Several scales, mirror images and overlapping windows become one view of the whole image,
-    tiles become one tile, and there is no dense CRF. What an artefact computes is
-    `inference.predict_probabilities` of the result.
+    Several scales, mirror images and overlapping windows become one pass over the whole image,
+    tiles become one tile, and there is no dense CRF. An artefact computes
+    `inference.predict_probabilities` of the resulting experiment.
 
     Args:
       experiment: of the network.
-      size: (height, width) of the images; None: what the network sees by its own protocol.
+      size: (height, width) of the images; None: the network's input in its evaluation protocol.
       resize_to: (height, width) that images are resized to, and the scores back from; None: as
-        the protocol says.
+        in the protocol.
 
     Raises:
-      UserError: there is no size, or the network does not take it.
+      UserError: no size is known, or the network does not take it.
     """
     evaluation = experiment.evaluation
     margin = windows.model_margin(experiment.model)
-    if size is None and evaluation.canvas is None:
-        raise checks.UserError(
-            "the experiment's evaluation has no canvas: give the size of the images, "
-            "--size HEIGHT WIDTH"
-        )
     if size is None:
-        size = tuple(side - 2 * margin for side in evaluation.canvas)
+        if evaluation.canvas is None:
+            raise checks.UserError(
+                "the experiment's evaluation has no canvas: give the size of the images, "
+                "--size HEIGHT WIDTH"
+            )
+        height, width = evaluation.canvas
+        size = (height - 2 * margin, width - 2 * margin)
     checks.positive(height=size[0], width=size[1])
     one = dataclasses.replace(
         evaluation, scales=(1.0,), flip=False, fusion="probabilities", crf=None
@@ -57,13 +59,14 @@ def plan(
     if resize_to is not None or evaluation.mode == "resize":
         found = dataclasses.replace(one, mode="resize", canvas=resize_to or evaluation.canvas)
     elif evaluation.mode == "tile":
-        sides = (_legal(experiment.model, side + 2 * margin) for side in size)
-        found = dataclasses.replace(one, canvas=tuple(sides))
+        height, width = (_legal(experiment.model, side + 2 * margin) for side in size)
+        found = dataclasses.replace(one, canvas=(height, width))
     else:
         found = _whole(experiment, one, size)
-    _check_legal(experiment.model, found.canvas)
     planned = dataclasses.replace(experiment, evaluation=found)
     windows.check_evaluation(planned)
+    assert found.canvas is not None, "`_whole` sets it, and the other modes were checked for it"
+    _check_legal(experiment.model, found.canvas)
     return planned, size
 
 
@@ -75,7 +78,7 @@ def _whole(experiment: Experiment, one: EvalConfig, size: Size) -> EvalConfig:
 
 
 def _legal(model: Any, side: int) -> int:
-    """Return the smallest side from `side` on that the model takes."""
+    """Return the smallest input side >= `side` that the model takes."""
     return max(getattr(model, "legal_sizes", lambda side: (side,))(side))
 
 
@@ -90,16 +93,16 @@ def _check_legal(model: Any, canvas: Size) -> None:
 
 
 def function(experiment: Experiment, size: Size, output: Output) -> Callable:
-    """Return the function from variables and images, uint8 [n *size 3] RGB, to `output`.
+    """Return a function of variables and images, uint8 [n *size 3] RGB, that returns `output`.
 
     "labels" are uint8 [n *size], "probabilities" and "logits" float32 [n *size k]. Convolutions are
-    traced as XLA's own, which every runtime knows, unless the function is called with another
-    choice of `nn.lowering.use`.
+    lowered to XLA's convolution, which every runtime supports, unless the function is called with
+    another choice of `nn.lowering.use`.
 
     Args:
       experiment: as `plan` returns it.
       size: (height, width) of the images.
-      output: what is returned.
+      output: kind of the result.
     """
     checks.one_of(("labels", "probabilities", "logits"), output=output)
     model, normalise = experiment.model, experiment.data.preprocessing
@@ -121,30 +124,29 @@ def function(experiment: Experiment, size: Size, output: Output) -> Callable:
 
 
 def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: Any) -> jax.Array:
-    """Return images [n h w 3], 0..255, as the network sees them: [n *canvas 3]."""
+    """Fit images [n h w 3], 0..255, to the network's input size: [n *canvas 3]."""
     canvas, size = evaluation.canvas, image.shape[1:3]
+    assert canvas is not None, "`plan` sets it"
     after = [(margin, seen - margin - side) for seen, side in zip(canvas, size, strict=True)]
     if evaluation.mode == "resize":
         return _resized_as_pillow(image, canvas)
     if evaluation.mode == "tile":
         return jnp.pad(image, ((0, 0), *after, (0, 0)), mode="reflect")
     colour = np.asarray(pad_value, np.float32).reshape(1, 1, 1, 3)
-    # Differences of whole numbers below 256 are exact: the padding is the colour itself.
+    # Differences of integers below 256 are exact, so the padding is exactly the colour.
     return jnp.pad(image - colour, ((0, 0), *after, (0, 0))) + colour
 
 
 def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
-    """Resize whole numbers [n h w 3] as the Pillow that is installed does by BILINEAR, bit by bit.
+    """Resize integers [n h w 3] bit for bit as the installed Pillow's BILINEAR does.
 
-    Pillow multiplies by weights of 22 bits behind the point and rounds to 8 bits after each pass.
-    The weights' upper and lower halves are multiplied apart: all sums are whole numbers that a
-    float32 holds, so that every runtime gets the same.
+    Pillow uses weights with 22 fractional bits and rounds to 8 bits after each pass. The upper and
+    lower halves of the weights are multiplied separately: all sums are integers that float32
+    represents exactly, so every runtime computes the same result.
     """
-    passes = [
-        ("nhwc,ow->nhoc", image.shape[2], size[1]),
-        ("nhwc,oh->nowc", image.shape[1], size[0]),
-    ]
-    for spec, old, new in passes if _along_rows_first(image.shape[1:3], size) else passes[::-1]:
+    height, width = image.shape[1:3]
+    passes = [("nhwc,ow->nhoc", width, size[1]), ("nhwc,oh->nowc", height, size[0])]
+    for spec, old, new in passes if _along_rows_first((height, width), size) else passes[::-1]:
         if old == new:
             continue
         weights = np.floor(_triangles(old, new) * 2**22 + 0.5)
@@ -159,16 +161,17 @@ def _resized_as_pillow(image: jax.Array, size: Size) -> jax.Array:
 
 
 def _along_rows_first(old: Size, new: Size) -> bool:
-    """Ask Pillow for the order of its passes: from version 13 on it depends on the sizes."""
+    """Find the order of Pillow's two passes: from version 13 on it depends on the sizes."""
     noise = np.random.default_rng(0).integers(0, 256, old, np.uint8)
     bilinear = Image.Resampling.BILINEAR
+    direct = Image.fromarray(noise).resize((new[1], new[0]), bilinear)
     rows_first = Image.fromarray(noise).resize((new[1], old[0]), bilinear)
-    rows_first = rows_first.resize(new[::-1], bilinear)
-    return bool(np.all(np.equal(Image.fromarray(noise).resize(new[::-1], bilinear), rows_first)))
+    rows_first = rows_first.resize((new[1], new[0]), bilinear)
+    return np.array_equal(np.asarray(direct), np.asarray(rows_first))
 
 
 def _triangles(size: int, new_size: int) -> np.ndarray:
-    """Return the matrix [new_size size] of triangles, as wide as a new pixel at least."""
+    """Return the matrix [new_size size] of triangle filters, at least one new pixel wide."""
     scale = max(size / new_size, 1.0)
     centre = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
     matrix = np.maximum(0.0, 1.0 - np.abs(centre[:, None] - np.arange(size)) / scale)

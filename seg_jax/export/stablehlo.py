@@ -1,10 +1,9 @@
-"""StableHLO by `jax.export`, for CPU, GPU and TPU; run by JAX alone, in any process:
+"""Export to StableHLO by `jax.export`, for CPU, GPU and TPU. JAX alone runs the file:
 
     from jax import export
     labels = export.deserialize(open("network.stablehlo", "rb").read()).call(images)
 
-Older artefacts stay readable for half a year of JAX's releases (jax.export, "Compatibility
-guarantees").
+JAX reads artefacts that are up to six months old (jax.export, "Compatibility guarantees").
 """
 
 import functools
@@ -20,14 +19,13 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of any batch."""
-    if batch is None:
-        (batch,) = export.symbolic_shape("n")
-    images = jax.ShapeDtypeStruct((batch, *size, 3), np.uint8)
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: any batch size."""
+    (count,) = export.symbolic_shape("n") if batch is None else (batch,)
+    images = jax.ShapeDtypeStruct((count, *size, 3), np.uint8)
 
     @jax.jit
     def call(image):
-        # On CPUs a depthwise convolution is many times faster in the form that is chosen there.
+        # On CPUs `nn.lowering` has a form of depthwise convolutions that is many times faster.
         on_cpu = functools.partial(run, convolutions="auto")
         return jax.lax.platform_dependent(variables, image, cpu=on_cpu, default=run)
 

@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite) by litert-converter, which takes StableHLO; run by ai-edge-litert."""
+"""Export to LiteRT (TensorFlow Lite) by litert-converter from StableHLO; run by ai-edge-litert."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ SUFFIX = ".tflite"
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
-    """Return the artefact of run(variables, uint8 [batch *size 3]); None: of one image."""
+    """Return the artefact of run(variables, uint8 [batch *size 3]); None: one image."""
     compiler = needed("litert_converter.converter_api_ext", "tflite")
     ir = needed("litert_converter.mlir.ir", "tflite")
     passes = needed("litert_converter.mlir.passmanager", "tflite")

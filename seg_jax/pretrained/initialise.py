@@ -68,6 +68,7 @@ def find(path: str | Path) -> Source:
         label = loaded.name or str(path)
         trained = loaded.experiment
         return Source(label, loaded.variables, trained.data.preprocessing, experiment=trained)
+    assert entry.preprocessing is not None, "every classifier has it"
     variables = loading.convert(place, entry, None)
     return Source(entry.name, variables, entry.preprocessing, entry.ignored, epsilon=entry.epsilon)
 
@@ -235,7 +236,9 @@ def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing)
     if trained == seen or "grey" in (trained.order, seen.order):
         return {}
     first = [
-        n for n, a in theirs.items() if np.ndim(a.get("kernel")) == 4 and a["kernel"].shape[2] == 3
+        name
+        for name, arrays in theirs.items()
+        if "kernel" in arrays and np.ndim(arrays["kernel"]) == 4 and arrays["kernel"].shape[2] == 3
     ]
     if len(first) != 1:
         return {}

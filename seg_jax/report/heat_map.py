@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 _STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis
 _CELL = (52, 26)  # width and height of a cell, px
-_MARGIN = (70, 46)  # left of and above a panel's cells
+_MARGIN = (70, 46)  # space left of and above a panel's cells
 
 
 def heat_map(
@@ -18,11 +18,12 @@ def heat_map(
     y_labels: Sequence[str],
     title: str,
 ) -> str:
-    """Return an SVG of panels, one below the other, on one colour scale; the highest value of all
-    panels is framed.
+    """Return an SVG of panels, one below the other, on one colour scale.
+
+    The highest value of all panels is framed.
 
     Args:
-      panels: for each a title and len(y_labels) rows of len(x_labels) values; NaN: no value.
+      panels: title and len(y_labels) rows of len(x_labels) values each; NaN: no value.
       x_title: of the horizontal axis.
       y_title: of the vertical axis.
       x_labels: one for each column.

@@ -1,11 +1,11 @@
-"""Line charts as inline SVG: no scripts, no requests, colours from the page's style sheet."""
+"""Line charts as inline SVG, without scripts or requests; the style sheet has the colours."""
 
 import html
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-COLOURS = 10  # the style sheet's .s0 ... .s9; further series repeat them with dashes
+COLOURS = 10  # .s0 ... .s9 of the style sheet; further series repeat them dashed
 
 
 class Series(NamedTuple):
@@ -25,14 +25,14 @@ def chart(
     width: int = 640,
     height: int = 300,
 ) -> str:
-    """Return an <svg> of several series on common axes; empty if no series has a point.
+    """Return an <svg> of several series on common axes, or "" if no series has a point.
 
     Args:
       series: drawn in order; hovering over a point shows its name and value.
-      x_title: below the x-axis.
-      y_title: above the y-axis.
+      x_title: text below the x-axis.
+      y_title: text above the y-axis.
       x_ticks: (x, label); empty: the smallest and the largest x.
-      y_values: further values that the y-axis includes, so that several charts have one scale.
+      y_values: further values that the y-axis covers, so that several charts share one scale.
       width: of the drawing, in px; it shrinks with the page.
       height: of the drawing, in px.
     """
@@ -91,7 +91,7 @@ def _line(line: Series, index: int, place) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """Return a legend in HTML: names beside the strokes that `chart` draws, in the same order."""
+    """Return a legend in HTML: each name with the line style that `chart` gives it."""
     entries = (
         f'<span><svg class="key" viewBox="0 0 24 8"><g class="s{index % COLOURS}'
         + (f" dash{index // COLOURS}" if index >= COLOURS else "")
@@ -102,8 +102,9 @@ def legend(names: Sequence[str]) -> str:
 
 
 def nice_ticks(values: Sequence[float]) -> list[float]:
-    """Return three to seven round axis ticks (multiples of 1, 2 or 5 times a power of ten) that
-    enclose the values.
+    """Return three to seven round axis ticks that enclose the values.
+
+    They are multiples of 1, 2 or 5 times a power of ten.
     """
     low, high = _extent(values)
     step = 10.0 ** math.floor(math.log10(high - low))

@@ -103,7 +103,7 @@ def test_what_the_hub_refuses_is_one_line_that_names_the_repository(
     refused("hub, no name: .*alphanumeric", publish.pull, "no name", tmp_path / "back")
     publish.push(folder, REPO, endpoint=hub.endpoint)
     del hub.repositories[REPO]["config.json"]
-    refused("small-net is no release of seg_jax", publish.pull, REPO, tmp_path / "back")
+    refused("small-net is not a release of seg_jax", publish.pull, REPO, tmp_path / "back")
     monkeypatch.setenv("HF_TOKEN", "of somebody else")
     refused(f"hub, {REPO}: .*401 .*password", publish.push, folder, REPO)
 

@@ -100,6 +100,7 @@ def test_the_kinds_of_output_agree(rng):
     ("evaluation", "size", "resize_to", "message"),
     [
         ({}, None, None, "no canvas: give the size of the images, --size HEIGHT WIDTH"),
+        ({"mode": "resize"}, (21, 31), None, "'resize' without evaluation.canvas"),
         ({"canvas": (21, 31)}, None, (21, 30), "does not take sides of 30 px; .*: 29, 31"),
     ],
 )

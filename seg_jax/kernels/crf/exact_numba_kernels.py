@@ -1,8 +1,8 @@
-"""The loops of `exact_numba`, compiled by Numba at the first call and cached on disk.
+"""Numba kernels of `exact_numba`, compiled at the first call and cached on disk.
 
-Pixels come in leaves of GROUP. Between two leaves, the rows are one vector and the keys come one
-after the other; the inner loop is written in LLVM's own terms, because its vectors must stay in
-registers, which loops in Python do not achieve.
+Pixels are grouped into leaves of GROUP. For a pair of leaves, one vector holds the rows and a loop
+runs over the keys. This inner loop is written in LLVM IR, because its vectors must stay in
+registers, which Numba does not achieve for a Python loop.
 """
 
 from typing import Any
@@ -13,24 +13,24 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-GROUP = 16  # one vector of 512 bits; the compiler cuts it where vectors are shorter
+GROUP = 16  # one vector of 512 bits; the compiler splits it where vectors are shorter
 AXES = 5
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
-# 2^x for |x| <= 1/2, to 1.1e-7: lowest power first.
+# Polynomial of 2^x for |x| <= 1/2 with an error of 1.1e-7; lowest power first.
 _EXP2 = np.polynomial.Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(
     kind=np.polynomial.Polynomial
 )
-_ROUND = 1.5 * 2**23  # added to a float32, it leaves the nearest integer in the lowest bits
+_ROUND = 1.5 * 2**23  # added to a float32, it rounds to the nearest integer, in the lowest bits
 _MOST = 126.0  # 2^-126 is the least normal float32
 
 
 @njit(**_OPTIONS)
 def order(feature):
-    """Return the leaves of a k-d tree over the features, float32 [m AXES], as int32 [m].
+    """Return the pixels, int32 [m], by leaves of a k-d tree over features, float32 [m AXES].
 
-    All leaves but the last have GROUP pixels: boxes of a Hilbert curve's would be larger, and a
-    quarter more pairs of them near each other.
+    All leaves but the last have GROUP pixels. Groups along a Hilbert curve would have larger
+    bounding boxes, and a quarter more pairs of them would be near each other.
     """
     index = np.arange(feature.shape[0])
     stack = [(0, feature.shape[0])]
@@ -53,13 +53,15 @@ def order(feature):
     return index
 
 
-@njit(**{**_OPTIONS, "fastmath": True})
+@njit(fastmath=True, **_OPTIONS)
 def near(begin, end, low, high, radius):
-    """Return which leaves' boxes, float32 [AXES leaves] each, are within `radius` of [begin, end).
+    """List, for each leaf in [begin, end), the leaves whose bounding boxes are within `radius`.
+
+    `low` and `high`, float32 [AXES leaves], are the corners of the boxes.
 
     Returns:
-        counts: int64 [end - begin], how many each of these sees.
-        listed: int32 [counts.sum()], the ones that the first sees, the second, and so on.
+        counts: int64 [end - begin], number of near leaves of each leaf.
+        listed: int32 [counts.sum()], the near leaves of the first leaf, of the second, and so on.
     """
     leaves = low.shape[1]
     square = np.empty(leaves, np.float32)
@@ -87,10 +89,10 @@ def near(begin, end, low, high, radius):
 
 @intrinsic
 def _add(typing, leaf, own, listed, count, start, column, value, out):
-    """Add to one leaf's sums K Q over the listed leaves. All but `count` are addresses.
+    """Add K Q of one leaf, summed over its near leaves, to `out`. The arrays are addresses.
 
-    leaf: float32 [leaves AXES GROUP]; own: int64, which of them; listed: int32 [count]; start,
-    column, value: Q as `multiply` takes it; out: float32 [columns GROUP].
+    leaf: float32 [leaves AXES GROUP]; own: int64, index of the leaf; listed: int32 [count], its
+    near leaves; start, column, value: Q as in `multiply`; out: float32 [columns GROUP].
     """
 
     def generate(context, b, signature, arguments):
@@ -118,7 +120,7 @@ def _add(typing, leaf, own, listed, count, start, column, value, out):
             return b.shuffle_vector(one, one, ir.Constant(words, [0] * GROUP))
 
         def weight(rows, key):
-            """Return 2^-|rows - key|^2: Cody & Waite, 2^n 2^r with a polynomial in r."""
+            """Return 2^-|rows - key|^2 as 2^n 2^r, with a polynomial in r (Cody & Waite)."""
             square = full(0)
             for axis in range(AXES):
                 apart = b.fsub(rows[axis], everywhere(key, axis * GROUP))
@@ -151,7 +153,7 @@ def _add(typing, leaf, own, listed, count, start, column, value, out):
                 entry = b.add(begin, entries.index)
                 total = at(out, b.zext(load(column, entry), size))
                 values = at(value, b.mul(entry, size(GROUP)))
-                # Two sums: half the wait for one another.
+                # Two accumulators halve the latency of dependent additions.
                 sums = [load(total, 0), full(0)]
                 for member in range(GROUP):
                     own_weight = b.load(at(weights, member))
@@ -167,15 +169,16 @@ def _add(typing, leaf, own, listed, count, start, column, value, out):
 
 @njit(**_OPTIONS)
 def multiply(begin, end, leaf, near_start, listed, start, column, value, out):
-    """Write K Q of the leaves [begin, end) to `out`, float32 [leaves columns GROUP].
+    """Write the product K Q of the leaves [begin, end) to `out`, float32 [leaves columns GROUP].
 
-    The kernel is 2^-|a - b|^2 of the features `leaf`, float32 [leaves AXES GROUP], over the leaves
-    that `near` listed. Q is sparse: `value`, float32 [entries GROUP], has the columns, int32
-    [entries], that are not 0 in a leaf; a leaf's begin at `start`, int32 [leaves + 1].
+    The kernel K is 2^-|a - b|^2 of the features `leaf`, float32 [leaves AXES GROUP], restricted to
+    the pairs that `near` listed. Q is sparse: per leaf, `value`, float32 [entries GROUP], holds the
+    columns that are not all 0, `column`, int32 [entries], their indices; the entries of a leaf
+    begin at `start`, int32 [leaves + 1].
     """
     for i in range(begin, end):
         out[i] = 0
-        _add(  # pyright: ignore[reportCallIssue]: an intrinsic takes its context by itself
+        _add(  # pyright: ignore[reportCallIssue]: Numba passes the context of an intrinsic
             np.uintp(leaf.ctypes.data),
             i,
             np.uintp(listed[near_start[i] :].ctypes.data),

@@ -1,13 +1,13 @@
 """`exact` as a Pallas kernel for Hopper GPUs (Mosaic GPU, sm_90). It has not run on a GPU yet.
 
-One warpgroup for each block of 64 pixels: it loops over the block's list, fetches the next 64
-pixels by TMA while it works on the current ones, and for each pair of blocks issues three matrix
-products on the tensor cores: squared distance in position, in colour, and kernel times Q. Colours
+One warpgroup per block of 64 pixels loops over the list of near blocks, fetches the next 64 pixels
+by TMA while it processes the current ones, and issues three matrix products on the tensor cores for
+each pair of blocks: squared distance in position, in colour, and kernel times Q. Colours
 and coordinates of an image are integers, so distances are exact with bfloat16 operands: every
 factor has at most 8 significant bits (squared lengths are split into three parts), and the sums are
 below 2^24. Only the kernel and Q are rounded to bfloat16: 6e-4 of a filter's value on average.
 
-Tested by Pallas' interpreter for GPU kernels, which also checks for races between the copies.
+Tested in Pallas' interpreter for GPU kernels, which also checks the copies for races.
 """
 
 import math
@@ -25,13 +25,15 @@ from seg_jax.kernels.crf.reference import features
 from seg_jax.nn import lowering
 
 MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
-_DEPTH = 16  # of the distance products: 9 terms at most, and a wgmma takes 16
-_CLASSES = 32  # channels are padded to a multiple: 64 bytes, the swizzle of both operands
+_DEPTH = 16  # inner size of the distance products: at most 9 terms, and a wgmma takes 16
+_CLASSES = 32  # channels are padded to a multiple of this: 64 bytes, the swizzle of both operands
 _SLOTS = 2  # blocks in flight
+# In JAX's documentation of Mosaic GPU, but imported there without `as ACC`.
+_ACCUMULATOR = plgpu.ACC  # pyright: ignore[reportPrivateImportUsage]
 
 
 def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array:
-    """Return the marginals of a batch: float32 [n h w k] energies and uint8 [n h w 3] images.
+    """Return the marginals of a batch of energies, float32 [n h w k], and images, uint8 [n h w 3].
 
     Raises:
         NotImplementedError: the default device is not a GPU.
@@ -46,7 +48,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
 
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
-    """Return the bilateral kernel, q float32 [h*w k] -> K q, of one image uint8 [h w 3]."""
+    """Return the function q, float32 [h*w k], -> K q: the bilateral kernel of an image [h w 3]."""
     height, width, _ = rgb.shape
     if rgb.dtype != jnp.uint8 or max(height, width) > MAX_SIDE:
         raise ValueError(
@@ -58,7 +60,7 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
     position = position - jnp.float32([[width // 2, height // 2]])
     a, b = _squares(tiles, position)
     c, d = _squares(tiles, colour)
-    # exp(-d^2 / (2 theta^2)) as a power of two, which is what the hardware has.
+    # exp(-d^2 / (2 theta^2)) as a power of two, which the hardware computes.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
     rates = math.log2(math.e) / (2 * jnp.square(widths))
 
@@ -69,7 +71,7 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
         result = _multiply(a, b, c, d, tiles.sort(q), tiles.keys, tiles.near, rates, interpret)
         return tiles.unsort(result)[:, :classes]
 
-    # K is symmetric.
+    # K is symmetric: it is its own transpose.
     apply.defvjp(lambda q: (apply(q), None), lambda _, gradient: (apply(gradient),))
     return apply
 
@@ -77,7 +79,7 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
 def _squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return a [blocks 64 16] and b [blocks 16 64] in bfloat16 with a b = |f_i - f_j|^2, exactly.
 
-    (f, |f|^2, 1) . (-2 g, 1, |g|^2), with the squares in pieces of 8 bits.
+    The product is (f, |f|^2, 1) . (-2 g, 1, |g|^2), with the squares split into 8-bit parts.
     """
     square = jnp.square(feature).sum(axis=1).astype(jnp.int32)
     pieces = [(square & (0xFF << shift)).astype(jnp.float32) for shift in (0, 8, 16)]
@@ -90,8 +92,8 @@ def _squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
     return a, b.transpose(0, 2, 1)
 
 
-def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> plgpu.SMEM:
-    """Return shared memory as the tensor cores read it: rows of `columns` elements, swizzled."""
+def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> pl.MemoryRef:
+    """Return shared memory in the tensor cores' layout: swizzled rows of `columns` elements."""
     swizzle = plgpu.SwizzleTransform(columns * jnp.dtype(dtype).itemsize)
     return plgpu.SMEM(shape, dtype, transforms=(plgpu.TilingTransform((8, columns)), swizzle))
 
@@ -135,7 +137,7 @@ def _kernel(
 
     plgpu.copy_gmem_to_smem(a_px.at[block], own_px, own_arrived)
     plgpu.copy_gmem_to_smem(a_rgb.at[block], own_rgb, own_arrived)
-    fetch(jnp.int32(0))  # every block sees itself
+    fetch(jnp.int32(0))  # the list is not empty: every block is near itself
     plgpu.barrier_wait(own_arrived)
 
     def square(own, other):
@@ -143,14 +145,14 @@ def _kernel(
             plgpu.wgmma(accumulator, own, other)
             return accumulator[...]
 
-        return pl.run_scoped(product, plgpu.ACC((TILE, TILE), jnp.float32))
+        return pl.run_scoped(product, _ACCUMULATOR((TILE, TILE), jnp.float32))
 
     def accumulate(total):
         @pl.loop(0, steps)
         def _(step):
             slot = lax.rem(step, _SLOTS)
 
-            # Into the other slot, which the last step has been done with since its wait.
+            # Into the other slot: the last step has finished reading it.
             @pl.when(step + 1 < steps)
             def _():
                 fetch(step + 1)
@@ -165,7 +167,7 @@ def _kernel(
 
         return total[...]
 
-    result[...] = pl.run_scoped(accumulate, plgpu.ACC(result.shape, jnp.float32))
+    result[...] = pl.run_scoped(accumulate, _ACCUMULATOR(result.shape, jnp.float32))
     plgpu.commit_smem()
     plgpu.copy_smem_to_gmem(result, out.at[block])
     plgpu.wait_smem_to_gmem(0)

@@ -1,8 +1,8 @@
-"""The loops of `lattice_numba`, compiled by Numba at the first call and cached on disk.
+"""Numba kernels of `lattice_numba`, compiled at the first call and cached on disk.
 
 Andrew Adams, Jongmin Baek and Abe Davis, "Fast High-Dimensional Filtering Using the Permutohedral
-Lattice", Eurographics 2010: section and step at the line. All take the range [begin, end) of rows
-to work on first and release the GIL.
+Lattice", Eurographics 2010: comments name section and step. The first arguments of the parallel
+kernels are the range [begin, end) of rows to process; all release the GIL.
 """
 
 import math
@@ -15,10 +15,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 # A vertex's d + 1 coordinates are congruent modulo d + 1 and sum to 0, so d quotients of BITS bits
-# and the remainder (3 bits, d <= 5) name it.
+# and the remainder (3 bits, d <= 5) identify it.
 BITS = 12
 BIAS = 1 << (BITS - 1)
-_AHEAD = 24  # rows from a prefetch to its use; 6 is clearly slower, 12 a little
+_AHEAD = 24  # rows between a prefetch and its use; 6 is clearly slower, 12 slightly
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
@@ -26,14 +26,14 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 def locate(begin, end, feature, keys, weight):
     """Write the keys, int64 [m d+1], and barycentric weights of each pixel's simplex.
 
-    Returns False where a quotient does not fit into BITS bits.
+    Returns False if a quotient does not fit into BITS bits.
     """
     d = feature.shape[1]
     cells = np.float32(1.0 / (d + 1))
     scale = np.empty(d, np.float32)
     for i in range(d):
-        # Cells such that the blur below has standard deviation 1 in feature space (Section 3.1),
-        # rounded where the released code rounds.
+        # Cell size for which the blur below has standard deviation 1 in feature space (Section
+        # 3.1), rounded where the released code rounds.
         cell = float(np.float32((d + 1) * math.sqrt(2.0 / 3.0)))
         scale[i] = cell / math.sqrt((i + 1.0) * (i + 2.0))
     rest = np.empty(d + 1, np.float32)
@@ -64,7 +64,7 @@ def locate(begin, end, feature, keys, weight):
                     rank[j] += 1
         barycentric[:] = 0
         for i in range(d + 1):
-            # Back onto the hyperplane where the roundings did not sum to 0.
+            # Move back onto the hyperplane if the rounded coordinates do not sum to 0.
             rank[i] += excess
             if rank[i] < 0:
                 rank[i] += d + 1
@@ -100,7 +100,7 @@ def _find(table, vertex_key, key):
 
 @njit(**_OPTIONS)
 def number(keys, index):
-    """Number the keys as they come, into `index` [m d+1]; return vertex keys and hash table."""
+    """Write vertex numbers, by first occurrence, to `index` [m d+1]; return keys and hash table."""
     size = 1
     while size < 2 * keys.size:
         size *= 2
@@ -121,19 +121,19 @@ def number(keys, index):
 
 @njit(**_OPTIONS)
 def chains(axis, d, vertex_key, table):
-    """Return the vertices along one axis, neighbour after neighbour.
+    """Return the chains of neighbouring vertices along one axis.
 
     Returns:
         order: int32 [c + 1], the vertices that have a neighbour; the last one is repeated.
-        link: float32 [c + 1], 1/2 where order[t] follows order[t - 1] on the lattice, 0 where a
-            new chain begins and after the last.
-        start: int32 [chains + 1], where the chains begin.
+        link: float32 [c + 1], 1/2 if order[t] follows order[t - 1] on the lattice, 0 where a new
+            chain begins and at the end.
+        start: int32 [chains + 1], positions in `order` where the chains begin.
     """
     count = vertex_key.size
     ones = np.int64(0)
     for i in range(d):
         ones += np.int64(1) << (BITS * i + 3)
-    # -1 along all coordinates and d + 1 along this one; the last is implied by the others.
+    # A step adds -1 to all coordinates and d + 1 to this one; the others imply the last one.
     unit = np.int64(0) if axis == d else np.int64(1) << (BITS * (d - 1 - axis) + 3)
     after = np.empty(count, np.int32)
     follows = np.zeros(count, np.bool_)
@@ -166,7 +166,7 @@ def chains(axis, d, vertex_key, table):
 
 @njit(**_OPTIONS)
 def transpose(index, count):
-    """Return the sparse rows of the splat: start [count+1], pixel and slot (into index, flat)."""
+    """Return the splat's sparse rows: start [count+1], pixel, slot (position in flat `index`)."""
     m, corners = index.shape
     start = np.zeros(count + 1, np.int32)
     for p in range(m):
@@ -188,7 +188,7 @@ def transpose(index, count):
 
 @njit(inline="always")
 def _exp(x):
-    """Return exp(x) of x <= 0 to 2e-7 relative, 0 below -60: arithmetic that can be vectorised."""
+    """Return exp(x) for x <= 0 with a relative error of 2e-7, 0 below -60; can be vectorised."""
     power = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     power = max(power, np.float32(-100))
     r = x - power * np.float32(0.693359375) + power * np.float32(2.12194440e-4)
@@ -206,7 +206,7 @@ def _exp(x):
 
 @intrinsic
 def _prefetch_line(typing, address):
-    """Ask for the cache line of an address. Lattice rows lie all over; waiting costs most time."""
+    """Prefetch the cache line of an address: waiting for scattered lattice rows costs most time."""
 
     def generate(context, builder, signature, arguments):
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -221,7 +221,7 @@ def _prefetch_line(typing, address):
 
 @lru_cache
 def passes(classes: int) -> SimpleNamespace:
-    """Return the passes over rows of `classes` values: a constant, so that LLVM unrolls them."""
+    """Compile the passes for a constant number of classes, so that LLVM unrolls their loops."""
     options = {**_OPTIONS, "fastmath": True}
     size = 4 * classes
 
@@ -229,7 +229,7 @@ def passes(classes: int) -> SimpleNamespace:
     def prefetch(rows, row):
         address = np.uintp(rows.ctypes.data) + np.uintp(row) * np.uintp(size)
         for line in range(0, size, 64):
-            # An intrinsic takes its context by itself.
+            # Numba passes the context of an intrinsic.
             _prefetch_line(address + np.uintp(line))  # pyright: ignore[reportCallIssue]
 
     @njit(**options)
@@ -239,7 +239,7 @@ def passes(classes: int) -> SimpleNamespace:
             row, stop = rows[v], start[v + 1]
             for c in range(classes):
                 row[c] = 0
-            # Two at a time: half the trips of the sum through memory.
+            # Two pixels at a time halve the loads and stores of the sum.
             for t in range(start[v], stop - 1, 2):
                 prefetch(q, pixel[min(t + 2 * _AHEAD, last)])
                 prefetch(q, pixel[min(t + 2 * _AHEAD + 1, last)])
@@ -254,7 +254,7 @@ def passes(classes: int) -> SimpleNamespace:
 
     @njit(**options)
     def blur(begin, end, start, order, link, rows):
-        # In place, chain after chain without a branch between them: the link is 0 there.
+        # In place, without branches between chains: the link is 0 there.
         first, stop, last = start[begin], start[end], order.size - 1
         before, own = np.zeros(classes, np.float32), np.empty(classes, np.float32)
         own[:] = rows[order[first]]

@@ -161,6 +161,12 @@ def _semseg(depth: Depth, miou: float) -> Entry:
     )
 
 
+_RESNETS: tuple[tuple[Depth, str], ...] = (
+    (50, "resnet50-0676ba61.pth"),
+    (101, "resnet101-63fe2227.pth"),
+    (152, "resnet152-394f9c45.pth"),
+)
+
 ENTRIES = (
     _torchvision("fcn", 50, "fcn_resnet50_coco-1167a1af.pth", 60.5),
     _torchvision("fcn", 101, "fcn_resnet101_coco-7ecb50ca.pth", 63.7),
@@ -175,11 +181,7 @@ ENTRIES = (
             "fc",
             epsilon=Norm().epsilon,
         )
-        for depth, file in (
-            (50, "resnet50-0676ba61.pth"),
-            (101, "resnet101-63fe2227.pth"),
-            (152, "resnet152-394f9c45.pth"),
-        )
+        for depth, file in _RESNETS
     ),
     _classifier(
         "mobilenetv2",

@@ -1,7 +1,7 @@
-"""The authors' Caffe networks: names and layouts of their layers.
+"""Convert the authors' Caffe weights: names and layouts of their layers.
 
-Blobs are named "<layer>.<index>", see `caffe_file`: of a convolution 0 is the kernel [out in h w],
-1 the bias. Channels are B, G, R and stay so: the experiments' preprocessing delivers them.
+Blobs are named "<layer>.<index>", see `formats.caffe`. A convolution's blob 0 is the kernel [out in
+h w], blob 1 the bias. Channels stay B, G, R: the experiments' preprocessing has the same order.
 """
 
 import re
@@ -23,7 +23,7 @@ _CONV = {"kernel": 0, "bias": 1}
 def _import(
     model: Any, blobs: Blobs, layer: Layer, norm: Callable | None = None, ignore: str = ""
 ) -> dict[str, Any]:
-    """Fill a model; `norm` says which blob (or constant) a norm's leaf is, given layer and leaf."""
+    """Return a model's variables; `norm` maps a layer and a norm's leaf to a blob or constant."""
 
     def find(collection: str, module: str, leaf: str) -> Any:
         name = layer(module)
@@ -42,11 +42,11 @@ def _to_flax(leaf: str, blob: np.ndarray) -> np.ndarray:
 def from_fcn(model: Any, blobs: Blobs) -> dict[str, Any]:
     """Return the variables of an FCN from the authors' release (fcn32s to fcn8s-atonce).
 
-    Its upsampling layers hold the fixed bilinear filter, and those of fcn8s-atonce that scale the
-    pools a constant: both are checked, for they are no parameters here.
+    Its upsampling layers hold the fixed bilinear filter, and fcn8s-atonce's scaling layers a
+    constant. Both are checked, because they are not parameters here.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     check_bilinear({name: blob for name, blob in blobs.items() if name.startswith("upscore")})
     for pool in ("pool3", "pool4"):
@@ -61,17 +61,17 @@ def from_fcn(model: Any, blobs: Blobs) -> dict[str, Any]:
 def from_deeplab_vgg(model: Any, blobs: Blobs) -> dict[str, Any]:
     """Return the variables of DeepLab v1 or v2 on VGG-16 from the authors' releases.
 
-    Their last layers carry the experiment's name: fc8_voc12 is fc8, fc8_voc12_1 is fc8_1.
+    Names of the last layers contain the experiment: fc8_voc12 is fc8, fc8_voc12_1 is fc8_1.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     names = _without_experiment(blobs)
     return _import(model, blobs, lambda module: names.get(module.removeprefix("backbone/")))
 
 
 def _without_experiment(blobs: Blobs) -> dict[str, str]:
-    """Layers by their names without the experiment's: "fc1_voc12_c0" by "fc1_c0"."""
+    """Map names without the experiment to the release's layers: "fc1_c0" to "fc1_voc12_c0"."""
     layers = {name.rpartition(".")[0] for name in blobs}
     return {re.sub(r"^(fc[18])_voc\d*(?=_|$)", r"\1", layer): layer for layer in layers}
 
@@ -79,11 +79,11 @@ def _without_experiment(blobs: Blobs) -> dict[str, str]:
 def from_deeplab_v2_resnet(model: Any, blobs: Blobs) -> dict[str, Any]:
     """Return the variables of DeepLab v2 on ResNet-101 from the authors' release.
 
-    The network stands in it three times, once a scale, with the same weights. A batch norm is two
-    layers: BatchNorm with sums of means and variances and the number that divides them, and Scale.
+    The release holds the network three times, once per scale, with the same weights. A batch norm
+    is two layers: BatchNorm, with sums of means and variances and their divisor, and Scale.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     blobs = {k: v for k, v in blobs.items() if not re.search(r"_res0(75|5)", k)}
     divided = dict(blobs)
@@ -114,7 +114,7 @@ _BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "sho
 
 
 def _msra_unit(unit: str) -> str:
-    """Return res4b1_branch2a for block3_unit2/conv1: blocks of many units count from b1."""
+    """Return res4b1_branch2a for block3_unit2/conv1: blocks 2 and 3 name units a, b1, b2, ..."""
     match = re.fullmatch(r"block(\d)_unit(\d+)/(\w+)", unit)
     if not match:
         return unit  # conv1
@@ -126,13 +126,13 @@ def _msra_unit(unit: str) -> str:
 def from_segnet(model: Any, blobs: Blobs) -> dict[str, Any]:
     """Return the variables of SegNet or SegNet-Basic from the authors' release.
 
-    Their batch norm layer keeps a scale and a shift, no statistics. In training it takes the
-    batch's; before testing a script averages these over the training images and folds them into
-    scale and shift. Released files are of the latter kind ("inference"): y = scale x + shift, here
-    a norm of mean 0 and variance 1. A file saved during training looks the same, and scores badly.
+    Their batch norm layer stores a scale and a shift, but no statistics. Training uses those of the
+    batch; before testing, a script averages them over the training images and folds them into scale
+    and shift. Released files are folded ("inference"): y = scale x + shift, here a norm of mean 0
+    and variance 1. A file saved during training has the same layout, but scores badly.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     constants = {"mean": 0.0, "var": 1.0 - model.norm.epsilon}
 
@@ -148,9 +148,9 @@ def from_pspnet(model: Any, blobs: Blobs) -> dict[str, Any]:
     """Return the variables of a PSPNet without its auxiliary head from the authors' release.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
-    read = "conv5_4.0"  # reads [conv5_3, bins 6, 3, 2, 1]; ours [conv5_3, bins 1, 2, 3, 6]
+    read = "conv5_4.0"  # its input: [conv5_3, bins 6, 3, 2, 1]; here: [conv5_3, bins 1, 2, 3, 6]
     if read in blobs:
         kernel = blobs[read]
         features = kernel.shape[1] // 2
@@ -187,9 +187,9 @@ def _pspnet_block(block: str) -> str | None:
 
 
 def vgg16(_: Any, blobs: Blobs, *, width: float = 1.0) -> dict[str, Any]:
-    """Return VGG-16's backbone, and fc6 and fc7 as the convolutions that they are.
+    """Return VGG-16's backbone, and fc6 and fc7 as convolutions.
 
-    In Caffe fc6 reads pool5 [512 7 7] in a row, and may come as [1 1 4096 25088].
+    In Caffe fc6 reads the flattened pool5 [512 7 7], and may be stored as [1 1 4096 25088].
     """
     heads = r"fc[678]\.[01]"
     trunk = {name: blob for name, blob in blobs.items() if not re.fullmatch(heads, name)}
@@ -197,7 +197,7 @@ def vgg16(_: Any, blobs: Blobs, *, width: float = 1.0) -> dict[str, Any]:
     layers: dict[str, Any] = {"backbone": variables["params"]}
     for name in ("fc6", "fc7"):
         if f"{name}.0" not in blobs or f"{name}.1" not in blobs:
-            raise checks.UserError(f"these are no weights of VGG-16: {name} is missing")
+            raise checks.UserError(f"these are not weights of VGG-16: {name} is missing")
         bias = blobs[f"{name}.1"].ravel()
         side = 7 if name == "fc6" else 1
         kernel = blobs[f"{name}.0"].reshape(bias.size, -1, side, side)

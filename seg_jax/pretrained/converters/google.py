@@ -1,8 +1,8 @@
-"""Google's weights (tensorflow/models, research/deeplab and research/slim): names and layouts.
+"""Convert Google's weights (tensorflow/models, research/deeplab and research/slim).
 
-Scopes are those of the released graphs; our modules are named after them. A convolution's
-`weights` [kh kw cin cout] and a depthwise one's `depthwise_weights` [kh kw c m] are stored beside
-its batch norm's four vectors; in TensorFlow Lite files the norms are folded into the convolutions.
+Modules here are named after the scopes of the released graphs. Checkpoints store a convolution's
+`weights` [kh kw cin cout], or `depthwise_weights` [kh kw c m], and the four vectors of its batch
+norm; in TensorFlow Lite files the norms are folded into the convolutions.
 """
 
 import re
@@ -41,10 +41,10 @@ _SCOPES = (
 
 
 def scope(module: str, depth: int = 0) -> str | None:
-    """Return the release's scope of one of our blocks: "aspp/aspp1/depthwise" -> "aspp1_depthwise".
+    """Return the release's scope of a block: "aspp/aspp1/depthwise" -> "aspp1_depthwise".
 
     Args:
-      module: of a DeepLabV3Plus or DeepLabV3, without its last part "conv" or "bn".
+      module: path in a DeepLabV3Plus or DeepLabV3, without its last part "conv" or "bn".
       depth: of Xception or ResNet, which is part of their scopes.
     """
     for ours, theirs in _SCOPES:
@@ -61,10 +61,10 @@ def from_tflite(model: Any, graph: Graph) -> dict[str, Any]:
     """Return the variables of DeepLab on MobileNetV2 from Google's TensorFlow Lite files.
 
     The folded batch norms become norms that only add the bias: mean 0 and variance 1 - epsilon.
-    Before a training, `pretrained.folded` estimates their statistics.
+    `pretrained.folded` estimates their statistics before training.
 
     Raises:
-      UserError: other weights, or ones for another output stride.
+      UserError: the weights do not fit, or have another output stride.
     """
     stride = int(np.prod([c.stride for c in graph.convolutions]))
     if stride != model.output_stride:
@@ -110,7 +110,7 @@ _VARIABLES = {
     "mean": "BatchNorm/moving_mean",
     "var": "BatchNorm/moving_variance",
 }
-# What a training run leaves in a checkpoint beside the network.
+# Variables of a checkpoint that only training needs.
 _TRAINING = r"global_step|.*/(Momentum|ExponentialMovingAverage)|train_op/.*|.*_power"
 
 
@@ -121,12 +121,12 @@ def from_checkpoint(
 
     Args:
       model: DeepLabV3Plus or DeepLabV3; or a backbone alone.
-      tensors: variable's name -> array.
+      tensors: arrays by the names of the variables.
       depth: of Xception or ResNet.
-      ignore: regular expression of variables that have no place in the model.
+      ignore: regular expression of variables that the model does not need.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     prefix = "" if hasattr(model, "backbone") else "backbone/"
 
@@ -152,7 +152,7 @@ def from_checkpoint(
 
 
 def _depthwise_first(leaf: str, tensor: np.ndarray) -> np.ndarray:
-    """Kernels [kh kw c m] of depthwise convolutions are ours as [kh kw 1 c*m]."""
+    """Reshape depthwise kernels from TensorFlow's [kh kw c m] to Flax's [kh kw 1 c*m]."""
     if leaf.endswith("depthwise/conv/kernel"):
         return tensor.reshape(*tensor.shape[:2], 1, -1)
     return tensor

@@ -1,6 +1,7 @@
-"""PyTorch networks by others than torchvision and semseg: names and layouts of their state dicts.
+"""Convert state dicts of PyTorch re-implementations: names and layouts of their tensors.
 
-torchvision's and semseg's stand with the models, see `from_torchvision` and `from_semseg` there.
+Converters for torchvision's and semseg's networks are beside the models: `from_torchvision` and
+`from_semseg`.
 """
 
 import re
@@ -22,7 +23,7 @@ def from_wkentaro(model: Any, state: State) -> dict[str, Any]:
     """Return the variables of an FCN from wkentaro/pytorch-fcn (FCN32s, 16s, 8s, 8sAtOnce).
 
     Raises:
-      UserError: other weights, or upsampling that is not the fixed bilinear one.
+      UserError: the weights do not fit, or the upsampling is not fixed bilinear.
     """
     check_bilinear({name: np.asarray(t) for name, t in state.items() if name.startswith("upscore")})
     return torch_state.import_state(
@@ -31,9 +32,9 @@ def from_wkentaro(model: Any, state: State) -> dict[str, Any]:
 
 
 def check_bilinear(kernels: Mapping[str, np.ndarray]) -> None:
-    """Raise UserError unless every kernel [k k' s s] is the bilinear filter, channel by channel.
+    """Raise UserError unless every kernel [k k' s s] is the bilinear filter of each channel.
 
-    Such a layer has no parameters here.
+    Fixed upsampling has no parameters here.
     """
     for name, kernel in kernels.items():
         channels, size = kernel.shape[0], kernel.shape[-1]
@@ -49,7 +50,7 @@ def from_kazuto1011(model: Any, state: State) -> dict[str, Any]:
     """Return the variables of DeepLab v2 on ResNet-101 from kazuto1011/deeplab-pytorch.
 
     Raises:
-      UserError: other weights; the layers that do not fit are listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     state = {name.removeprefix("base."): tensor for name, tensor in state.items()}
     return torch_state.import_state(model, state, _kazuto1011_layer)
@@ -73,12 +74,12 @@ def from_vainf(model: Any, state: State) -> dict[str, Any]:
     """Return the variables of DeepLab v3 or v3+ on a ResNet from VainF/DeepLabV3Plus-Pytorch.
 
     Raises:
-      UserError: other weights; the layers that do not fit are listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     if hasattr(model, "decoder"):
         aspp, layer = "classifier.aspp.", _vainf_plus_layer
         refine = "classifier.classifier.0.weight"
-        if refine in state:  # reads [low level 48, encoder 256], ours the encoder first
+        if refine in state:  # its input: [low level 48, encoder 256]; here the encoder is first
             state = {**state, refine: np.roll(np.asarray(state[refine]), -48, axis=1)}
     else:
         state = {
@@ -101,14 +102,14 @@ def _vainf_plus_layer(module: str) -> str | None:
 
 
 def vgg16_from_torchvision(_: Any, state: State, *, width: float = 1.0) -> dict[str, Any]:
-    """Return VGG-16's backbone, and fc6 and fc7 as the convolutions that they are.
+    """Return VGG-16's backbone, and fc6 and fc7 as convolutions.
 
     Args:
-      state: of torchvision's vgg16, whose fc6 sees pool5 [512 7 7] in a row.
-      width: factor of the channel counts.
+      state: of torchvision's vgg16, whose fc6 reads the flattened pool5 [512 7 7].
+      width: factor on the channel counts.
 
     Raises:
-      UserError: other weights; what does not fit is listed.
+      UserError: the weights do not fit; all mismatches are listed.
     """
     backbone = vgg.from_torchvision(vgg.VGG(width=width), state)["params"]
     return {
@@ -119,7 +120,7 @@ def vgg16_from_torchvision(_: Any, state: State, *, width: float = 1.0) -> dict[
 def _fully_connected(state: State, fc6: str, fc7: str) -> dict[str, Any]:
     missing = [name for name in (fc6, fc7) if f"{name}.weight" not in state]
     if missing:
-        raise checks.UserError(f"these are no weights of VGG-16: {missing[0]}.weight is missing")
+        raise checks.UserError(f"these are not weights of VGG-16: {missing[0]}.weight is missing")
     first, second = (np.asarray(state[f"{name}.weight"]) for name in (fc6, fc7))
     return {
         "fc6": {
@@ -134,7 +135,7 @@ def _fully_connected(state: State, fc6: str, fc7: str) -> dict[str, Any]:
 
 
 def resnet_from_torchvision(depth: resnet.Depth):
-    """Return the import of torchvision's resnet50, 101 or 152 as a backbone."""
+    """Return the converter of torchvision's resnet50, 101 or 152 to a backbone."""
 
     def convert(_: Any, state: State) -> dict[str, Any]:
         variables = resnet.from_torchvision(resnet.ResNet(depth), state)

@@ -5,6 +5,7 @@ FACTOR, and by SMALL; it is checked before the memory is asked for.
 """
 
 import contextlib
+import io
 import os
 import stat
 import struct
@@ -27,7 +28,7 @@ class TooLarge(ValueError):
 
 
 @contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Yield a file, opened for reading; UserError unless it is a regular file that can be read."""
     try:
         # A FIFO without a writer would block the opening itself, were it not for O_NONBLOCK.

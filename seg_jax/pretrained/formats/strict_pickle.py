@@ -80,7 +80,9 @@ def load(
       ValueError, EOFError, ...: it is damaged, too long or too deep.
     """
     machine = _Machine(names, persistent)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    # `genops` calls read, readline and tell only; its stub asks for every method of a file.
+    operations = pickletools.genops(file)  # pyright: ignore[reportArgumentType]
+    for count, (opcode, argument, _) in enumerate(operations):
         if count > MOST_OPERATIONS:
             raise ValueError(f"its pickle has more than {MOST_OPERATIONS} operations")
         if opcode.name == "STOP":

@@ -13,7 +13,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -138,8 +138,9 @@ def _unpickle(file: BoundedFile, kinds: dict[str, str] | None = None) -> Any:
     return strict_pickle.load(file, _NAMES, storage)
 
 
-# The named tensors, what returns the bytes of a storage, and their order "<" or ">".
-_Content = tuple[list[tuple[str, _View]], Callable[[str], bytes], str]
+_Order = Literal["<", ">"]
+# The named tensors, what returns the bytes of a storage, and their order.
+_Content = tuple[list[tuple[str, _View]], Callable[[str], bytes], _Order]
 
 
 def _zip(file: BinaryIO, size: int) -> _Content:
@@ -161,9 +162,10 @@ def _zip(file: BinaryIO, size: int) -> _Content:
 
     pickled = member(index)
     views = _state_dict(_unpickle(BoundedFile(io.BytesIO(pickled), len(pickled))))
-    order = "<"
+    order: _Order = "<"
     if f"{folder}byteorder" in archive.namelist():
-        order = {b"little": "<", b"big": ">"}[member(f"{folder}byteorder")]
+        orders: dict[bytes, _Order] = {b"little": "<", b"big": ">"}
+        order = orders[member(f"{folder}byteorder")]
     return views, lambda key: member(f"{folder}data/{key}"), order
 
 
@@ -172,7 +174,7 @@ def _legacy(file: BinaryIO, size: int) -> _Content:
     bounded = BoundedFile(file, size)
     if _unpickle(bounded) != _MAGIC or _unpickle(bounded) != 1001:
         raise ValueError("it does not begin as one")
-    order = "<" if _unpickle(bounded).get("little_endian", True) else ">"
+    order: _Order = "<" if _unpickle(bounded).get("little_endian", True) else ">"
     kinds: dict[str, str] = {}
     views = _state_dict(_unpickle(bounded, kinds))
     stored = {}
@@ -192,7 +194,7 @@ def _state_dict(content: Any) -> list[tuple[str, _View]]:
     raise ValueError(f"it holds no state dict, also not under {', '.join(_NESTED)}")
 
 
-def _array(view: _View, data: bytes, order: str, budget: reading.Budget) -> np.ndarray:
+def _array(view: _View, data: bytes, order: _Order, budget: reading.Budget) -> np.ndarray:
     dtype = np.dtype(_DTYPES[view.storage.kind]).newbyteorder(order)
     values = np.frombuffer(data, dtype)
     brain = view.storage.kind == "BFloat16"
