@@ -226,6 +226,7 @@ def test_what_travels_to_workers_is_small(source):
     assert len(pickle.dumps(source)) < 5000
 
 
+@pytest.mark.slow
 def test_throughput_on_real_photographs(test_data, capsys):
     source = data.open_source("voc2012", test_data / "data" / "VOCdevkit", "train")
     settings = config(Augmentation(crop=(321, 321), scale=(0.5, 1.5)))
