@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from seg_jax import papers, results
 from seg_jax.checks import UserError
 from seg_jax.data import images
-from seg_jax.results.files import PICTURES
+from seg_jax.results.files import PREDICTIONS
 
 COLUMNS = 6
 GAP, CAPTION = 8, 20  # px, between the images and below each
@@ -46,14 +46,14 @@ def panels(suite: Path, image: str) -> list[tuple[str, Image.Image]]:
     for record in sorted(suite.glob("*/result.json")):
         found = results.load(record)
         score = found.metrics["mean_iou"] or 0.0
-        if (record.parent / PICTURES / f"{image}.prediction.png").is_file():
+        if (record.parent / PREDICTIONS / f"{image}.prediction.png").is_file():
             best[found.family] = max(best.get(found.family, (-1.0, suite)), (score, record.parent))
     if not best:
-        raise UserError(f"{suite}: no run here predicted {image}; see RUN/{PICTURES}")
-    first = next(iter(best.values()))[1] / PICTURES
+        raise UserError(f"{suite}: no run here predicted {image}; see RUN/{PREDICTIONS}")
+    first = next(iter(best.values()))[1] / PREDICTIONS
     shown = [("input", first / f"{image}.input.jpg"), ("truth", first / f"{image}.truth.png")]
     shown += [
-        (family, best[family][1] / PICTURES / f"{image}.prediction.png")
+        (family, best[family][1] / PREDICTIONS / f"{image}.prediction.png")
         for family in papers.FAMILIES
         if family in best
     ]

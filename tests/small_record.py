@@ -74,5 +74,5 @@ def small_run(folder, name="small", *, seed=0):
     source = MemorySource(((12, 16), (9, 20)), classes=CLASSES)
     for index in range(2):
         prediction = np.minimum(source[index]["label"], 1)
-        example_images.write_images(folder / files.PICTURES, source, index, prediction)
+        example_images.write_images(folder / files.PREDICTIONS, source, index, prediction)
     return found

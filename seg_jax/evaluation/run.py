@@ -76,7 +76,7 @@ def evaluate_run(
     source = data.open_source(
         experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
     )
-    images = ExampleImages(run / files.PICTURES, source) if own and _is_first() else None
+    images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
     try:
         result = score(
             experiment,
@@ -93,7 +93,7 @@ def evaluate_run(
             try:
                 files.save(result, path)
                 if images:
-                    path = run / files.PICTURES
+                    path = run / files.PREDICTIONS
                     images.publish()
             except OSError as error:
                 raise NotWritten(result, error, path) from error

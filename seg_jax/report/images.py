@@ -16,7 +16,7 @@ from seg_jax import files
 from seg_jax.checks import UserError
 from seg_jax.data import images
 from seg_jax.results import Record
-from seg_jax.results.files import PICTURES
+from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
 
 _NOTICEABLE = 0.005  # share of a prediction's pixels; the legend leaves out classes with fewer
@@ -43,21 +43,21 @@ def section(runs: Sequence[Run]) -> str:
 
 
 def _group(runs: Sequence[Run]) -> str:
-    for folder in (run.folder / PICTURES for run in runs):
+    for folder in (run.folder / PREDICTIONS for run in runs):
         for path in (folder, *sorted(folder.glob("*"))):
             _refuse_link(path)
     ids = {
         path.name.removesuffix(".prediction.png")
         for run in runs
-        for path in (run.folder / PICTURES).glob("*.prediction.png")
+        for path in (run.folder / PREDICTIONS).glob("*.prediction.png")
     }
     return "\n".join(_row(name, runs) for name in sorted(ids))
 
 
 def _row(name: str, runs: Sequence[Run]) -> str:
     file_name = f"{name}.prediction.png"
-    having = [run for run in runs if (run.folder / PICTURES / file_name).exists()]
-    first, classes = having[0].folder / PICTURES, having[0].record.classes
+    having = [run for run in runs if (run.folder / PREDICTIONS / file_name).exists()]
+    first, classes = having[0].folder / PREDICTIONS, having[0].record.classes
     truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes))
     input_jpg = _read_jpeg(first / f"{name}.input.jpg")
     size = truth.shape
@@ -67,7 +67,7 @@ def _row(name: str, runs: Sequence[Run]) -> str:
     ]
     present = set(np.unique(truth).tolist())
     for run in having:
-        label, _, content = _read_label(run.folder / PICTURES / file_name, len(classes))
+        label, _, content = _read_label(run.folder / PREDICTIONS / file_name, len(classes))
         values, pixels = np.unique(label, return_counts=True)
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
         note = _share_right(truth, label)

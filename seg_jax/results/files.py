@@ -20,7 +20,7 @@ from seg_jax.types import IGNORE
 FILE = "result.json"
 _LARGEST_SUM = 2.0**62  # of pixels: sums stay within int64
 _MOST_BANDS = 64
-PICTURES = "predictions"  # folder of a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
+PREDICTIONS = "predictions"  # folder of a run: <id>.input.jpg, <id>.truth.png, <id>.prediction.png
 
 
 def save(record: Record, path: Path) -> None:
