@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains, evaluates and tabulates every family on drawn images: the suite `quick`. 8 minutes on two CPU cores.
+# Trains, evaluates and tabulates every family on drawn images: the suite `quick`. About 10 minutes on two CPU cores.
 # Writes runs/quick/table.md and runs/quick/report.html; a second call reuses what is done.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
