@@ -17,7 +17,7 @@ from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, windows
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.nn import lowering
-from seg_jax.train import step
+from seg_jax.train import setup
 from seg_jax.types import DATA_AXIS
 
 # Dense CRFs at VOC's usual size and number of classes: names that `compile` takes like experiments.
@@ -62,16 +62,7 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     batch = {"image": image, "label": jax.ShapeDtypeStruct((batch_size, *crop), jnp.uint8)}
     if experiment.data.weight_map != "none":
         batch["weight"] = jax.ShapeDtypeStruct((batch_size, *crop), jnp.float32)
-    per_device = functools.partial(
-        step.train_step,
-        model=experiment.model,
-        optimizer=optimizer,
-        loss=experiment.loss,
-        preprocessing=experiment.data.preprocessing,
-        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
-        precision=settings.precision,
-        accumulate=settings.accumulate,
-    )
+    per_device = setup.per_device_step(experiment, optimizer)
     with lowering.for_platform(platform):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
         return parallel.compile_step(per_device, mesh).lower(state, batch, key)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from seg_jax import data, optim, train_state
@@ -79,16 +80,7 @@ def prepare(
     state, optimizer, saved, initialised = _first_state(
         experiment, run, start, source, metadata, say
     )
-    per_device = functools.partial(
-        step.train_step,
-        model=experiment.model,
-        optimizer=optimizer,
-        loss=experiment.loss,
-        preprocessing=experiment.data.preprocessing,
-        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
-        precision=settings.precision,
-        accumulate=settings.accumulate,
-    )
+    per_device = per_device_step(experiment, optimizer)
     compiled = parallelism.compile_step(per_device, mesh, implementation=implementation)
     state = parallelism.replicate(state, mesh)
     batches = pipeline.train_dataset(
@@ -104,6 +96,21 @@ def prepare(
     meter = saved.metadata.get("meter") if saved else None
     meter = meter if isinstance(meter, dict) else None
     return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
+
+
+def per_device_step(experiment: Experiment, optimizer: optax.GradientTransformation) -> Callable:
+    """Return the train step of one device: (state, batch, key) -> (state, metrics)."""
+    settings = experiment.train
+    return functools.partial(
+        step.train_step,
+        model=experiment.model,
+        optimizer=optimizer,
+        loss=experiment.loss,
+        preprocessing=experiment.data.preprocessing,
+        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
+        precision=settings.precision,
+        accumulate=settings.accumulate,
+    )
 
 
 def _open_data(experiment: Experiment) -> Source:
