@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse
 
 
@@ -52,4 +53,4 @@ def export(args: Sequence[str]) -> None:
         batch=options.batch,
     )
     what = "of the labels differ from" if options.output == "labels" else "at most from"
-    print(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")
+    progress.show(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import parse
 
 
@@ -54,7 +54,7 @@ def submit(args: Sequence[str]) -> int:
             root=options.root,
             out=options.out,
         )
-        print(f"wrote {archive}")
+        progress.show(f"wrote {archive}")
     report = submission_check.check(archive, root=root)
-    print(report.as_text())
+    progress.show(report.as_text())
     return 2 if report.problems else 0
