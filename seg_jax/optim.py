@@ -122,9 +122,9 @@ class Numbers:
       power: float32, of the schedule.
       every: int32.
       factor: float32.
-      warmup: float32, 1 / steps; 0: none.
+      warmup: float32.
       steps: int32, after which the schedule settles.
-      length: float32, 1 / steps. XLA multiplies by the inverse of a constant, too.
+      length: the same, float32.
     """
 
     base_lr: Any
@@ -159,14 +159,10 @@ def numbers(config: OptimConfig, steps: int) -> Numbers:
         power=np.float32(schedule.power),
         every=np.int32(min(schedule.every, _LARGEST_INT)),
         factor=np.float32(schedule.factor),
-        warmup=_inverse(schedule.warmup),
+        warmup=np.float32(schedule.warmup),
         steps=np.int32(min(steps, _LARGEST_INT)),
-        length=_inverse(steps),
+        length=np.float32(steps),
     )
-
-
-def _inverse(steps: int) -> np.float32:
-    return np.float32(1) / np.float32(steps) if steps else np.float32(0)
 
 
 def structure(config: OptimConfig) -> OptimConfig:
@@ -216,11 +212,11 @@ def scheduled_rate(schedule: Schedule, numbers: Numbers, step: Any) -> jax.Array
     now = step.astype(jnp.float32)
     rate = jnp.float32(numbers.base_lr)
     if schedule.kind == "poly":
-        rate = rate * jnp.maximum(1.0 - now * numbers.length, 0.0) ** numbers.power
+        rate = rate * jnp.maximum(1.0 - now / numbers.length, 0.0) ** numbers.power
     elif schedule.kind == "step":
         rate = rate * numbers.factor ** (step // numbers.every).astype(jnp.float32)
     if schedule.warmup:
-        rate = rate * jnp.minimum(now * numbers.warmup, 1.0)
+        rate = rate * jnp.minimum(now / numbers.warmup, 1.0)
     return jnp.where(step < numbers.steps, rate, 0.0) if schedule.settle else rate
 
 
