@@ -19,6 +19,8 @@ class EvaluateOptions:
       crf: constants of a dense CRF (`evaluate --help` lists them), or none.
       split: list of images, instead of data.val_split.
       root: folder of the data set, instead of data.root.
+      checkpoint: newest, best (by --train.best-metric), or a step. Default: the best if the run
+        chooses one, else the newest.
       json: print the record as JSON.
     """
 
@@ -26,6 +28,7 @@ class EvaluateOptions:
     crf: str = ""
     split: str = ""
     root: Path | None = None
+    checkpoint: str = ""
     json: bool = False
 
 
@@ -53,6 +56,8 @@ def evaluate(args: Sequence[str]) -> None:
 
     words, not_written = command("evaluate", *args), None
     if loaded is not None:
+        if options.checkpoint:
+            raise checks.UserError(f"--checkpoint {options.checkpoint}: {args[0]} is no run folder")
         from seg_jax.evaluation.pretrained import score_published
 
         loaded = dataclasses.replace(loaded, experiment=found)
@@ -65,6 +70,7 @@ def evaluate(args: Sequence[str]) -> None:
                 split=options.split or None,
                 root=options.root,
                 experiment=found,
+                checkpoint=options.checkpoint,
                 command=words,
             )
         except NotWritten as error:
@@ -92,7 +98,7 @@ def _usage() -> None:
     progress.show(
         f"usage: {PROGRAM} evaluate RUN|NAME [--help] [--protocol NAME] [--crf NAME] "
         "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
-        "[--root ROOT] [--json]\n"
+        "[--root ROOT] [--checkpoint newest|best|STEP] [--json]\n"
         "Scores a run at the images' original size and writes RUN/result.json; or published "
         "weights, a NAME of\n`weights list`, under the protocol that they were verified with. "
         "Protocols:"

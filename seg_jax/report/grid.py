@@ -50,11 +50,11 @@ class Grid:
 
     def as_html(self) -> str:
         """Return a <table> in a box that scrolls sideways on a narrow screen."""
-        head = "".join(f"<th{_kind(column)}>{_html(column.title)}</th>" for column in self.columns)
+        head = "".join(f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns)
         body = "\n".join(
             "<tr>"
             + "".join(
-                f"<td{_kind(column, cell)}>{_html(cell)}</td>"
+                f"<td{_kind(column, cell)}>{html.escape(cell)}</td>"
                 for column, cell in zip(self.columns, row, strict=True)
             )
             + "</tr>"
@@ -71,10 +71,6 @@ def _kind(column: Column, cell: str = "") -> str:
     if column.number:
         return ' class="number"'
     return ' class="long"' if len(cell) > 40 else ""
-
-
-def _html(cell: str) -> str:
-    return html.escape(printable(cell))
 
 
 def _markdown(cell: str) -> str:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from seg_jax import data, train_state
+from seg_jax import checks, data, metrics, train_state
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
 from seg_jax.data import pipeline
@@ -96,10 +96,14 @@ def prepare(
 
 def _open_data(experiment: Experiment) -> Source:
     """Return the training split; check that a validation split can be scored, if it will be."""
-    where = experiment.data
-    source = _open(experiment, where.train_split)
+    source = _open(experiment, experiment.data.train_split)
     if experiment.train.evaluate_every:
-        _check_evaluation(experiment, _open(experiment, where.val_split))
+        monitored = _open(experiment, experiment.monitored_split)
+        _check_evaluation(experiment, monitored)
+        metric = experiment.train.best_metric
+        known = metrics.summary_names(monitored.classes)
+        if metric and metric not in known:
+            raise UserError(f"train.best_metric: {checks.unknown(metric, known)}")
     return source
 
 
