@@ -42,6 +42,7 @@ usage: python -m seg_jax VERB ...
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data VERB ...               also stats, view, pack and synthesize: see `data --help`
+  env                         versions, devices, places: what a bug report needs
 
 `python -m seg_jax VERB --help` describes each verb's options. --debug, with any verb, shows the
 traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 75 a training was stopped
@@ -68,6 +69,7 @@ VERBS: dict[str, Verb] = {
     "logs": "seg_jax.cli.launch:logs",
     "cancel": "seg_jax.cli.launch:cancel",
     "data": "seg_jax.cli.data:main",
+    "env": "seg_jax.cli.env:env",
 }
 
 
