@@ -13,6 +13,7 @@ Where to change what training does:
 import contextlib
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(UserError):
-    """The loss or its gradient was infinite or not a number."""
+    """The loss, its gradient or the new parameters were infinite or not a number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +262,8 @@ class _Session:
         """Save the state before the bad step, and return the error to raise."""
         bad, good = self.report.last, int(state.step)
         what = f"loss {bad['loss']}, gradient norm {bad['grad_norm']} at step {bad['step']}"
+        if math.isfinite(bad["loss"]) and math.isfinite(bad["grad_norm"]):
+            what = f"parameters or running averages overflow at step {bad['step']} ({what})"
         self.report.log.event(int(bad["step"]), what)
         kept = "nothing was trained before it, and the folder may begin anew"
         if good:  # a folder without checkpoints takes another configuration

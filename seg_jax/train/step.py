@@ -47,7 +47,8 @@ def train_step(
 
     Returns:
       The new state, and over the global batch: "loss", "accuracy" of the valid "pixels",
-      "grad_norm" before clipping, the "learning_rate" of this update, and "finite".
+      "grad_norm" before clipping, the "learning_rate" of this update, and "finite": whether loss,
+      gradient and new state were so far. A step that is not leaves all but that flag unchanged.
     """
     key = jax.random.fold_in(jax.random.fold_in(key, state.step), lax.axis_index(DATA_AXIS))
     # Without this cast, shard_map's gradient of a replicated parameter is summed over the devices
@@ -81,7 +82,7 @@ def train_step(
     }
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
     state = _update(state, grads, batch_stats, optimizer, finite)
-    return state, metrics | {"finite": finite}
+    return state, metrics | {"finite": state.finite}
 
 
 def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision):
@@ -107,9 +108,16 @@ def _update(
     optimizer: optax.GradientTransformation,
     finite: jax.Array,
 ) -> TrainState:
-    """Take the optimiser's step if all was finite, else keep the state."""
+    """Take the optimiser's step if all was finite and all of the new state is, else keep the state.
+
+    A finite gradient times a large rate overflows, and so do the running averages of activations
+    that a loss does not see.
+    """
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    for leaf in jax.tree.leaves((params, batch_stats, opt_state)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.isfinite(leaf).all()
     new = TrainState(state.step + 1, params, batch_stats, opt_state, finite)
     old = dataclasses.replace(state, finite=finite)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
