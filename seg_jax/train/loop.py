@@ -12,6 +12,7 @@ Where to change what training does:
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -112,8 +113,11 @@ def fit(
             log.write("event", begin.start, begin.initialised.log)
         if evaluate and start is None and _scores_first(settings.evaluate_first, begin.initialised):
             _score_first(experiment, state, log, evaluate, say)
-        bar = stack.enter_context(progress_bar(experiment, begin.start, shown=first and progress))
-        report = stack.enter_context(Report(experiment, log, bar, batches.get_state(), begin.meter))
+        shown = first and progress
+        open_bar = functools.partial(progress_bar, experiment, begin.start, shown=shown)
+        report = stack.enter_context(
+            Report(experiment, log, open_bar, batches.get_state(), begin.meter)
+        )
         session = _Session(run, experiment, report, begin.metadata, watch, lock, evaluate)
         key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # the key itself initialised
 
@@ -122,7 +126,11 @@ def fit(
         for number in range(begin.start + 1, settings.steps + 1):
             with report.fetching():
                 batch = parallelism.shard_batch(next(batches), mesh)
-            state, metrics = begin.train_step(state, batch, key)
+            if number == begin.start + 1:
+                with report.compiling(experiment, shown=shown):
+                    state, metrics = begin.train_step(state, batch, key)
+            else:
+                state, metrics = begin.train_step(state, batch, key)
             report.add(number, metrics, position=batches.get_state())
 
             stop, last = watch(number), number == settings.steps
