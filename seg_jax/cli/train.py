@@ -32,20 +32,25 @@ def train(args: Sequence[str]) -> None:
     # --init and --init-allow are short forms of --train.init and --train.init-allow.
     args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = parse_experiment(args, "train", TrainOptions)
-    from seg_jax import parallel
+    import jax
+
+    from seg_jax import parallel, progress
     from seg_jax.evaluation import evaluate
     from seg_jax.train import loop
 
     if options.distributed:
         parallel.initialize_distributed()
     parallel.enable_compilation_cache()
+    run = options.workdir or Path("runs") / found.name
     loop.fit(
         found,
-        options.workdir or Path("runs") / found.name,
+        run,
         parallel=options.parallel,
         evaluate=evaluate.intermediate,
         command=command("train", *args),
     )
+    if jax.process_index() == 0:
+        progress.say(f"next: {command('evaluate', str(run))}")
 
 
 @dataclasses.dataclass(frozen=True)
