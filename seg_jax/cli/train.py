@@ -20,11 +20,14 @@ class TrainOptions:
       workdir: the run folder; default runs/NAME.
       parallel: how the training step is compiled for several devices.
       distributed: this is one of several processes that train together, e.g. one on each host.
+      extend: let --train.steps of a run grow although the learning rates of its steps so far were
+        those of a shorter schedule.
     """
 
     workdir: Path | None = None
     parallel: Literal["shard_map", "pmap"] = "shard_map"
     distributed: bool = False
+    extend: bool = False
 
 
 def train(args: Sequence[str]) -> None:
@@ -47,6 +50,7 @@ def train(args: Sequence[str]) -> None:
         run,
         parallel=options.parallel,
         evaluate=evaluate.intermediate,
+        extend=options.extend,
         command=command("train", *args),
     )
     if jax.process_index() == 0:
