@@ -25,6 +25,7 @@ usage: python -m seg_jax VERB ...
                               --init WEIGHTS starts from published weights, a release or a run
   evaluate RUN                score a run on its validation split, by any --protocol and --crf
   predict RUN IMAGE...        label maps and overlays of files, folders, 'patterns', - (a list)
+  report RUN...               a page of any runs: curves, classes, confusions, errors, worst images
   submit RUN                  an archive for the VOC test server; --check FILE validates anyone's
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
@@ -56,6 +57,7 @@ VERBS: dict[str, Verb] = {
     "train": "seg_jax.cli.train:train",
     "evaluate": "seg_jax.cli.evaluate:evaluate",
     "predict": "seg_jax.cli.predict:predict",
+    "report": "seg_jax.cli.report:report",
     "submit": "seg_jax.cli.submit:submit",
     "table": "seg_jax.cli.show:table",
     "reproduce": "seg_jax.cli.train:reproduce",

@@ -23,7 +23,7 @@ from seg_jax.experiment import Experiment
 
 CONFIG, CHECKPOINTS, _LOCK = "config.json", "checkpoints", ".lock"
 _OURS = re.compile(
-    r"config\.json|metrics\.jsonl|result[^/]*\.json|checkpoints|predictions|tensorboard|\.lock"
+    r"config\.json|metrics\.jsonl|result[^/]*\.json|report\.html|checkpoints|predictions|tensorboard|\.lock"
 )
 
 # Fields that may change when a run is resumed, with the reason; all others decide what is trained.
