@@ -49,7 +49,8 @@ def evaluate(args: Sequence[str]) -> None:
         start = start.with_evaluation(crf=presets.get(name))
     fields = ("model", "evaluation")
     found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
-    from seg_jax.evaluation.run import NotWritten, evaluate_run
+    from seg_jax import progress
+    from seg_jax.evaluation.run import NotWritten, evaluate_run, meaningless
     from seg_jax.report import table
 
     words, not_written = command("evaluate", *args), None
@@ -71,6 +72,8 @@ def evaluate(args: Sequence[str]) -> None:
         except NotWritten as error:
             record, not_written = error.record, error
     print_json(record.to_dict()) if options.json else print(table.record_text(record))
+    for warning in meaningless(record):
+        progress.say(f"WARNING {warning}", error=options.json)
     if not_written is not None:
         if not not_written.read_only:
             raise not_written

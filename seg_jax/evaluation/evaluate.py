@@ -113,10 +113,7 @@ def intermediate(
     Returns:
       "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", each in 0..1.
     """
-    where = experiment.data
-    source = data.open_source(
-        where.dataset, where.root, where.val_split, allow_outside=where.allow_outside
-    )
+    source = data.open_configured(experiment.data, experiment.data.val_split)
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"

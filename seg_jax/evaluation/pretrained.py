@@ -103,12 +103,7 @@ def score_published(
             f"{entry.name} was trained on {entry.trained_on}: a score on val means nothing; "
             "choose another --split"
         )
-    source = data.open_source(
-        experiment.data.dataset,
-        root or experiment.data.root,
-        split,
-        allow_outside=experiment.data.allow_outside,
-    )
+    source = data.open_configured(experiment.data, split, root=root)
     parallel.enable_compilation_cache()
     return run.score(
         experiment,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -23,7 +22,7 @@ from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
-from seg_jax.train import step
+from seg_jax.train import own_data, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def prepare(
     settings = experiment.train
     mesh = parallelism.make_mesh()
     parallelism.check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
-    source = _open_data(experiment)
+    source = _open_data(experiment, say if start is None else lambda _: None)
     epochs = settings.steps * settings.batch_size / len(source)
     say(f"{experiment.name or experiment.family} -> {run}")
     say(f"  data   {source.description}")
@@ -77,6 +76,8 @@ def prepare(
     }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
+    if start is None:
+        own_data.check_start(experiment, source, say)
     state, optimizer, saved, initialised = _first_state(
         experiment, run, start, source, metadata, say
     )
@@ -113,12 +114,22 @@ def per_device_step(experiment: Experiment, optimizer: optax.GradientTransformat
     )
 
 
-def _open_data(experiment: Experiment) -> Source:
+def _open_data(experiment: Experiment, say: Callable) -> Source:
     """Return the training split; check that a validation split can be scored, if it will be."""
     where = experiment.data
     source = _open(experiment, where.train_split)
+    own_data.check_classes(experiment, source)
     if experiment.train.evaluate_every:
         _check_evaluation(experiment, _open(experiment, where.val_split))
+        return source
+    try:
+        later = _open(experiment, where.val_split)
+    except UserError:
+        return source  # nothing to score is no mistake, if nothing is scored here
+    try:
+        _check_evaluation(experiment, later)
+    except UserError as error:
+        say(f"  WARNING `evaluate` will refuse this run: {error}")
     return source
 
 
@@ -152,8 +163,7 @@ def _check_evaluation(experiment: Experiment, source: Source) -> None:
 
 
 def _open(experiment: Experiment, split: str) -> Source:
-    where = experiment.data
-    return data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
+    return data.open_configured(experiment.data, split)
 
 
 def _first_state(
@@ -168,14 +178,14 @@ def _first_state(
     `train.init` gave.
     """
     settings = experiment.train
-    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     input_shape = (1, *crop, channels)
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
         optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
     except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
         raise UserError(f"{experiment.name or experiment.family}: {error}") from error
-    _check_classes(experiment, shapes, input_shape, source)
+    own_data.check_scores(experiment, shapes, input_shape, source)
     if start is None:
         variables = train_state.init_variables(
             experiment.model, input_shape=input_shape, seed=settings.seed
@@ -206,17 +216,3 @@ def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:
     with contextlib.closing(batches):
         for batch in batches:
             yield batch["image"]
-
-
-def _check_classes(
-    experiment: Experiment, shapes: Any, input_shape: tuple[int, ...], source: Source
-) -> None:
-    """Raise UserError unless the model scores the data set's classes."""
-    image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    apply = functools.partial(experiment.model.apply, train=False)
-    scored = jax.eval_shape(apply, shapes, image)["out"].shape[-1]
-    if scored != len(source.classes):
-        raise UserError(
-            f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
-            f"--model.num-classes {len(source.classes)}"
-        )
