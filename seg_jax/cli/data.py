@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -26,7 +27,20 @@ class _ReadOptions:
     root: tyro.conf.Positional[Path]
     dataset: str = ""
     split: tuple[str, ...] = ()
+    map: tuple[str, ...] = ()
+    channels: int = 3
+    range: tuple[float, float] | None = None
     json: bool = False
+
+    def adapt(self, source: Any) -> Any:
+        """Return a split with the meaning of mask values and the channels that were given."""
+        from seg_jax.data.config import mask_values
+
+        try:
+            source = source.with_values(mask_values(self.map))
+        except ValueError as error:
+            raise checks.UserError(f"--{error}") from error
+        return dataclasses.replace(source, channels=self.channels, range=self.range)
 
 
 class CheckOptions(_ReadOptions):
@@ -36,10 +50,14 @@ class CheckOptions(_ReadOptions):
       root: the data set's folder.
       dataset: reader; default: recognised by the folder's layout.
       split: lists to read; default: all that are there.
+      map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
+      channels: of the images, as --data.preprocessing.channels.
+      range: stored values that become 0 and 255, as --data.preprocessing.range.
       json: print the report as JSON.
     """
 
 
+@dataclasses.dataclass(frozen=True)
 class StatsOptions(_ReadOptions):
     """Class frequencies, sizes, share of void, median-frequency and ENet weights.
 
@@ -47,8 +65,14 @@ class StatsOptions(_ReadOptions):
       root: the data set's folder.
       dataset: reader; default: recognised by the folder's layout.
       split: lists to read; default: all that are there.
+      map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
+      channels: of the images, as --data.preprocessing.channels.
+      range: stored values that become 0 and 255, as --data.preprocessing.range.
       json: print the report as JSON.
+      measure: also measure mean and std of every channel, as other channels and ranges do.
     """
+
+    measure: bool = False
 
 
 def check(args: Sequence[str]) -> int:
@@ -57,7 +81,7 @@ def check(args: Sequence[str]) -> int:
     from seg_jax.data.validate import check
 
     dataset = options.dataset or check.recognise(options.root)
-    report = check.check(dataset, options.root, splits=options.split or None)
+    report = check.check(dataset, options.root, splits=options.split or None, adapt=options.adapt)
     print_json(report.to_dict()) if options.json else print(report.as_text())
     return 2 if report.problems else 0
 
@@ -69,11 +93,24 @@ def stats(args: Sequence[str]) -> int:
     from seg_jax.data.validate import check, stats
 
     dataset = options.dataset or check.recognise(options.root)
-    report = check.check(dataset, options.root, splits=options.split or None)
+    measured = None
+    if options.channels != 3 or options.range is not None or options.measure:
+        from seg_jax.data.validate import channels
+
+        split = options.split[0] if options.split else "train"
+        source = data.open_source(dataset, options.root, split)
+        measured = channels.measure(source, options.channels, options.range)
+        if measured.dtype != "uint8" and options.range is None:
+            spread = min(measured.lowest), max(measured.highest)
+            options = dataclasses.replace(options, range=spread)
+    report = check.check(dataset, options.root, splits=options.split or None, adapt=options.adapt)
     if options.json:
-        print_json(report.to_dict())
+        more = {"channels": dataclasses.asdict(measured)} if measured else {}
+        print_json({**report.to_dict(), **more})
     else:
         print(stats.as_text(report, data.reader(dataset).published_weights))
+        if measured:
+            print(f"channels of {split}:\n{measured.as_text()}")
     return 2 if report.problems else 0
 
 

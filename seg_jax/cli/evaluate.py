@@ -73,7 +73,7 @@ def evaluate(args: Sequence[str]) -> None:
             record, not_written = error.record, error
     print_json(record.to_dict()) if options.json else print(table.record_text(record))
     for warning in meaningless(record):
-        progress.say(f"WARNING {warning}", error=options.json)
+        progress.say(f"warning: {warning}", error=options.json)
     if not_written is not None:
         if not not_written.read_only:
             raise not_written

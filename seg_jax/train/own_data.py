@@ -94,7 +94,7 @@ def check_start(experiment: Experiment, source: Source, say: Callable[[str], Non
     """
     if jax.process_index() == 0:
         for warning in meaning.look(source).warnings:
-            say(f"  WARNING {warning}")
+            say(f"  warning: {warning}")
     seen, changes = experiment.data.preprocessing, experiment.data.augmentation
     if seen.channels != 3 and any(changes.jitter):
         say(f"  augmentation.jitter is off: {seen.channels} channels have no colour to change")

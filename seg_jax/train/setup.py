@@ -129,7 +129,7 @@ def _open_data(experiment: Experiment, say: Callable) -> Source:
     try:
         _check_evaluation(experiment, later)
     except UserError as error:
-        say(f"  WARNING `evaluate` will refuse this run: {error}")
+        say(f"  warning: `evaluate` will refuse this run: {error}")
     return source
 
 

@@ -12,9 +12,11 @@ from PIL import Image
 
 from seg_jax import data
 from seg_jax.checks import UserError
+from seg_jax.cli import data as cli_data
 from seg_jax.data import bands, transforms
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH, Preprocessing
+from seg_jax.data.validate import channels
 
 SHAPE = (70, 45)
 WINDOW = (slice(13, 57), slice(5, 40))
@@ -88,11 +90,11 @@ class TestStoredValues:
         check(tmp_path / "a.npy", values[..., :1], None if kind == "u1" else (0, 150))
 
     def test_16_bit_png_keeps_all_bits(self, tmp_path, rng):
-        for kind, channels in ((0, 1), (2, 3), (6, 4)):
-            values = rng.integers(0, 65536, (*SHAPE, channels)).astype(np.uint16)
+        for kind, count in ((0, 1), (2, 3), (6, 4)):
+            values = rng.integers(0, 65536, (*SHAPE, count)).astype(np.uint16)
             (tmp_path / "a.png").write_bytes(png(values, kind))
             check(tmp_path / "a.png", values, (0, 65535))
-            rgb = values[..., :3] if channels > 1 else np.repeat(values, 3, axis=2)
+            rgb = values[..., :3] if count > 1 else np.repeat(values, 3, axis=2)
             found = bands.read(tmp_path / "a.png", 3, (0, 65535))
             np.testing.assert_allclose(found, expected(rgb, 0, 65535), atol=1e-4)
 
@@ -217,3 +219,39 @@ def test_a_data_set_of_five_channels(tmp_path, rng):
     np.testing.assert_allclose(record["image"], expected(values[1], 0, 4095), atol=1e-4)
     with pytest.raises(UserError, match=r"0\.npy: an image of 5 channels, where 3 are expected"):
         data.open_source("folder", tmp_path, "train")[0]
+
+
+class TestStatistics:
+    def write(self, root, values):
+        for part in ("images", "masks"):
+            (root / part).mkdir()
+        for number, image in enumerate(values):
+            np.save(root / f"images/{number}.npy", image)
+            mask = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2]) % 2
+            Image.fromarray(mask.astype(np.uint8)).save(root / f"masks/{number}.png")
+        (root / "classes.txt").write_text("a\nb\n")
+
+    def test_mean_and_std_of_all_pixels(self, tmp_path, rng):
+        """Images of different sizes and brightness: pooled, not a mean of means."""
+        shapes = (4, 5), (9, 3), (6, 6), (2, 8)
+        values = [rng.normal(1e4 * n, 3, (*size, 5)) for n, size in enumerate(shapes)]
+        self.write(tmp_path, values)
+        source = data.open_source("folder", tmp_path, "train")
+        found = channels.measure(source, 5, (-10.0, 5e4))
+        pixels = np.concatenate([values[int(name)].reshape(-1, 5) for name in source.ids])
+        np.testing.assert_allclose(found.mean, pixels.mean(0))
+        np.testing.assert_allclose(found.std, pixels.std(0))
+        assert found.lowest == tuple(pixels.min(0)) and found.highest == tuple(pixels.max(0))
+
+    def test_the_options_that_it_prints_normalise(self, tmp_path, rng, capsys):
+        values = [rng.integers(0, 4096, (6, 7, 4)).astype(np.uint16) for _ in range(5)]
+        self.write(tmp_path, values)
+        assert cli_data.main(["stats", str(tmp_path), "--channels", "4", "--split", "train"]) == 0
+        words = capsys.readouterr().out.split("--data.preprocessing.")[1:]
+        given = {word.split()[0]: tuple(map(float, word.split()[1:])) for word in words}
+        seen = Preprocessing(given["mean"], given["std"], channels=4, range=given["range"])
+        where = DataConfig("folder", Augmentation((8, 8)), seen, root=tmp_path)
+        source = data.open_configured(where, "train")
+        normal = np.stack([seen(source[index]["image"]) for index in range(4)])
+        np.testing.assert_allclose(normal.mean((0, 1, 2)), 0, atol=1e-3)
+        np.testing.assert_allclose(normal.std((0, 1, 2)), 1, atol=1e-3)

@@ -5,6 +5,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import json
 import shutil
@@ -218,6 +219,27 @@ def _make_folder(folder: Path) -> None:
     (folder / "train.txt").write_text("a\nb\n")
 
 
+def _make_bands(folder: Path) -> None:
+    values = np.arange(24 * 24 * 5, dtype=np.uint16).reshape(24, 24, 5)
+    np.save(folder / "a.npy", values)
+    Image.fromarray(values[..., 0]).save(folder / "a.png")
+    if importlib.util.find_spec("tifffile"):
+        import tifffile
+
+        options = {"photometric": "minisblack", "compression": "zlib", "tile": (16, 16)}
+        tifffile.imwrite(folder / "a.tif", values, **options)
+
+
+def _bands(folder: Path) -> Any:
+    from seg_jax.data import bands
+
+    window = slice(3, 20), slice(5, 23)
+    files = sorted(folder.glob("a.*"))
+    return [
+        bands.read(file, 1 if file.suffix == ".png" else 5, (0, 65535), window) for file in files
+    ]
+
+
 def _make_voc(folder: Path) -> None:
     home = folder / "VOC2012"
     _image(home / "JPEGImages/a.jpg", _RGB)
@@ -346,6 +368,9 @@ READERS = {
     "folder of images": Reader(
         ("data.datasets.folder", "data.images", "data.source"), _make_folder,
         ("images/*", "masks/*", "*.txt"), _dataset("folder"),
+    ),
+    "images of other channels or depth": Reader(
+        ("data.bands", "data.tiff"), _make_bands, ("a.*",), _bands, cost=2,
     ),
     "VOC": Reader(
         ("data.datasets.voc2012",), _make_voc, ("VOC2012/**/*",),
