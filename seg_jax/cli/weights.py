@@ -52,10 +52,12 @@ class ImportOptions:
     Attributes:
       file: as downloaded from its publishers.
       name: its name in `weights list`; default: found by the file's checksum or name.
+      any_file: take a file with another checksum than the published one's: your own.
     """
 
     file: tyro.conf.Positional[Path]
     name: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")] = ""
+    any_file: bool = False
 
 
 def import_weights(args: Sequence[str]) -> None:
@@ -67,9 +69,9 @@ def import_weights(args: Sequence[str]) -> None:
     if not options.file.is_file():
         raise checks.UserError(f"{options.file}: no such file")
     name = options.name or catalogue.of_file(options.file).name
-    found = pretrained.check(name, options.file)
+    found = pretrained.check(name, options.file, any_file=options.any_file)
     print(found.as_text())
-    print(f"  kept in   {cache.add(options.file, name)}")
+    print(f"  kept in   {cache.add(options.file, name, any_file=options.any_file)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ class VerifyOptions:
 
     Attributes:
       name: of imported weights, see `weights list`.
+      any_file: they may be of another file than the published one.
       root: folder of the data set to score on.
       split: list of images to score on.
       record: file for the record of the score.
@@ -87,6 +90,7 @@ class VerifyOptions:
     """
 
     name: tyro.conf.Positional[str]
+    any_file: bool = False
     root: Path | None = None
     split: str = "val"
     record: Path | None = None
@@ -100,7 +104,7 @@ def verify(args: Sequence[str]) -> None:
     from seg_jax.evaluation import pretrained as published
     from seg_jax.report import table
 
-    found = published.check(options.name)
+    found = published.check(options.name, any_file=options.any_file)
     if not options.json:
         print(found.as_text())
     if options.root is None:

@@ -393,6 +393,7 @@ READERS = {
 # Modules among the readers that read no file of a stranger's themselves, and why.
 HELPERS = {
     "pretrained.formats.protobuf": "the wire format, for Caffe and TensorFlow",
+    "pretrained.formats.state_names": "names of tensors that PyTorch's reader has read",
     "pretrained.formats.reading": "bounds that the formats share",
     "pretrained.formats.strict_pickle": "for PyTorch",
     "data.datasets.synthetic_voc": "draws its images",
