@@ -14,6 +14,7 @@ USAGE = """\
 usage: python -m seg_jax data VERB ...
 
   check ROOT        read a whole data set and report every problem in it
+  import SOURCE     colour masks, COCO, LabelMe, CVAT, Supervisely, ... to a folder of masks
   prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
   stats ROOT        class frequencies, sizes, void, median-frequency and ENet weights
@@ -239,8 +240,66 @@ def view(args: Sequence[str]) -> None:
     print(f"wrote {options.out}: {len(chosen)} images of {source.description}")
 
 
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """Convert labels of other tools to images/, masks/ and classes.txt.
+
+    SOURCE is a folder or file of: masks in colours (VOC's SegmentationClass, CamVid, Cityscapes,
+    CVAT's "Segmentation mask"), COCO's JSON (also Roboflow's export), LabelMe, CVAT's XML for
+    images, or a Supervisely project.
+
+    Attributes:
+      source: folder or file.
+      out: folder to write; must not exist or be empty.
+      images: folder of the images, where it is not found by itself.
+      masks: folder of colour masks, where it is not found by itself.
+      colors: camvid, cityscapes, voc, a CSV "name,r,g,b", or find: list the colours that occur.
+      distance: largest distance, in RGB of 0..255, of a colour that counts as the nearest one of
+        the table; for masks that were resized or saved as JPEG.
+      unknown_void: colours that are in no table become void.
+    """
+
+    source: tyro.conf.Positional[Path]
+    out: Path | None = None
+    images: Path | None = None
+    masks: Path | None = None
+    colors: str = ""
+    distance: float = 0.0
+    unknown_void: bool = False
+
+
+def import_labels(args: Sequence[str]) -> None:
+    """Import labels."""
+    options = parse(ImportOptions, args, "data import")
+    from seg_jax.data.imports import colors, layout, recognise
+
+    given = recognise.Options(
+        options.images,
+        options.masks,
+        "" if options.colors == "find" else options.colors,
+        options.distance,
+        options.unknown_void,
+    )
+    if options.colors == "find":
+        pairs = colors.pairs(*recognise.mask_folders(options.source, given))
+        print(colors.listing(colors.count([mask for *_, mask in pairs]), len(pairs)))
+        return
+    if options.out is None:
+        raise checks.UserError("--out is missing: the folder that the data set is written to")
+    found = recognise.read(options.source, given)
+    written = layout.write(found, options.out)
+    print(f"{found.kind}: {written.images} images -> {options.out}")
+    total = max(sum(written.pixels), 1)
+    for name, pixels in zip((*found.classes, "void"), written.pixels, strict=True):
+        print(checks.printable(f"  {name:<24}{100 * pixels / total:>8.3f} % of the pixels"))
+    for note in found.notes:
+        print(checks.printable(f"  {note}"))
+    print(f"train with --data.dataset folder --data.root {options.out}")
+
+
 VERBS: dict[str, Verb] = {
     "check": check,
+    "import": import_labels,
     "pack": pack,
     "prepare": prepare,
     "stats": stats,

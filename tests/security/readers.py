@@ -227,6 +227,7 @@ def _make_bands(folder: Path) -> None:
         import tifffile
 
         options = {"photometric": "minisblack", "compression": "zlib", "tile": (16, 16)}
+        options["planarconfig"] = "contig"
         tifffile.imwrite(folder / "a.tif", values, **options)
 
 
@@ -238,6 +239,34 @@ def _bands(folder: Path) -> Any:
     return [
         bands.read(file, 1 if file.suffix == ".png" else 5, (0, 65535), window) for file in files
     ]
+
+
+def _imports(kind: str) -> tuple[Callable[[Path], Any], Callable[[Path], Any]]:
+    """Return what writes and what reads a small export of a labelling tool."""
+
+    def make(folder: Path) -> None:
+        import label_exports
+
+        made = {"coco": lambda root: label_exports.coco_json(root, form="runs")}
+        (label_exports.SOURCES | made)[kind](folder / "source")
+
+    def read(folder: Path) -> Any:
+        import tempfile
+
+        from seg_jax.data.imports import layout, recognise
+
+        with tempfile.TemporaryDirectory() as out:
+            found = recognise.read(folder / "source", recognise.Options())
+            return layout.write(found, Path(out) / "out"), found.classes
+
+    return make, read
+
+
+def _import_reader(kind: str, module: str, *names: str, text: bool = True) -> Reader:
+    make, read = _imports(kind)
+    modules = (f"data.imports.{module}", "data.imports.recognise", "data.imports.layout")
+    files = tuple(f"source/{name}" for name in names)
+    return Reader(modules, make, files, read, text=text, cost=4)
 
 
 def _make_voc(folder: Path) -> None:
@@ -372,6 +401,10 @@ READERS = {
     "images of other channels or depth": Reader(
         ("data.bands", "data.tiff"), _make_bands, ("a.*",), _bands, cost=2,
     ),
+    "export of COCO": _import_reader("coco", "coco", "_annotations.coco.json"),
+    "export of LabelMe": _import_reader("labelme", "shapes", "*.json"),
+    "export of CVAT": _import_reader("cvat", "shapes", "annotations.xml", text=False),
+    "export of Supervisely": _import_reader("supervisely", "shapes", "meta.json", "ds/ann/*"),
     "VOC": Reader(
         ("data.datasets.voc2012",), _make_voc, ("VOC2012/**/*",),
         _dataset("voc2012"),
