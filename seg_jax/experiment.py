@@ -38,6 +38,12 @@ class TrainConfig:
         or published weights, a file or a name of `weights list`, or a release, which must fit.
         Empty: from scratch.
       init_allow: regular expression; published layers whose names it matches need not fit.
+      init_as: name of the published weights (`weights list`) whose layers the file of `init` has,
+        where it is another than the published file: your own training of that network.
+      init_channels: how the first convolution of weights for RGB takes images of n other channels,
+        its responses to equal channels unchanged: "mean": each gets 3/n of the mean of red, green
+        and blue; "repeat": 3/n of red, green and blue in turn; "zero": the first three get them,
+        the others 0.
       log_every: steps between two lines of metrics.jsonl.
       evaluate_first: whether the validation split is scored before step 1: "auto": if every layer
         came from the weights of `init`.
@@ -60,6 +66,8 @@ class TrainConfig:
     seed: int = 0
     init: str = ""
     init_allow: str = ""
+    init_as: str = ""
+    init_channels: Literal["mean", "repeat", "zero"] = "mean"
     log_every: int = 20
     evaluate_first: Literal["auto", "yes", "no"] = "auto"
     evaluate_every: int = 0

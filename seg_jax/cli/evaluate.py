@@ -52,7 +52,7 @@ def evaluate(args: Sequence[str]) -> None:
     fields = ("model", "evaluation")
     found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
     from seg_jax import parallel
-    from seg_jax.evaluation.run import NotWritten, evaluate_run
+    from seg_jax.evaluation.run import NotWritten, evaluate_run, meaningless
     from seg_jax.report import table
 
     parallel.enable_compilation_cache()
@@ -78,6 +78,8 @@ def evaluate(args: Sequence[str]) -> None:
         except NotWritten as error:
             record, not_written = error.record, error
     print_json(record.to_dict()) if options.json else progress.show(table.record_text(record))
+    for warning in meaningless(record):
+        progress.say(f"warning: {warning}", error=options.json)
     if not_written is not None:
         if not not_written.read_only:
             raise not_written

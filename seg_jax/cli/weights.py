@@ -51,10 +51,12 @@ class ImportOptions:
     Attributes:
       file: as downloaded from its publishers.
       name: its name in `weights list`; default: found by the file's checksum or name.
+      any_file: take a file with another checksum than the published one's: your own.
     """
 
     file: tyro.conf.Positional[Path]
     name: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")] = ""
+    any_file: bool = False
 
 
 def import_weights(args: Sequence[str]) -> None:
@@ -66,9 +68,9 @@ def import_weights(args: Sequence[str]) -> None:
     if not options.file.is_file():
         raise checks.UserError(f"{options.file}: no such file")
     name = options.name or catalogue.of_file(options.file).name
-    found = pretrained.check(name, options.file)
+    found = pretrained.check(name, options.file, any_file=options.any_file)
     progress.show(found.as_text())
-    progress.show(f"  kept in   {cache.add(options.file, name)}")
+    progress.show(f"  kept in   {cache.add(options.file, name, any_file=options.any_file)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,7 @@ class VerifyOptions:
 
     Attributes:
       name: of imported weights, see `weights list`.
+      any_file: they may be of another file than the published one.
       root: folder of the data set to score on.
       split: list of images to score on.
       record: file for the record of the score.
@@ -86,6 +89,7 @@ class VerifyOptions:
     """
 
     name: tyro.conf.Positional[str]
+    any_file: bool = False
     root: Path | None = None
     split: str = "val"
     record: Path | None = None
@@ -99,7 +103,7 @@ def verify(args: Sequence[str]) -> None:
     from seg_jax.evaluation import pretrained as published
     from seg_jax.report import table
 
-    found = published.check(options.name)
+    found = published.check(options.name, any_file=options.any_file)
     if not options.json:
         progress.show(found.as_text())
     if options.root is None:

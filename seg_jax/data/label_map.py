@@ -44,9 +44,7 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
         names = VOC_CLASSES
     palette = colours.of(names)
     try:
-        source = data.open_source(
-            config.dataset, config.root, config.val_split, allow_outside=config.allow_outside
-        )
+        source = data.open_configured(config, config.val_split)
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
         pass  # predicting images and releasing weights must work without the data set

@@ -94,7 +94,7 @@ def write_images(folder: Path, source: Source, index: int, prediction: np.ndarra
     example = source[index]
     name = checks.path_component(example["id"].replace("/", "_").replace("\\", "_"), "image")
     images = (
-        Image.fromarray(example["image"]),
+        Image.fromarray(visualize.as_rgb(example["image"])),
         visualize.label_image(example["label"], source.palette),
         visualize.label_image(prediction, source.palette),
     )

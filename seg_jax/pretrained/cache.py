@@ -50,14 +50,19 @@ def find(name: str) -> Path:
     return found[0]
 
 
-def add(path: Path, name: str) -> Path:
+def add(path: Path, name: str, *, any_file: bool = False) -> Path:
     """Copy a file of published weights under its catalogue name; return its new path.
+
+    Args:
+      path: the file.
+      name: in the catalogue.
+      any_file: see `check`.
 
     Raises:
       UserError: its checksum is not the catalogue's.
     """
     entry = catalogue.get(name)
-    check(path, entry)
+    check(path, entry, any_file=any_file)
     place = folder() / name
     unfinished = folder() / f"{name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -70,12 +75,18 @@ def add(path: Path, name: str) -> Path:
     return place / path.name
 
 
-def check(path: Path, entry: catalogue.Entry) -> str:
-    """Return a file's SHA-256; UserError if it is not the catalogue's."""
+def check(path: Path, entry: catalogue.Entry, *, any_file: bool = False) -> str:
+    """Return a file's SHA-256; UserError if it is not the catalogue's, unless `any_file`."""
     digest = catalogue.sha256_of(path)
-    if entry.sha256 != "unknown" and not digest.startswith(entry.sha256):
+    if not any_file and not is_published(digest, entry):
         raise checks.UserError(
             f"{path}: SHA-256 is {digest}, that of {entry.name} ({entry.file}) begins with "
-            f"{entry.sha256}: download it again, or import it under the name that it has"
+            f"{entry.sha256}: download it again, import it under its own name, or take it as it "
+            "is with --any-file (`train --init FILE --init-as NAME` starts from it as well)"
         )
     return digest
+
+
+def is_published(digest: str, entry: catalogue.Entry) -> bool:
+    """Return whether a SHA-256 is the catalogue's, or the catalogue has none."""
+    return entry.sha256 == "unknown" or digest.startswith(entry.sha256)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,7 +22,7 @@ from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
-from seg_jax.train import program
+from seg_jax.train import own_data, program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +72,8 @@ def prepare(
     settings = experiment.train
     mesh = parallelism.make_mesh()
     parallelism.check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
-    source = _open_data(experiment, given=given is not None)
+    warn = say if start is None else lambda _: None
+    source = _open_data(experiment, warn, given=given is not None)
     epochs = settings.steps * settings.batch_size / len(source) if source else 0
     say(f"{experiment.name or experiment.family} -> {run}")
     say(f"  data   {source.description if source else 'batches given by the program'}")
@@ -89,6 +89,8 @@ def prepare(
     }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
+    if start is None and source is not None:
+        own_data.check_start(experiment, source, say)
     state, saved, initialised = _first_state(
         experiment, run, start, source, metadata, say, given=given
     )
@@ -114,11 +116,14 @@ def prepare(
     return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
 
 
-def _open_data(experiment: Experiment, *, given: bool) -> Source | None:
+def _open_data(experiment: Experiment, say: Callable, *, given: bool) -> Source | None:
     """Return the training split, None if batches are given; check that a validation split can be
     scored, if it will be.
     """
-    source = None if given else _open(experiment, experiment.data.train_split)
+    source = None
+    if not given:
+        source = _open(experiment, experiment.data.train_split)
+        own_data.check_classes(experiment, source)
     if experiment.train.evaluate_every:
         monitored = _open(experiment, experiment.monitored_split)
         _check_evaluation(experiment, monitored)
@@ -126,6 +131,15 @@ def _open_data(experiment: Experiment, *, given: bool) -> Source | None:
         known = metrics.summary_names(monitored.classes)
         if metric and metric not in known:
             raise UserError(f"train.best_metric: {checks.unknown(metric, known)}")
+        return source
+    try:
+        later = _open(experiment, experiment.data.val_split)
+    except UserError:
+        return source  # nothing to score is no mistake, if nothing is scored here
+    try:
+        _check_evaluation(experiment, later)
+    except UserError as error:
+        say(f"  warning: `evaluate` will refuse this run: {error}")
     return source
 
 
@@ -159,8 +173,7 @@ def _check_evaluation(experiment: Experiment, source: Source) -> None:
 
 
 def _open(experiment: Experiment, split: str) -> Source:
-    where = experiment.data
-    return data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
+    return data.open_configured(experiment.data, split)
 
 
 def _first_state(
@@ -177,7 +190,7 @@ def _first_state(
     gave.
     """
     settings = experiment.train
-    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     input_shape = (1, *crop, channels)
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
@@ -185,7 +198,7 @@ def _first_state(
     except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
         raise UserError(f"{experiment.name or experiment.family}: {error}") from error
     if source is not None:
-        _check_classes(experiment, shapes, input_shape, source)
+        own_data.check_scores(experiment, shapes, input_shape, source)
     if start is None:
         variables = train_state.init_variables(
             experiment.model, input_shape=input_shape, seed=settings.seed
@@ -230,17 +243,3 @@ def _given_images(given: Any) -> Iterator[np.ndarray]:
         return
     for batch in given:
         yield given_batches.as_batch(batch)["image"]
-
-
-def _check_classes(
-    experiment: Experiment, shapes: Any, input_shape: tuple[int, ...], source: Source
-) -> None:
-    """Raise UserError unless the model scores the data set's classes."""
-    image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    apply = functools.partial(experiment.model.apply, train=False)
-    scored = jax.eval_shape(apply, shapes, image)["out"].shape[-1]
-    if scored != len(source.classes):
-        raise UserError(
-            f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
-            f"--model.num-classes {len(source.classes)}"
-        )

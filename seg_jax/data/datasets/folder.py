@@ -1,6 +1,6 @@
 """Your own images: a folder of images, a folder of masks, a list of classes.
 
-    images/<id>.jpg               any of .jpg .jpeg .png .bmp .tif .tiff .webp; subfolders allowed
+    images/<id>.jpg               .jpg .jpeg .png .bmp .tif .tiff .webp .npy; subfolders allowed
     masks/<id>.png                one 8-bit channel or a palette; .png .bmp .tif .tiff .gif; the
                                   same id, or the id and _mask, _label, _gt, _gtFine_labelIds, _seg
     classes.txt                   the classes
@@ -40,7 +40,7 @@ from seg_jax.data.source import MOST_CLASSES, Source, class_problem, is_hidden, 
 from seg_jax.types import IGNORE, voc_palette
 
 GET = "put images/, masks/ and classes.txt"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 # What tools append to an image's name to name its mask, and Cityscapes' ending of an image's name.
