@@ -15,10 +15,10 @@ estimates their statistics (`pretrained.folded`):
 
     python -m seg_jax weights import mobilenet_v2_1.0_224_quant.tflite \
         --as google_mobilenetv2_imagenet_uint8
-    python -m seg_jax reproduce controlled --data.root CAMVID
+    python -m seg_jax reproduce controlled --seeds 3 --data CAMVID
 
-Rate: 0.03, one for all. It is not searched for each head; `sweeps.controlled_lr` is the search that
-would do it.
+Rate: 0.03, one for all. It was not searched for each head; `sweeps.controlled_lr` is the space of
+that search.
 """
 
 from typing import Any

@@ -16,7 +16,7 @@ from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
-from seg_jax.results import files, provenance, record
+from seg_jax.results import files, image_counts, provenance, record
 from seg_jax.runs import checkpoint, log
 from seg_jax.runs import folder as run_folder
 
@@ -46,6 +46,8 @@ def evaluate_run(
     progress: bool = True,
 ) -> record.Record:
     """Score a run's last checkpoint and write its record and a few predictions.
+
+    Beside each record are the counts of its images: `results.image_counts`.
 
     RUN/result.json is the record of the experiment's own validation split under its own protocol.
     Another split's or protocol's is RUN/result_<split>_<protocol>.json, with what differs.
@@ -77,6 +79,7 @@ def evaluate_run(
         experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
     )
     images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
+    per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     try:
         result = score(
             experiment,
@@ -86,11 +89,15 @@ def evaluate_run(
             training=_training(run, experiment, root, variables, step),
             command=command,
             on_image=images.keep if images else None,
+            per_image=per_image,
             progress=progress,
         )
         if _is_first():
             path = (run / files.FILE).with_stem(f"result{suffix}")
             try:
+                # Before the record: beside no record is a file that is not its own.
+                found = image_counts.ImageCounts(_ids(source), per_image)
+                image_counts.save(found, result.classes, image_counts.path_of(path))
                 files.save(result, path)
                 if images:
                     path = run / files.PREDICTIONS
@@ -101,6 +108,10 @@ def evaluate_run(
         if images:
             images.close()
     return result
+
+
+def _ids(source: Source) -> tuple[str, ...]:
+    return tuple(map(str, source.ids))
 
 
 def _is_first() -> bool:
@@ -117,6 +128,7 @@ def score(
     weights: record.PublishedWeights | None = None,
     command: str = "",
     on_image: Callable[[int, np.ndarray], None] | None = None,
+    per_image: np.ndarray | None = None,
     progress: bool = True,
 ) -> record.Record:
     """Score a network on a split; return the record.
@@ -130,10 +142,13 @@ def score(
       weights: published ones; None: those of a run.
       command: that asked for this, for the record.
       on_image: see `evaluate.evaluate`.
+      per_image: see there.
       progress: draw a progress bar.
     """
     started = time.monotonic()
-    scores = evaluate.evaluate(experiment, variables, source, on_image=on_image, progress=progress)
+    scores = evaluate.evaluate(
+        experiment, variables, source, on_image=on_image, per_image=per_image, progress=progress
+    )
     evaluation = experiment.evaluation
     return record.Record(
         schema=record.SCHEMA,
