@@ -21,6 +21,7 @@ Rate: 0.03, one for all. It was not searched for each head; `sweeps.controlled_l
 that search.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
@@ -28,6 +29,7 @@ from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.datasets.camvid import PUBLISHED_WEIGHTS
 from seg_jax.data.preprocessing import TF_SYMMETRIC
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
+from seg_jax.kernels.crf import presets
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v3plus import ASPP, Decoder, DeepLabV3Plus
 from seg_jax.nn.norm import Norm
@@ -119,3 +121,54 @@ def deeplab_v3plus_mobilenetv2_camvid() -> Experiment:
         paper="Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018, arXiv:1802.02611",
         model=model,
     )
+
+
+@register("deeplab_v3_mobilenetv2_camvid_plain", suites=("controlled_steps",))
+def deeplab_v3_mobilenetv2_camvid_plain() -> Experiment:
+    """DeepLab v3 without the recipe's class weights and scales.
+
+    python -m seg_jax train deeplab_v3_mobilenetv2_camvid_plain
+    """
+    whole = deeplab_v3_mobilenetv2_camvid()
+    augmentation = replace(whole.data.augmentation, scale=(1.0, 1.0))
+    data = replace(whole.data, augmentation=augmentation)
+    return replace(whole, data=data, loss=LossConfig())
+
+
+@register("deeplab_v3_mobilenetv2_camvid_scratch", suites=("controlled_steps",))
+def deeplab_v3_mobilenetv2_camvid_scratch() -> Experiment:
+    """The plain recipe from random weights.
+
+    python -m seg_jax train deeplab_v3_mobilenetv2_camvid_scratch
+    """
+    plain = deeplab_v3_mobilenetv2_camvid_plain()
+    return replace(plain, train=replace(plain.train, init=""))
+
+
+@register("deeplab_v3_mobilenetv2_camvid_half", suites=("controlled_steps",))
+def deeplab_v3_mobilenetv2_camvid_half() -> Experiment:
+    """From random weights, on a MobileNetV2 with half the channels.
+
+    python -m seg_jax train deeplab_v3_mobilenetv2_camvid_half
+    """
+    scratch = deeplab_v3_mobilenetv2_camvid_scratch()
+    narrow = scratch.model.backbone.clone(width=0.5)
+    return replace(scratch, model=scratch.model.clone(backbone=narrow))
+
+
+# What `reproduce controlled` draws: (what changes, experiment, fields of its evaluation), each
+# compared with the one before. "_half", "_scratch" and "_plain" are trained only for this.
+_VIEWS = {"scales": (0.75, 1.0, 1.25), "flip": True}
+WATERFALL = (
+    ("v3 on half a backbone, random", "deeplab_v3_mobilenetv2_camvid_half"),
+    ("backbone: all its channels", "deeplab_v3_mobilenetv2_camvid_scratch"),
+    ("pre-training: ImageNet", "deeplab_v3_mobilenetv2_camvid_plain"),
+    ("recipe: class weights, scales", "deeplab_v3_mobilenetv2_camvid"),
+    ("head: v3+", "deeplab_v3plus_mobilenetv2_camvid"),
+    ("protocol: 3 scales, mirrored", "deeplab_v3plus_mobilenetv2_camvid", _VIEWS),
+    (
+        "CRF",
+        "deeplab_v3plus_mobilenetv2_camvid",
+        {**_VIEWS, "crf": presets.get("deeplab_v2_script")},
+    ),
+)

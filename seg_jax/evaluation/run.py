@@ -69,11 +69,7 @@ def evaluate_run(
     trained, variables, step = checkpoint.restore_variables(run)
     experiment = experiment or trained
     root, own_split = root or experiment.data.root, experiment.data.val_split
-    suffix = "" if split in (None, own_split) else f"_{split}"
-    if experiment != trained:
-        name = protocols.name_of(experiment.evaluation) or "protocol"
-        suffix += f"_{name}_{config.digest(experiment)[:6]}"
-    own = not suffix
+    own = file_name(trained, experiment, split) == files.FILE
     allow_outside = experiment.data.allow_outside
     source = data.open_source(
         experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
@@ -93,7 +89,7 @@ def evaluate_run(
             progress=progress,
         )
         if _is_first():
-            path = (run / files.FILE).with_stem(f"result{suffix}")
+            path = run / file_name(trained, experiment, split)
             try:
                 # Before the record: beside no record is a file that is not its own.
                 found = image_counts.ImageCounts(_ids(source), per_image)
@@ -108,6 +104,21 @@ def evaluate_run(
         if images:
             images.close()
     return result
+
+
+def file_name(trained: Experiment, evaluated: Experiment, split: str | None) -> str:
+    """Return the name of the record of a run's evaluation, within its folder.
+
+    Args:
+      trained: the run's experiment.
+      evaluated: the same, or with another protocol or output stride.
+      split: list of images; None: the experiment's own.
+    """
+    suffix = "" if split in (None, evaluated.data.val_split) else f"_{split}"
+    if evaluated != trained:
+        name = protocols.name_of(evaluated.evaluation) or "protocol"
+        suffix += f"_{name}_{config.digest(evaluated)[:6]}"
+    return Path(files.FILE).with_stem(f"result{suffix}").name
 
 
 def _ids(source: Source) -> tuple[str, ...]:
