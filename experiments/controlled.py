@@ -31,7 +31,13 @@ from seg_jax.data.preprocessing import TF_SYMMETRIC
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.kernels.crf import presets
 from seg_jax.losses import LossConfig
+from seg_jax.models.deeplab_v1 import DeepLabV1
+from seg_jax.models.deeplab_v2 import DeepLabV2
 from seg_jax.models.deeplab_v3plus import ASPP, Decoder, DeepLabV3Plus
+from seg_jax.models.fcn import FCN
+from seg_jax.models.gcn import GCN
+from seg_jax.models.pspnet import PSPNet
+from seg_jax.models.unet import UNet
 from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
 
@@ -120,6 +126,98 @@ def deeplab_v3plus_mobilenetv2_camvid() -> Experiment:
         family="DeepLab v3+",
         paper="Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018, arXiv:1802.02611",
         model=model,
+    )
+
+
+def _fcn(skips: tuple[str, ...]) -> Experiment:
+    return controlled(
+        family="FCN",
+        paper="Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038",
+        model=FCN(num_classes=CLASSES, skips=skips, fc_channels=0, backbone=backbone(32)),
+    )
+
+
+@register("fcn32s_mobilenetv2_camvid", suites=("controlled",))
+def fcn32s_mobilenetv2_camvid() -> Experiment:
+    """FCN-32s: scores of stride 32, interpolated; MobileNetV2 has no fully connected layers.
+
+    python -m seg_jax train fcn32s_mobilenetv2_camvid
+    """
+    return _fcn(())
+
+
+@register("fcn8s_mobilenetv2_camvid", suites=("controlled",))
+def fcn8s_mobilenetv2_camvid() -> Experiment:
+    """FCN-8s: scores of strides 32, 16 and 8, added; trained at once.
+
+    python -m seg_jax train fcn8s_mobilenetv2_camvid
+    """
+    return _fcn(("pool4", "pool3"))
+
+
+@register("unet_mobilenetv2_camvid", suites=("controlled",))
+def unet_mobilenetv2_camvid() -> Experiment:
+    """U-Net's decoder, up to full size.
+
+    python -m seg_jax train unet_mobilenetv2_camvid
+    """
+    model = UNet(num_classes=CLASSES, padding="same", norm=NORM, backbone=backbone(32))
+    return controlled(
+        family="U-Net",
+        paper="Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597",
+        model=model,
+    )
+
+
+@register("deeplab_v1_largefov_mobilenetv2_camvid", suites=("controlled",))
+def deeplab_v1_largefov_mobilenetv2_camvid() -> Experiment:
+    """DeepLab v1's LargeFOV: an atrous 3x3 fc6 and fc7 with half the channels, output stride 8.
+
+    python -m seg_jax train deeplab_v1_largefov_mobilenetv2_camvid
+    """
+    return controlled(
+        family="DeepLab v1",
+        paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, ICLR 2015, arXiv:1412.7062",
+        model=DeepLabV1(num_classes=CLASSES, width=WIDTH, backbone=backbone(8)),
+    )
+
+
+@register("deeplab_v2_mobilenetv2_camvid", suites=("controlled",))
+def deeplab_v2_mobilenetv2_camvid() -> Experiment:
+    """DeepLab v2's ASPP: four branches whose scores are added, output stride 8.
+
+    python -m seg_jax train deeplab_v2_mobilenetv2_camvid
+    """
+    return controlled(
+        family="DeepLab v2",
+        paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, PAMI 2018, arXiv:1606.00915",
+        model=DeepLabV2(num_classes=CLASSES, backbone=backbone(8)),
+    )
+
+
+@register("pspnet_mobilenetv2_camvid", suites=("controlled",))
+def pspnet_mobilenetv2_camvid() -> Experiment:
+    """PSPNet's pyramid pooling, without its auxiliary loss; output stride 8.
+
+    python -m seg_jax train pspnet_mobilenetv2_camvid
+    """
+    return controlled(
+        family="PSPNet",
+        paper="Zhao, Shi, Qi, Wang & Jia, CVPR 2017, arXiv:1612.01105",
+        model=PSPNet(num_classes=CLASSES, norm=NORM, width=WIDTH, backbone=backbone(8)),
+    )
+
+
+@register("gcn_mobilenetv2_camvid", suites=("controlled",))
+def gcn_mobilenetv2_camvid() -> Experiment:
+    """GCN: large separable kernels on four maps, with boundary refinement.
+
+    python -m seg_jax train gcn_mobilenetv2_camvid
+    """
+    return controlled(
+        family="GCN",
+        paper="Peng, Zhang, Yu, Luo & Sun, CVPR 2017, arXiv:1703.02719",
+        model=GCN(num_classes=CLASSES, alignment="corners", backbone=backbone(32)),
     )
 
 

@@ -20,8 +20,8 @@ class TrainState:
       params: nested dictionary, float32.
       batch_stats: running averages of the norms, float32; empty without any.
       opt_state: of the optax transformation.
-      finite: bool []; False once a loss or gradient was not finite. From then on a step changes
-        nothing, so that this is still the last good state when the host reads the bad loss.
+      finite: bool []; False once a loss, gradient or new state was not finite. From then on a step
+        changes nothing, so that this is still the last good state when the host reads of it.
     """
 
     step: jax.Array

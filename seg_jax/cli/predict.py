@@ -1,13 +1,13 @@
 """`predict`."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse
 
 
@@ -25,6 +25,8 @@ class PredictOptions:
       probabilities: also write NAME.npy, float32 [height width classes].
       crf: constants of a dense CRF, e.g. deeplab_v2_resnet101 (`evaluate --help` lists all), or
         "none". Default: as the run is evaluated.
+      checkpoint: of a run: newest, best (by --train.best-metric), or a step. Default: the best if
+        the run chooses one, else the newest.
     """
 
     run: tyro.conf.Positional[str]
@@ -32,6 +34,7 @@ class PredictOptions:
     out: Path
     probabilities: bool = False
     crf: str = ""
+    checkpoint: str = ""
 
 
 def predict(args: Sequence[str]) -> int:
@@ -45,12 +48,13 @@ def predict(args: Sequence[str]) -> int:
         options.images,
         options.out,
         crf_name=options.crf,
+        checkpoint=options.checkpoint,
         probabilities=options.probabilities,
     )
     for failure in outcome.failures:
-        print(f"{failure.path}: {failure.reason}", file=sys.stderr)
+        progress.say(f"{failure.path}: {failure.reason}", error=True)
     failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
-    print(
+    progress.show(
         f"{len(outcome.written)} of {len(outcome.written) + len(outcome.failures)} images "
         f"predicted into {options.out}{failed}"
     )
@@ -58,7 +62,13 @@ def predict(args: Sequence[str]) -> int:
 
 
 def predict_with(
-    source: str | Path, images: Sequence[Path], out: Path, *, crf_name: str = "", **options: Any
+    source: str | Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    crf_name: str = "",
+    checkpoint: str = "",
+    **options: Any,
 ) -> Any:
     """Predict images with a run, a release or published weights.
 
@@ -70,6 +80,7 @@ def predict_with(
       images: see `inference.inputs.find`.
       out: folder for the files.
       crf_name: of a dense CRF's constants, see `kernels.crf.presets`; empty: the experiment's own.
+      checkpoint: of a run, see `pretrained.load`.
       **options: of `inference.predict.predict`.
 
     Returns:
@@ -79,7 +90,7 @@ def predict_with(
     from seg_jax.inference import predict
     from seg_jax.kernels.crf import presets
 
-    loaded = pretrained.load(source)
+    loaded = pretrained.load(source, checkpoint=checkpoint)
     chosen = loaded.experiment
     if crf_name:
         chosen = chosen.with_evaluation(crf=presets.get(crf_name))

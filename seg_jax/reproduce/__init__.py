@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from seg_jax import parallel, report
+from seg_jax import parallel, progress, report
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
 from seg_jax.reproduce import compare, plan
@@ -35,18 +35,19 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
     started = time.monotonic()
     everything = [*runs, *steps]
     for index, run in enumerate(everything, 1):
-        print(f"\n[{index}/{len(everything)}] {run.folder.name}", flush=True)
+        progress.show(f"\n[{index}/{len(everything)}] {run.folder.name}")
         if run.is_scored():
-            print(f"  reusing {run.record}")
+            progress.show(f"  reusing {run.record}")
             continue
         _train_and_score(run, command, root)
-    print("\n" + report.write([run.folder for run in runs], workdir, title=f"Suite {suite}"))
+    text = report.write([run.folder for run in runs], workdir, title=f"Suite {suite}")
+    progress.show(f"\n{text}")
     written = f"wrote {workdir / 'table.md'} and {workdir / 'report.html'}"
     if plan.is_controlled([run.experiment for run in runs if run.first]):
         page = compare.write(suite, runs, steps, workdir, command=command)
         written += f" and {page}"
     minutes = (time.monotonic() - started) / 60
-    print(f"\n{written} in {minutes:.1f} min")
+    progress.show(f"\n{written} in {minutes:.1f} min")
 
 
 def estimate(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = None) -> str:

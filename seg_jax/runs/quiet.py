@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _LOGGERS = ("absl", "orbax", "asyncio")
 _LOOP = "Event loop is closed"
@@ -19,23 +19,28 @@ def quiet() -> Iterator[None]:
     hook, threading.excepthook = threading.excepthook, lambda _: None
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
+    # Before the operation: threads of one that fails may call its closed loop before we hear of it.
+    before = sys.unraisablehook
+    ours = _ignore_calls_of_a_closed_loop()
     try:
         yield
-    except BaseException:
-        _ignore_leftovers()
+    except BaseException:  # threads and coroutines of the failed operation end later than it does
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         raise
+    else:
+        if sys.unraisablehook is ours:
+            sys.unraisablehook = before
     finally:
         threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
-def _ignore_leftovers() -> None:
-    """Ignore, from now on, the coroutines of a failed operation, which end later than it does."""
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+def _ignore_calls_of_a_closed_loop() -> Callable[["sys.UnraisableHookArgs"], object]:
+    """Have threads that call an event loop after its end pass in silence; return the hook."""
     before = sys.unraisablehook
     if getattr(before, "ignores_leftovers", False):
-        return
+        return before
 
     def hook(found: "sys.UnraisableHookArgs") -> None:
         if not (isinstance(found.exc_value, RuntimeError) and _LOOP in str(found.exc_value)):
@@ -43,3 +48,4 @@ def _ignore_leftovers() -> None:
 
     hook.ignores_leftovers = True  # pyright: ignore[reportFunctionMemberAccess]
     sys.unraisablehook = hook
+    return hook

@@ -81,7 +81,7 @@ class Report:
         """Report the steps sent so far but for the last `leave`, waiting until they are finished.
 
         Returns:
-          Whether their losses and gradients were all finite; the first that was not ends it.
+          Whether loss, gradient and new state of all were finite; the first that was not ends it.
         """
         while len(self._pending) > leave:
             if not self._finish(self._pending.popleft()):
@@ -93,7 +93,7 @@ class Report:
         return time.monotonic() - self._began
 
     def _finish(self, sent: _Sent) -> bool:
-        """Report a step; return whether its loss and gradient were finite."""
+        """Report a step; return whether its loss, gradient and new state were finite."""
         metrics, done = sent.result.result()
         self._bar.update()
         if not metrics.pop("finite"):

@@ -26,6 +26,7 @@ def train_step(
     loss: losses.LossConfig,
     preprocessing: Callable[[jax.Array], jax.Array],
     learning_rate: Callable[[jax.Array], jax.Array],
+    weights: losses.Weights | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -41,13 +42,15 @@ def train_step(
       loss: heads, weights and reduction.
       preprocessing: uint8 [n h w 3] -> float32 [n h w 3].
       learning_rate: of a step, for the metrics.
+      weights: of heads and classes, perhaps traced; None: those of `loss`.
       precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
 
     Returns:
       The new state, and over the global batch: "loss", "accuracy" of the valid "pixels",
-      "grad_norm" before clipping, the "learning_rate" of this update, and "finite".
+      "grad_norm" before clipping, the "learning_rate" of this update, and "finite": whether loss,
+      gradient and new state were so far. A step that is not leaves all but that flag unchanged.
     """
     key = jax.random.fold_in(jax.random.fold_in(key, state.step), lax.axis_index(DATA_AXIS))
     # Without this cast, shard_map's gradient of a replicated parameter is summed over the devices
@@ -56,7 +59,12 @@ def train_step(
     params = lax.pcast(state.params, DATA_AXIS, to="varying")
 
     objective = functools.partial(
-        _objective, model=model, loss=loss, preprocessing=preprocessing, precision=precision
+        _objective,
+        model=model,
+        loss=loss,
+        weights=weights,
+        preprocessing=preprocessing,
+        precision=precision,
     )
 
     def gradient(batch_stats, batch, key):
@@ -81,10 +89,10 @@ def train_step(
     }
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
     state = _update(state, grads, batch_stats, optimizer, finite)
-    return state, metrics | {"finite": finite}
+    return state, metrics | {"finite": state.finite}
 
 
-def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision):
+def _objective(params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision):
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
@@ -93,7 +101,12 @@ def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, p
     )
     margin = getattr(model, "margin", 0)
     total, count = losses.loss_sums(
-        outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
+        outputs,
+        batch["label"],
+        loss,
+        numbers=weights,
+        pixel_weights=batch.get("weight"),
+        margin=margin,
     )
     head = loss.heads[0][0]
     pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
@@ -107,9 +120,16 @@ def _update(
     optimizer: optax.GradientTransformation,
     finite: jax.Array,
 ) -> TrainState:
-    """Take the optimiser's step if all was finite, else keep the state."""
+    """Take the optimiser's step if all was finite and all of the new state is, else keep the state.
+
+    A finite gradient times a large rate overflows, and so do the running averages of activations
+    that a loss does not see.
+    """
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    for leaf in jax.tree.leaves((params, batch_stats, opt_state)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.isfinite(leaf).all()
     new = TrainState(state.step + 1, params, batch_stats, opt_state, finite)
     old = dataclasses.replace(state, finite=finite)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)

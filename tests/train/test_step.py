@@ -1,5 +1,7 @@
 """The update itself: precision, accumulation, randomness, bad numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +113,23 @@ def test_after_a_loss_that_is_not_finite_nothing_changes_any_more():
     assert np.isnan(metrics[1]["loss"]) and not after.finite and after.step == 1
     assert_identical((before.params, before.opt_state), (after.params, after.opt_state))
     assert_identical(before.batch_stats, after.batch_stats)
+
+
+@pytest.mark.parametrize("what", ["parameters", "running averages"])
+def test_a_step_whose_loss_is_finite_but_whose_new_state_is_not_is_not_taken(what):
+    config, data = tiny.OPTIM, batches(2)
+    if what == "parameters":  # rate x gradient overflows
+        config = dataclasses.replace(config, base_lr=3e38)
+    state, per_device = tiny.setup(tiny.Tiny(), config=config)
+    if what == "running averages":  # the variance of activations of 1e20 and more does
+        conv = state.params["conv"]
+        conv = {**conv, "kernel": conv["kernel"] * 1e22}
+        state = dataclasses.replace(state, params=state.params | {"conv": conv})
+    after, metrics = tiny.run(state, per_device, data, devices=2)
+    assert all(np.isfinite(m["loss"]) and np.isfinite(m["grad_norm"]) for m in metrics)
+    assert [bool(m["finite"]) for m in metrics] == [False, False] and after.step == 0
+    assert_identical((state.params, state.batch_stats), (after.params, after.batch_stats))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.opt_state))
 
 
 def test_a_batch_of_void_gives_zero_loss_and_no_nan():
