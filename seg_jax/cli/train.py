@@ -80,10 +80,16 @@ class ReproduceOptions:
     Attributes:
       suite: name of the suite; `reproduce --help` lists them.
       workdir: folder for the runs, table.md and report.html; default runs/SUITE.
+      seeds: runs of each experiment; all experiments run with one seed before any with the next.
+      data: the data set's folder; default: where each experiment says.
+      estimate: say how long it will take on this machine, and do nothing else.
     """
 
     suite: tyro.conf.Positional[str]
     workdir: Path | None = None
+    seeds: int = 1
+    data: Path | None = None
+    estimate: bool = False
 
 
 def reproduce(args: Sequence[str]) -> None:
@@ -91,7 +97,13 @@ def reproduce(args: Sequence[str]) -> None:
     options = parse(ReproduceOptions, args, "reproduce", notes=_suites)
     from seg_jax import reproduce
 
-    reproduce.reproduce(options.suite, options.workdir or Path("runs") / options.suite)
+    if options.seeds < 1:
+        raise checks.UserError(f"--seeds {options.seeds}: at least 1")
+    workdir = options.workdir or Path("runs") / options.suite
+    if options.estimate:
+        print(reproduce.estimate(options.suite, workdir, seeds=options.seeds, root=options.data))
+        return
+    reproduce.reproduce(options.suite, workdir, seeds=options.seeds, root=options.data)
 
 
 def _suites() -> str:

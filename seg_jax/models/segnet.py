@@ -62,6 +62,16 @@ class SegNet(nn.Module):
     norm: Norm = NORM
     width: float = 1.0
 
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "SegNet":
+        """Return this network for "vgg16", see `backbones.choose`; no other has its pools."""
+        if name != "vgg16":
+            raise ValueError(
+                f"SegNet's decoder needs the indices of five 2x2 maximum pools, and {name} does "
+                "not have them: only vgg16 is a backbone for it"
+            )
+        return self
+
     @property
     def output_stride(self) -> int:
         """Pixels between two predictions."""

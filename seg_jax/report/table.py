@@ -1,6 +1,7 @@
 """Tables of results in Markdown and JSON, and the generated sections of pages."""
 
 import re
+import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,9 +18,9 @@ NOT_RUN = "not run"
 _CAPTION = """\
 Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with the
 experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on the
-same images. VOC 2012 test is scored by the challenge's server only: those figures are for
-orientation; some used more training data or a CRF, as the last column says. †: quoted, not verified
-against its source."""
+same images; of several seeds, mean ± standard deviation. VOC 2012 test is scored by the challenge's
+server only: those figures are for orientation; some used more training data or a CRF, as the last
+column says. †: quoted, not verified against its source."""
 
 
 def as_markdown(paths: Sequence[Path] = ()) -> str:
@@ -112,10 +113,13 @@ def _here(row: rows.NetworkRow) -> str:
     known = [score for score in scores if score is not None]
     text = percent(sum(known) / len(known)) if known else NONE
     if len(known) > 1:  # several seeds
-        text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
+        seeds = {record.training.seed for record in row.records}
+        what = "seeds" if len(seeds) == len(known) else "runs"
+        text += f" ± {percent(statistics.stdev(known))} ({len(known)} {what})"
     record = row.records[0]
     images = rows.images_of(record)
-    if images and row.headline and images != (row.headline.dataset, row.headline.split):
+    on = (row.headline.dataset, row.headline.split) if row.headline else rows.DEFAULT
+    if images and images != on:
         text += f" ({images[0]} {images[1]})"
     if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
         text += f" ({record.protocol})"

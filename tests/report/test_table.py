@@ -93,12 +93,23 @@ def test_a_record_of_another_split_than_the_published_one_says_so():
     assert "(" not in same["here"]
 
 
-def test_several_seeds_show_mean_and_range():
+def test_several_seeds_show_mean_and_standard_deviation():
     scores = [100 * made_up_scores(seed).mean_iou for seed in range(3)]
+    name = "deeplab_v3_resnet101_voc"
     records = [voc(seed=seed) for seed in range(3)]
-    here = cells(table.networks_grid(records))["deeplab_v3_resnet101_voc"]["here"]
-    mean, low, high = sum(scores) / 3, min(scores), max(scores)
-    assert here == f"{mean:.1f} (3 runs: {low:.1f} to {high:.1f})"
+    here = cells(table.networks_grid(records))[name]["here"]
+    assert here == f"{np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} (3 seeds)"
+    again = [voc(scores=made_up_scores(seed)) for seed in range(2)]  # one seed, evaluated twice
+    assert cells(table.networks_grid(again))[name]["here"].endswith("(2 runs)")
+
+
+def test_without_a_published_figure_camvid_is_shown_on_test():
+    name = "deeplab_v3_mobilenetv2_camvid"
+    val, test = (small_record(name, data="camvid", split=split) for split in ("val", "test"))
+    score = 100 * made_up_scores().mean_iou
+    here = cells(table.networks_grid([val, test]))[name]["here"]
+    assert here == f"{score:.1f} (CamVid test)"
+    assert cells(table.networks_grid([val]))[name]["here"] == "not run"
 
 
 def test_a_cell_is_of_one_protocol():

@@ -151,6 +151,29 @@ def _submission(folder: Path) -> Any:
     return texts
 
 
+def _make_image_counts(folder: Path) -> None:
+    """Write counts of images that fit the record of the former run."""
+    from seg_jax import results
+    from seg_jax.results import image_counts
+
+    _copy("run/result.json")(folder)
+    record = results.load(folder / "run")
+    confusion = np.array(record.counts.confusion, np.int64)
+    counts = np.zeros((record.counts.images, 3, len(record.classes)), np.int64)
+    counts[0] = confusion.sum(1), confusion.sum(0), np.diag(confusion)
+    ids = tuple(f"image{index}" for index in range(len(counts)))
+    found = image_counts.ImageCounts(ids, counts)
+    image_counts.save(found, record.classes, folder / "run" / "result_images.csv")
+
+
+def _image_counts(folder: Path) -> Any:
+    from seg_jax import results
+    from seg_jax.results import image_counts
+
+    found = image_counts.load(folder / "run/result_images.csv", results.load(folder / "run"))
+    return found.ids, found.counts.tolist()
+
+
 def _make_crf_cache(folder: Path) -> None:
     np.save(folder / "image.npy", np.zeros((5, 6, 3), np.float32))
 
@@ -338,6 +361,10 @@ READERS = {
     "record": Reader(
         ("results.files", "results.schema", "results.record"), _copy("run/result.json"),
         ("run/result.json",), _record, text=True,
+    ),
+    "counts of images": Reader(
+        ("results.image_counts",), _make_image_counts, ("run/result_images.csv",), _image_counts,
+        cost=4,
     ),
     "configuration of a release": Reader(
         ("pretrained.release",), _copy("run/release"), ("run/release/config.json",),
