@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jax
 import numpy as np
@@ -128,6 +129,16 @@ def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
     if _choice.get() == "xla" or platform() == "tpu":
         return separable_einsum
     return separable_batched
+
+
+def choose_max_pool() -> Literal["positions", "reduce_window"]:
+    """Return the form of max pooling and its gradient on `platform()`.
+
+    "reduce_window" is XLA's, whose gradient is a select-and-scatter: the TPU's compiler estimates a
+    tenth of the cycles for it (`python -m seg_jax.targets.operations`). On GPUs it would add in no
+    fixed order (flax#4233), and XLA:CPU's is slower than "positions", written out in `nn.pool`.
+    """
+    return "reduce_window" if platform() == "tpu" else "positions"
 
 
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
