@@ -57,7 +57,12 @@ def train_step(
     params = lax.pcast(state.params, DATA_AXIS, to="varying")
 
     objective = functools.partial(
-        _objective, model=model, loss=loss, preprocessing=preprocessing, precision=precision
+        _objective,
+        model=model,
+        loss=loss,
+        preprocessing=preprocessing,
+        precision=precision,
+        step=state.step,
     )
 
     def gradient(batch_stats, batch, key):
@@ -85,7 +90,7 @@ def train_step(
     return state, metrics | {"finite": state.finite}
 
 
-def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision):
+def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision, step):
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
@@ -94,7 +99,13 @@ def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, p
     )
     margin = getattr(model, "margin", 0)
     total, count = losses.loss_sums(
-        outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
+        outputs,
+        batch["label"],
+        loss,
+        pixel_weights=batch.get("weight"),
+        margin=margin,
+        step=step,
+        axis=DATA_AXIS,
     )
     head = loss.heads[0][0]
     pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
