@@ -1,12 +1,11 @@
 """`evaluate`."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
 
@@ -76,11 +75,11 @@ def evaluate(args: Sequence[str]) -> None:
             )
         except NotWritten as error:
             record, not_written = error.record, error
-    print_json(record.to_dict()) if options.json else print(table.record_text(record))
+    print_json(record.to_dict()) if options.json else progress.show(table.record_text(record))
     if not_written is not None:
         if not not_written.read_only:
             raise not_written
-        print(checks.printable(not_written), file=sys.stderr)
+        progress.say(not_written, error=True)
 
 
 def _published(name: str) -> Any:
@@ -96,7 +95,7 @@ def _usage() -> None:
     from seg_jax.inference import protocols
     from seg_jax.kernels.crf import presets
 
-    print(
+    progress.show(
         f"usage: {PROGRAM} evaluate RUN|NAME [--help] [--protocol NAME] [--crf NAME] "
         "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
         "[--root ROOT] [--checkpoint newest|best|STEP] [--json]\n"
@@ -105,7 +104,7 @@ def _usage() -> None:
         "Protocols:"
     )
     for name, protocol in protocols.PROTOCOLS.items():
-        print(f"  {name:18} {protocol.source}")
-    print(f"Constants of a dense CRF, {presets.NONE} or:")
+        progress.show(f"  {name:18} {protocol.source}")
+    progress.show(f"Constants of a dense CRF, {presets.NONE} or:")
     for name, known in presets.SETTINGS.items():
-        print(f"  {name:21} {known.source}")
+        progress.show(f"  {name:21} {known.source}")

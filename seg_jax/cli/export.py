@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse
 
 
@@ -56,4 +57,4 @@ def export(args: Sequence[str]) -> None:
         checkpoint=options.checkpoint,
     )
     what = "of the labels differ from" if options.output == "labels" else "at most from"
-    print(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")
+    progress.show(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")

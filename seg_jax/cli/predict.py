@@ -1,13 +1,13 @@
 """`predict`."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse
 
 
@@ -52,9 +52,9 @@ def predict(args: Sequence[str]) -> int:
         probabilities=options.probabilities,
     )
     for failure in outcome.failures:
-        print(f"{failure.path}: {failure.reason}", file=sys.stderr)
+        progress.say(f"{failure.path}: {failure.reason}", error=True)
     failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
-    print(
+    progress.show(
         f"{len(outcome.written)} of {len(outcome.written) + len(outcome.failures)} images "
         f"predicted into {options.out}{failed}"
     )

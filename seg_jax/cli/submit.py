@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import parse
 
 
@@ -58,7 +58,7 @@ def submit(args: Sequence[str]) -> int:
             out=options.out,
             checkpoint=options.checkpoint,
         )
-        print(f"wrote {archive}")
+        progress.show(f"wrote {archive}")
     report = submission_check.check(archive, root=root)
-    print(report.as_text())
+    progress.show(report.as_text())
     return 2 if report.problems else 0

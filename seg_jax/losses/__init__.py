@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seg_jax import checks, plugins
 from seg_jax.losses import pixels, regions
@@ -101,11 +102,42 @@ class LossConfig:
         return any(name in ("cross_entropy", "focal") for name, _ in self.sum_of)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The numbers of a LossConfig that a compiled step takes as inputs: float32 scalars.
+
+    Attributes:
+      heads: weight of every head.
+      classes: weight of every class; empty: all 1.
+    """
+
+    heads: tuple[Any, ...]
+    classes: tuple[Any, ...]
+
+
+def weights(config: LossConfig) -> Weights:
+    """Return the weights of a configuration, as NumPy scalars."""
+    heads = tuple(np.float32(weight) for _, weight in config.heads)
+    return Weights(heads, tuple(np.float32(weight) for weight in config.class_weights))
+
+
+def structure(config: LossConfig) -> LossConfig:
+    """Return the configuration with 1 in place of what `weights` takes from it.
+
+    Configurations of one structure share one compiled step.
+    """
+    heads = tuple((name, 1.0) for name, _ in config.heads)
+    return dataclasses.replace(
+        config, heads=heads, class_weights=(1.0,) * len(config.class_weights)
+    )
+
+
 def cross_entropy_sums(
     logits: jax.Array,
     label: jax.Array,
     *,
-    class_weights: Sequence[float] = (),
+    class_weights: Sequence[Any] = (),
     pixel_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Sum -log softmax(logits)[label] over the valid pixels, and count them.
@@ -117,7 +149,7 @@ def cross_entropy_sums(
     Args:
       logits: float32 [n h w k].
       label: integer [n h w], class id in [0, k) or IGNORE.
-      class_weights: k factors, one per class; empty: all 1.
+      class_weights: k factors, one per class, perhaps traced; empty: all 1.
       pixel_weights: float32 [n h w] factors, or None: all 1.
 
     Returns:
@@ -160,6 +192,7 @@ def loss_sums(
     label: jax.Array,
     config: LossConfig,
     *,
+    numbers: Weights | None = None,
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
     step: jax.Array | int = 0,
@@ -175,6 +208,7 @@ def loss_sums(
       outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
       label: integer [n h w].
       config: heads, their weights and their pixels.
+      numbers: read instead of the configuration's weights; perhaps traced.
       pixel_weights: float32 [n h w], or None.
       margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
       step: updates done, for `top_k_ramp`.
@@ -183,17 +217,19 @@ def loss_sums(
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
+    numbers = weights(config) if numbers is None else numbers
     total = jnp.float32(0.0)
     count: Any = None
     grids = config.label_grids or ((0, 1),) * len(config.heads)
-    for (name, weight), (first, step) in zip(config.heads, grids, strict=True):
+    for (name, _), weight, (first, every) in zip(config.heads, numbers.heads, grids, strict=True):
         if name not in outputs:
             raise ValueError(f"loss.heads: {checks.unknown(name, outputs)}")
         logits = outputs[name]
         checks.logits_shape(logits, label)
-        at = (slice(None), slice(first, None, step), slice(first, None, step))
-        weights = None if pixel_weights is None else pixel_weights[at]
-        head, valid = _reduce(logits[at], label[at], weights, config, step, axis)
+        at = (slice(None), slice(first, None, every), slice(first, None, every))
+        factors = None if pixel_weights is None else pixel_weights[at]
+        given = {"class_weights": numbers.classes, "pixel_weights": factors}
+        head, valid = _reduce(logits[at], label[at], given, config, step, axis)
         total = total + weight * head
         count = valid if count is None else count
     return total, count
@@ -202,27 +238,28 @@ def loss_sums(
 def _reduce(
     logits: jax.Array,
     label: jax.Array,
-    weights: jax.Array | None,
+    given: Mapping[str, Any],
     config: LossConfig,
     step: jax.Array | int,
     axis: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the sum and the count of one head."""
+    """Return the sum and the count of one head; `given`: weights of classes and pixels."""
     if config.reduction != "image_mean":
-        total, count, of_regions = _terms(logits, label, weights, config, step, axis)
+        total, count, of_regions = _terms(logits, label, given, config, step, axis)
         if of_regions is None:
             return total, count
         # The sum is divided by the count later: a region's loss is of the batch, not of a pixel.
         whole = pixels.add(count, axis).astype(jnp.float32)
         return total + whole * of_regions, count
 
-    def image_mean(logits, label, weights):
-        logits, label, weights = jax.tree.map(lambda x: x[None], (logits, label, weights))
-        total, valid, of_regions = _terms(logits, label, weights, config, step, None)
+    def image_mean(logits, label, factors):
+        logits, label, factors = jax.tree.map(lambda x: x[None], (logits, label, factors))
+        own = {**given, "pixel_weights": factors}
+        total, valid, of_regions = _terms(logits, label, own, config, step, None)
         mean = total / jnp.maximum(valid, 1).astype(jnp.float32)
         return mean if of_regions is None else mean + of_regions, valid
 
-    means, valid = jax.vmap(image_mean)(logits, label, weights)
+    means, valid = jax.vmap(image_mean)(logits, label, given["pixel_weights"])
     # All images count, also those without valid pixels. Counted from the data, because the number
     # of images differs between devices.
     return jnp.sum(means), jnp.sum(valid >= 0, dtype=jnp.int32)
@@ -231,7 +268,7 @@ def _reduce(
 def _terms(
     logits: jax.Array,
     label: jax.Array,
-    weights: jax.Array | None,
+    given: Mapping[str, Any],
     config: LossConfig,
     step: jax.Array | int,
     axis: str | None,
@@ -241,7 +278,6 @@ def _terms(
     """
     total, of_regions = jnp.float32(0.0), None
     count = jnp.sum(label.astype(jnp.int32) != IGNORE, dtype=jnp.int32)
-    given = {"class_weights": config.class_weights, "pixel_weights": weights}
     pixel_loss = None
     for name, factor in config.sum_of:
         if name in ("cross_entropy", "focal"):
@@ -279,7 +315,7 @@ def _region(
     if name == "lovasz":
         if given["pixel_weights"] is not None:
             raise ValueError("loss lovasz knows no weights of pixels: set data.weight_map to none")
-        by_image = regions.lovasz(logits, label, class_weights=config.class_weights)
+        by_image = regions.lovasz(logits, label, class_weights=given["class_weights"])
         # Counted from the data, so that the count is of all devices.
         images = jnp.sum(label[:, 0, 0].astype(jnp.int32) >= -1, dtype=jnp.int32)
         return jnp.sum(by_image) / pixels.add(images, axis).astype(jnp.float32)

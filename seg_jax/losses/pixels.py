@@ -1,6 +1,7 @@
 """Losses of single pixels, and the choice of the hardest of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from seg_jax import checks
 from seg_jax.types import IGNORE
 
 
-def check(logits: jax.Array, label: jax.Array, class_weights: Sequence[float]) -> None:
+def check(logits: jax.Array, label: jax.Array, class_weights: Sequence[Any]) -> None:
     """Raise ValueError unless logits, label and class weights fit together."""
     checks.logits_shape(logits, label)
     if logits.dtype != jnp.float32:
@@ -37,7 +38,7 @@ def cross_entropy(
     logits: jax.Array,
     label: jax.Array,
     *,
-    class_weights: Sequence[float] = (),
+    class_weights: Sequence[Any] = (),
     pixel_weights: jax.Array | None = None,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
@@ -52,7 +53,7 @@ def cross_entropy(
     Args:
       logits: float32 [n h w k].
       label: integer [n h w], class id in [0, k) or IGNORE; another value makes its loss NaN.
-      class_weights: k factors, that of the label's class applies; empty: all 1.
+      class_weights: k factors, perhaps traced; that of the label's class applies; empty: all 1.
       pixel_weights: float32 [n h w] factors, or None: all 1.
       label_smoothing: e.
       focal_gamma: 0, or 1 and more.

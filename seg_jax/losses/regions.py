@@ -1,6 +1,7 @@
 """Losses of whole regions: Dice, Tversky, Lovász-softmax. They are no sums over pixels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ def tversky(
     *,
     alpha: float,
     beta: float,
-    class_weights: Sequence[float] = (),
+    class_weights: Sequence[Any] = (),
     pixel_weights: jax.Array | None = None,
     axis: str | None = None,
 ) -> jax.Array:
@@ -74,9 +75,7 @@ def tversky(
     return jnp.where(wrong, jnp.nan, part)
 
 
-def lovasz(
-    logits: jax.Array, label: jax.Array, *, class_weights: Sequence[float] = ()
-) -> jax.Array:
+def lovasz(logits: jax.Array, label: jax.Array, *, class_weights: Sequence[Any] = ()) -> jax.Array:
     """Return the Lovász-softmax loss of every image, float32 [n] (Berman et al., CVPR 2018).
 
     Of each image by itself, mean over the classes that occur in its truth (their "per image" and

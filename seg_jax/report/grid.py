@@ -5,6 +5,8 @@ import html
 import re
 from collections.abc import Sequence
 
+from seg_jax.checks import printable
+
 NONE = "–"  # shown where there is no value
 
 
@@ -48,9 +50,7 @@ class Grid:
 
     def as_html(self) -> str:
         """Return a <table> in a box that scrolls sideways on a narrow screen."""
-        head = "".join(
-            f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns
-        )
+        head = "".join(f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns)
         body = "\n".join(
             "<tr>"
             + "".join(
@@ -74,7 +74,7 @@ def _kind(column: Column, cell: str = "") -> str:
 
 
 def _markdown(cell: str) -> str:
-    text = html.escape(" ".join(cell.split()), quote=False)
+    text = html.escape(printable(" ".join(cell.split())), quote=False)
     text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word Markdown ignores it
 

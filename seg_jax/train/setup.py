@@ -10,10 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from seg_jax import checks, data, metrics, optim, train_state
+from seg_jax import checks, data, metrics, train_state
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
 from seg_jax.data import pipeline
@@ -23,7 +22,7 @@ from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
-from seg_jax.train import step
+from seg_jax.train import program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +76,8 @@ def prepare(
     }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
-    state, optimizer, saved, initialised = _first_state(
-        experiment, run, start, source, metadata, say
-    )
-    per_device = per_device_step(experiment, optimizer)
-    compiled = parallelism.compile_step(per_device, mesh, implementation=implementation)
+    state, saved, initialised = _first_state(experiment, run, start, source, metadata, say)
+    compiled = program.bound_step(experiment, mesh, implementation)
     state = parallelism.replicate(state, mesh)
     batches = pipeline.train_dataset(
         source,
@@ -96,21 +92,6 @@ def prepare(
     meter = saved.metadata.get("meter") if saved else None
     meter = meter if isinstance(meter, dict) else None
     return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
-
-
-def per_device_step(experiment: Experiment, optimizer: optax.GradientTransformation) -> Callable:
-    """Return the train step of one device: (state, batch, key) -> (state, metrics)."""
-    settings = experiment.train
-    return functools.partial(
-        step.train_step,
-        model=experiment.model,
-        optimizer=optimizer,
-        loss=experiment.loss,
-        preprocessing=experiment.data.preprocessing,
-        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
-        precision=settings.precision,
-        accumulate=settings.accumulate,
-    )
 
 
 def _open_data(experiment: Experiment) -> Source:
@@ -167,16 +148,16 @@ def _first_state(
     source: Source,
     metadata: Mapping[str, Any],
     say: Callable,
-) -> tuple[train_state.TrainState, Any, checkpoint.Checkpoint | None, warm_start.Start | None]:
-    """Return the state to go on from, the optimiser, the checkpoint (None: the start), and what
-    `train.init` gave.
+) -> tuple[train_state.TrainState, checkpoint.Checkpoint | None, warm_start.Start | None]:
+    """Return the state to go on from, the checkpoint (None: the start), and what `train.init`
+    gave.
     """
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     input_shape = (1, *crop, channels)
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
-        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+        optimizer = program.optimizer(experiment, shapes["params"])
     except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
         raise UserError(f"{experiment.name or experiment.family}: {error}") from error
     _check_classes(experiment, shapes, input_shape, source)
@@ -190,7 +171,7 @@ def _first_state(
             found = warm_start.start(variables, experiment, run, images=images)
             variables = found.variables
             say("  " + "\n  ".join(found.report))
-        return train_state.init_state(variables, optimizer), optimizer, None, found
+        return train_state.init_state(variables, optimizer), None, found
     like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
     found = checkpoint.restore(run, start, like)
     if found.metadata.get("list") != metadata["list"]:
@@ -199,7 +180,7 @@ def _first_state(
             f"then, {metadata['images']} now): give it that list, or train into another --workdir"
         )
     say(f"  resume after step {start}")
-    return found.state, optimizer, found, None
+    return found.state, found, None
 
 
 def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:

@@ -26,6 +26,7 @@ def train_step(
     loss: losses.LossConfig,
     preprocessing: Callable[[jax.Array], jax.Array],
     learning_rate: Callable[[jax.Array], jax.Array],
+    weights: losses.Weights | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -41,6 +42,7 @@ def train_step(
       loss: heads, weights and reduction.
       preprocessing: uint8 [n h w 3] -> float32 [n h w 3].
       learning_rate: of a step, for the metrics.
+      weights: of heads and classes, perhaps traced; None: those of `loss`.
       precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
@@ -60,6 +62,7 @@ def train_step(
         _objective,
         model=model,
         loss=loss,
+        weights=weights,
         preprocessing=preprocessing,
         precision=precision,
         step=state.step,
@@ -90,7 +93,9 @@ def train_step(
     return state, metrics | {"finite": state.finite}
 
 
-def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision, step):
+def _objective(
+    params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision, step
+):
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
@@ -102,6 +107,7 @@ def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, p
         outputs,
         batch["label"],
         loss,
+        numbers=weights,
         pixel_weights=batch.get("weight"),
         margin=margin,
         step=step,
