@@ -5,7 +5,7 @@ position in the data. Everything random is a function of seed and step, so a run
 anywhere ends with the same bits as one that was not.
 
 Where to change what training does:
-  a term of the loss          `losses.py`: a field of LossConfig and its sum in `loss_sums`
+  a term of the loss          `losses/`: a field of LossConfig and its sum in `_terms`
   a metric in the log         `step.py`: an entry of the `metrics` that `train_step` returns
   a field of the optimiser    `optim.py`: a field of OptimConfig and its use in `make_optimizer`
 """
