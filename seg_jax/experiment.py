@@ -293,6 +293,24 @@ def get(name: str) -> Experiment:
     return dataclasses.replace(_BUILDERS[name](), name=name)
 
 
+def network(name: str, **fields: Any) -> Any:
+    """Return the Linen module of an experiment, with fields of it replaced.
+
+    Args:
+      name: of the experiment.
+      **fields: of the module, e.g. num_classes=5.
+
+    Raises:
+      UserError: there is no such experiment, or the module has no such field.
+    """
+    model = get(name).model
+    known = {field.name for field in dataclasses.fields(model)} - {"name", "parent"}
+    for field in fields:
+        if field not in known:
+            raise checks.UserError(f"network {name}: {checks.unknown(field, known)}")
+    return dataclasses.replace(model, **fields)
+
+
 def suites() -> dict[str, int]:
     """Return the number of experiments in every suite by its name."""
     discover()

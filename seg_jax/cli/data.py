@@ -87,7 +87,8 @@ class PrepareOptions:
       dataset: voc2012.
       voc: VOCtrainval_11-May-2012.tar; not needed if its files are already in ROOT.
       sbd: benchmark.tgz, for trainaug, trainval_aug, sbd_train and seg11valid.
-      root: folder for VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
+      root: folder for VOCdevkit/; default: voc2012 in the place for data sets, see
+        `env`.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -119,7 +120,8 @@ class PackOptions:
       dataset: voc2012, camvid, isbi2012 or folder.
       out: TFDS's data_dir.
       config: splits of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
-      root: the data set's folder; default $SEG_JAX_DATA/DATASET, else data/DATASET.
+      root: the data set's folder; default: DATASET in the place for data sets, see
+        `env`.
       shards: files per split; 0: TFDS chooses.
     """
 

@@ -20,11 +20,14 @@ class TrainOptions:
       workdir: the run folder; default runs/NAME.
       parallel: how the training step is compiled for several devices.
       distributed: this is one of several processes that train together, e.g. one on each host.
+      extend: let --train.steps of a run grow although the learning rates of its steps so far were
+        those of a shorter schedule.
     """
 
     workdir: Path | None = None
     parallel: Literal["shard_map", "pmap"] = "shard_map"
     distributed: bool = False
+    extend: bool = False
 
 
 def train(args: Sequence[str]) -> None:
@@ -32,20 +35,26 @@ def train(args: Sequence[str]) -> None:
     # --init and --init-allow are short forms of --train.init and --train.init-allow.
     args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = parse_experiment(args, "train", TrainOptions)
-    from seg_jax import parallel
+    import jax
+
+    from seg_jax import parallel, progress
     from seg_jax.evaluation import evaluate
     from seg_jax.train import loop
 
     if options.distributed:
         parallel.initialize_distributed()
     parallel.enable_compilation_cache()
+    run = options.workdir or Path("runs") / found.name
     loop.fit(
         found,
-        options.workdir or Path("runs") / found.name,
+        run,
         parallel=options.parallel,
         evaluate=evaluate.intermediate,
+        extend=options.extend,
         command=command("train", *args),
     )
+    if jax.process_index() == 0:
+        progress.say(f"next: {command('evaluate', str(run))}")
 
 
 @dataclasses.dataclass(frozen=True)

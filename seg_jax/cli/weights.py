@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from seg_jax import checks, progress
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import Verb, command, dispatch, parse, print_json
 
 USAGE = """\
@@ -45,8 +45,8 @@ def list_weights(args: Sequence[str]) -> None:
 class ImportOptions:
     """Check a file of published weights, convert it, and keep it under its catalogue name.
 
-    It is copied to $SEG_JAX_WEIGHTS/NAME, else data/weights/NAME; `--init NAME`, `predict NAME`
-    and `weights verify NAME` find it there.
+    It is copied to NAME in the place for weights (see `env`); `--init NAME`, `predict NAME` and
+    `weights verify NAME` find it there.
 
     Attributes:
       file: as downloaded from its publishers.
@@ -177,7 +177,7 @@ class PullOptions:
 
     Attributes:
       repo: owner/name on the hub.
-      out: folder for the release; default: data/weights/owner/name.
+      out: folder for the release; default: owner/name in the place for weights, see `env`.
       revision: branch, tag or commit; default: the newest.
     """
 
@@ -191,7 +191,7 @@ def pull(args: Sequence[str]) -> None:
     options = parse(PullOptions, args, "weights pull")
     from seg_jax.export import hub
 
-    out = options.out or Path("data") / "weights" / options.repo
+    out = options.out or files.place("weights") / options.repo
     hub.pull(options.repo, out, revision=options.revision or None)
     progress.show(f"wrote {out}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from seg_jax import checks, plugins
+from seg_jax import checks, files, plugins
 
 if TYPE_CHECKING:
     from seg_jax.data.source import Source
@@ -100,8 +100,8 @@ def reader(dataset: str) -> Reader:
 
 
 def default_root(dataset: str) -> Path:
-    """Return $SEG_JAX_DATA/<dataset>, or data/<dataset> where the variable is not set."""
-    return Path(os.environ.get("SEG_JAX_DATA") or "data") / dataset
+    """Return the data set's folder where none is given: see `files.find_place`."""
+    return files.find_place("data", dataset)
 
 
 def find_root(dataset: str, root: Path | None = None) -> Path:

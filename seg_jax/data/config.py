@@ -75,7 +75,7 @@ class DataConfig:
       dataset: reader, one of `seg_jax.data.names()`.
       augmentation: of the training images.
       preprocessing: channel normalisation; runs on the device.
-      root: the data set's folder; None: $SEG_JAX_DATA/<dataset>, else data/<dataset>.
+      root: the data set's folder; None: the user's place, `files.find_place`.
       train_split: list of training images.
       val_split: list of validation images.
       repeat_classes: training images that hold one of these class ids are taken twice an epoch

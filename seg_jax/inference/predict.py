@@ -114,6 +114,19 @@ def predict(
     return Outcome(tuple(written), tuple(filter(None, failures)))
 
 
+def predict_image(
+    experiment: Experiment, variables: Any, image: np.ndarray, *, probabilities: bool = False
+) -> np.ndarray:
+    """Return the label map of one image, uint8 [h w 3], as uint8 [h w], or its probabilities,
+    float32 [h w k], under the experiment's protocol with its CRF.
+    """
+    windows.check_evaluation(experiment)
+    crf = experiment.evaluation.crf
+    refine = presets.refine(crf) if crf else None
+    label, shares = _predict(experiment, variables, image, probabilities, refine)
+    return label if shares is None or not probabilities else np.asarray(shares)
+
+
 def _predict(
     experiment: Experiment, variables: Any, image: np.ndarray, probabilities: bool,
     refine: Refine | None,

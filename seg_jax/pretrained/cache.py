@@ -1,21 +1,35 @@
 """Imported files of published weights, stored as <folder>/<catalogue name>/<file as released>.
 
-The folder is $SEG_JAX_WEIGHTS, else data/weights. Files are kept unconverted: conversion takes
-seconds, and a converted copy could go out of date.
+The folder is $SEG_JAX_WEIGHTS, else the user's own (`files.place`). Files are kept unconverted:
+conversion takes seconds, and a converted copy could go out of date.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from seg_jax import checks
+from seg_jax import checks, files
 from seg_jax.pretrained import catalogue
 from seg_jax.pretrained.formats.tensorflow import data_files
 
 
 def folder() -> Path:
-    """Return the folder of all imported weights."""
-    return Path(os.environ.get("SEG_JAX_WEIGHTS") or Path("data") / "weights")
+    """Return the folder that imported weights are put into."""
+    return files.place("weights")
+
+
+def name_of(path: Path) -> str | None:
+    """Return the catalogue name under which a file was imported; None: it was not."""
+    name = path.parent.name
+    folders = (folder(), files.former_place("weights"))
+    inside = any(place and place.resolve() in path.resolve().parents for place in folders)
+    return name if inside and name in catalogue.names() else None
+
+
+def is_imported(name: str) -> bool:
+    """Return whether weights were imported under a name."""
+    folders = (folder(), files.former_place("weights"))
+    return any(place is not None and (place / name).is_dir() for place in folders)
 
 
 def find(name: str) -> Path:
@@ -26,7 +40,7 @@ def find(name: str) -> Path:
         publishers offer it.
     """
     entry = catalogue.get(name)
-    place = folder() / name
+    place = files.find_place("weights", name)
     found = sorted(path for path in place.glob("*") if ".data-" not in path.name)
     if not found:
         raise checks.UserError(

@@ -95,9 +95,8 @@ def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
 
 def entry_of(path: Path) -> catalogue.Entry:
     """Return the catalogue's entry of a file: an imported one's, else by its checksum or name."""
-    if cache.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
-        return catalogue.get(path.parent.name)
-    return catalogue.of_file(path)
+    name = cache.name_of(path)
+    return catalogue.get(name) if name else catalogue.of_file(path)
 
 
 def _is_run(path: Path) -> bool:

@@ -376,6 +376,7 @@ HELPERS = {
     "analysis.index": "reads experiments/index.json, which is part of the project",
     "launch.preflight": "reads a survey that the user's own command wrote",
     "launch.start": "reads what the user's own command wrote",
+    "train.compile_times": "reads what an earlier training wrote into the user's private cache",
     "train.peers": "reads what processes of one training tell each other",
     "targets.survey": "reads what the user's own command wrote",
 }

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.checks import UserError, unknown
+from seg_jax.data import colours
 from seg_jax.data.images import LOSSY_MASK
 from seg_jax.data.source import MOST_CLASSES, Source, class_problem, is_hidden, read_list
 from seg_jax.types import IGNORE, voc_palette
@@ -93,7 +94,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int], np.ndarra
 
     Returns:
       Names by class id; the class id (or IGNORE) of every mask value; a palette, uint8 [256 3],
-      VOC's where the file has no colours.
+      that of `colours.of` where the file has no colours.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such file; write one class a line, the first is class 0")
@@ -132,7 +133,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int], np.ndarra
         raise UserError(
             f"{path}: {len(classes)} classes; there must be between 1 and {MOST_CLASSES}"
         )
-    return tuple(classes), label_ids, palette
+    return tuple(classes), label_ids, palette if colors else colours.of(classes)
 
 
 def _is_void(name: str) -> bool:
