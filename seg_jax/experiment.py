@@ -206,6 +206,25 @@ class Experiment:
         """The list of images that is scored during training."""
         return self.train.evaluate_split or self.data.val_split
 
+    def with_backbone(self, name: str) -> "Experiment":
+        """Return the experiment with its head on another backbone, see `backbones.choose`.
+
+        Parameters of the new backbone that no rule of the recipe names (VGG's biases, where a
+        ResNet has norms) learn as all others do.
+
+        Raises:
+          ValueError: there is no such backbone, or the network cannot have it.
+        """
+        from seg_jax.backbones import choose
+
+        model = choose.replace(self.model, name)
+        if model == self.model:
+            return self
+        rules = (*self.optim.rules, optim.Rule("backbone/.*"))
+        return dataclasses.replace(
+            self, model=model, optim=dataclasses.replace(self.optim, rules=rules)
+        )
+
     @property
     def published(self) -> tuple[papers.Figure, ...]:
         """The figures the paper and its authors report for this experiment."""
