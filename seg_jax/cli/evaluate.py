@@ -83,7 +83,7 @@ def evaluate(args: Sequence[str]) -> None:
     if not_written is not None:
         if not not_written.read_only:
             raise not_written
-        progress.say(not_written, error=True)
+        progress.say(str(not_written), error=True)
     elif loaded is None and found == start_of_run and options.split in ("", found.data.val_split):
         _write_page(run)
 

@@ -21,8 +21,9 @@ _MOST_BYTES = 2**20
 def last(experiment: Experiment) -> float | None:
     """Return the seconds that it took the last time on such devices; None: not known."""
     seconds = _read().get(_key(experiment))
-    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
-    return float(seconds) if known else None
+    if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0:
+        return float(seconds)
+    return None
 
 
 def keep(experiment: Experiment, seconds: float) -> None:
@@ -38,7 +39,7 @@ def keep(experiment: Experiment, seconds: float) -> None:
 
 
 def _path() -> Path | None:
-    folder = jax.config.jax_compilation_cache_dir
+    folder = jax.config.values["jax_compilation_cache_dir"]
     return Path(folder) / FILE if folder else None
 
 

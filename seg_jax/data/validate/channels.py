@@ -99,5 +99,5 @@ def measure(
     spread = squares.sum(0) + (counts * (means - mean) ** 2).sum(0)
     std = np.sqrt(spread / counts.sum(0))
     plain = (lowest.min(0), highest.max(0), mean, std)
-    dtype = np.result_type(*kinds).name
-    return Channels(*(tuple(map(float, row)) for row in plain), dtype, value_range)
+    low, high, mean, std = (tuple(map(float, row)) for row in plain)
+    return Channels(low, high, mean, std, np.result_type(*kinds).name, value_range)
