@@ -1,9 +1,11 @@
 """Validators that put the argument's name and value into the error: `positive(steps=0)`."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+_LONGEST_PATTERN, _MOST_REPETITIONS = 300, 5
 _LISTED = 5  # names in an error; `list`, `--help` and the documentation have all
 
 
@@ -75,6 +77,26 @@ def printable(text: Any, *, lines: bool = False) -> str:
     return "".join(
         each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in str(text)
     )
+
+
+def pattern(text: str) -> None:
+    """Raise ValueError unless a regular expression is one that is matched in reasonable time.
+
+    A configuration may be a stranger's, and Python's matcher takes exponential time for repeated
+    groups and a power of the text's length for many repetitions.
+    """
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"pattern {text!r}: {error}") from error
+    plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", text, flags=re.DOTALL)  # escapes, sets of letters
+    if len(text) > _LONGEST_PATTERN or len(re.findall(r"[*+{]", plain)) > _MOST_REPETITIONS:
+        raise ValueError(
+            f"pattern {text[:60]!r}: longer than {_LONGEST_PATTERN} letters, or more than "
+            f"{_MOST_REPETITIONS} repetitions (* + {{}}); use several patterns"
+        )
+    if re.search(r"\)\s*[*+{]", plain):
+        raise ValueError(f"pattern {text!r}: a group may not be repeated; write what it stands for")
 
 
 def one_of(options: Iterable[Any], **arguments: Any) -> None:

@@ -84,6 +84,7 @@ class TrainConfig:
         )  # fmt: skip
         checks.at_most(2**16, batch_size=self.batch_size)
         checks.at_most(2**40, steps=self.steps)
+        checks.pattern(self.init_allow)
         checks.non_negative(evaluate_every=self.evaluate_every, patience=self.patience)
         if self.best_metric and not self.evaluate_every:
             raise ValueError(

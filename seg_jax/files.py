@@ -68,6 +68,36 @@ def _say_former(kind: Kind, path: Path) -> None:
     )  # fmt: skip
 
 
+def make_private(folder: Path, *, variable: str) -> None:
+    """Make a folder from which programs are run, for its owner alone, or check one that is there.
+
+    Whoever can write the folder above may put another one in its place, except where the sticky bit
+    (of /tmp, say) keeps that to the owner.
+
+    Args:
+      folder: with the folders above it, made with mode 0700.
+      variable: of the environment, that names another one; for the error.
+
+    Raises:
+      OSError: it cannot be made or written; somebody else owns it or can write it.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)  # whatever the umask
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f"{folder} cannot be written; set {variable} to another one")
+    for path in (folder.resolve(), folder.resolve().parent):
+        status = path.stat()
+        above = path != folder.resolve()
+        if above and status.st_mode & stat.S_ISVTX:
+            continue
+        if status.st_uid != os.geteuid() and not (above and status.st_uid == 0):
+            raise OSError(f"{path} belongs to another user; set {variable} to another one")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise OSError(f"{path} can be written by other users; `chmod go-w {path}` mends that")
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a regular file for reading; a pipe, device, socket or folder of that name is refused.
 

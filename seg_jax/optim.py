@@ -32,10 +32,7 @@ class Rule:
 
     def __post_init__(self):
         checks.non_negative(lr=self.lr, decay=self.decay)
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r}: {error}") from error
+        checks.pattern(self.pattern)
 
 
 # As in the Caffe releases: biases learn twice as fast; biases and norm scales do not decay.

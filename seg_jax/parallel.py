@@ -2,7 +2,6 @@
 
 import logging
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -66,43 +65,13 @@ def enable_compilation_cache() -> Path | None:
     """
     try:
         folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or files.place("cache") / "xla")
-        _make_private(folder)
-        problem = _unsafe(folder)
+        files.make_private(folder, variable="JAX_COMPILATION_CACHE_DIR")
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        folder, problem = None, str(error)
-    if problem:
-        _log.warning("compiled programs are not kept: %s", problem)
+        _log.warning("compiled programs are not kept: %s", error)
         folder = None
     # JAX reads $JAX_COMPILATION_CACHE_DIR by itself: None takes a refused folder away from it.
     jax.config.update("jax_compilation_cache_dir", str(folder) if folder else None)
     return folder
-
-
-def _make_private(folder: Path) -> None:
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o700)  # whatever the umask
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OSError(f"{folder} cannot be written; set JAX_COMPILATION_CACHE_DIR to another one")
-
-
-def _unsafe(folder: Path) -> str | None:
-    """Say why what lies in a folder must not be run, None if only its owner can have put it there.
-
-    Whoever can write the folder above may put another one in its place, except where the sticky bit
-    (of /tmp, say) keeps that to the owner.
-    """
-    for path in (folder.resolve(), folder.resolve().parent):
-        status = path.stat()
-        above = path != folder.resolve()
-        if above and status.st_mode & stat.S_ISVTX:
-            continue
-        if status.st_uid != os.geteuid() and not (above and status.st_uid == 0):
-            return f"{path} belongs to another user; set JAX_COMPILATION_CACHE_DIR to another one"
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return f"{path} can be written by other users; `chmod go-w {path}` mends that"
-    return None
 
 
 def make_mesh(

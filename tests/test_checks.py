@@ -1,3 +1,6 @@
+import re
+import time
+
 import numpy as np
 import pytest
 
@@ -56,3 +59,21 @@ def test_logits_and_label_must_fit():
     checks.logits_shape(np.zeros((2, 4, 5, 21)), np.zeros((2, 4, 5)))
     with pytest.raises(ValueError, match=r"\(2, 4, 5, 21\) and label \(2, 4, 6\) do not fit"):
         checks.logits_shape(np.zeros((2, 4, 5, 21)), np.zeros((2, 4, 6)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(a|a)*b", "(.*)+", r"(\w+/)*kernel", "(a){9}", ".*.*.*.*.*.*x", "a" * 301, "(", "[z-a]"],
+)
+def test_patterns_that_may_take_for_ever_are_refused(text):
+    with pytest.raises(ValueError, match="pattern"):
+        checks.pattern(text)
+
+
+def test_ordinary_patterns_pass_and_the_slowest_is_fast():
+    for text in (".*/bias", r"fc8(_\d)?/kernel", "(out|aux)_head/.*/bn/.*", r"[(*+{]\)\*\+", ""):
+        checks.pattern(text)
+    checks.pattern(slowest := ".*.*.*.*.*x")
+    began = time.monotonic()
+    assert not re.fullmatch(slowest, "backbone/block3_unit22/conv2/bn/scale" * 2)
+    assert time.monotonic() - began < 60  # about 1 s: bounded, not exponential

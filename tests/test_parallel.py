@@ -16,7 +16,7 @@ import pytest
 import tiny
 from jax import lax
 
-from seg_jax import checks, optim, parallel
+from seg_jax import checks, files, optim, parallel
 from seg_jax.losses import LossConfig
 from seg_jax.nn.norm import Norm
 from seg_jax.types import DATA_AXIS, IGNORE
@@ -210,7 +210,7 @@ def test_a_compilation_cache_that_others_can_write_is_not_used(cache, caplog, pl
 
 def test_a_compilation_cache_of_another_user_is_not_used(cache, caplog, monkeypatch):
     cache.mkdir(parents=True, mode=0o700)
-    monkeypatch.setattr(parallel.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(files.os, "geteuid", lambda: os.getuid() + 1)
     assert parallel.enable_compilation_cache() is None
     assert "belongs to another user" in caplog.text
 

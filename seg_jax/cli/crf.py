@@ -38,6 +38,7 @@ class SearchOptions:
       images: number of images, spread evenly over the split.
       split: list of images, instead of data.val_split.
       root: folder of the data set, instead of data.root.
+      allow_outside: the list of images may name files outside that folder.
       out: folder for the results; default RUN/crf_search.
     """
 
@@ -52,6 +53,7 @@ class SearchOptions:
     images: int = 100
     split: str = ""
     root: Path | None = None
+    allow_outside: bool = False
     out: Path | None = None
 
 
@@ -69,7 +71,7 @@ def search(args: Sequence[str]) -> None:
     out = options.out or Path(options.run) / "crf_search"
     parallel.enable_compilation_cache()
     loaded = pretrained.load(options.run)
-    where = loaded.experiment.data
+    where = dataclasses.replace(loaded.experiment.data, allow_outside=options.allow_outside)
     source = data.open_configured(where, options.split or where.val_split, root=options.root)
     outcome = crf_search.search(
         loaded.experiment,

@@ -19,6 +19,8 @@ class EvaluateOptions:
       crf: constants of a dense CRF (`evaluate --help` lists them), or none.
       split: list of images, instead of data.val_split.
       root: folder of the data set, instead of data.root.
+      allow_outside: the list of images may name files outside that folder; a run's own
+        data.allow_outside counts for its training only.
       checkpoint: newest, best (by --train.best-metric), or a step. Default: the best if the run
         chooses one, else the newest.
       json: print the record as JSON.
@@ -28,6 +30,7 @@ class EvaluateOptions:
     crf: str = ""
     split: str = ""
     root: Path | None = None
+    allow_outside: bool = False
     checkpoint: str = ""
     json: bool = False
 
@@ -51,6 +54,9 @@ def evaluate(args: Sequence[str]) -> None:
         start = start.with_evaluation(crf=presets.get(name))
     fields = ("model", "evaluation")
     found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
+    own = loaded is None and found == start_of_run and options.split in ("", found.data.val_split)
+    reading = dataclasses.replace(found.data, allow_outside=options.allow_outside)
+    found = dataclasses.replace(found, data=reading)
     from seg_jax import parallel
     from seg_jax.evaluation.run import NotWritten, evaluate_run, meaningless
     from seg_jax.report import table
@@ -84,7 +90,7 @@ def evaluate(args: Sequence[str]) -> None:
         if not not_written.read_only:
             raise not_written
         progress.say(str(not_written), error=True)
-    elif loaded is None and found == start_of_run and options.split in ("", found.data.val_split):
+    elif own:
         _write_page(run)
 
 

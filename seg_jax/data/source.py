@@ -269,7 +269,8 @@ def outside(path: str) -> str:
     """Return the message for a path or an id that leads out of the data set's folder."""
     return (
         f"{path!r} leads out of the data set's folder; copy or link the file into the folder, or "
-        "allow it with --data.allow-outside if you trust the list"
+        "allow it with --data.allow-outside if you trust the list (`evaluate` and `crf search`: "
+        "--allow-outside)"
     )
 
 

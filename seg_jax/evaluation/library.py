@@ -72,9 +72,7 @@ def evaluate(
     loaded = _loaded(network)
     where = loaded.experiment.data
     if source is None:
-        source = data.open_source(
-            where.dataset, where.root, where.val_split, allow_outside=where.allow_outside
-        )
+        source = data.open_configured(where, where.val_split)
     return evaluation.evaluate(
         loaded.experiment, loaded.variables, source, boundaries=boundaries, progress=progress
     )

@@ -60,7 +60,8 @@ def evaluate_run(
       run: the run folder.
       split: evaluate this list instead of the experiment's `data.val_split`.
       root: the data set's folder, if it is not where the experiment says.
-      experiment: the run's with another evaluation protocol, or with another output stride.
+      experiment: the run's with another evaluation protocol, or with another output stride; only
+        here does `data.allow_outside` count.
       checkpoint: "newest", "best" or a step; empty: the best if the run chooses one by
         `train.best_metric`, else the newest.
       command: that asked for this, for the record.
@@ -73,12 +74,13 @@ def evaluate_run(
     run = Path(run)
     run_folder.refuse_links(run)
     trained, variables, step = checkpoints.restore_variables(run, checkpoint)
-    experiment = experiment or trained
+    permitted = experiment or trained
+    experiment = run_folder.without_permissions(permitted)
     root, own_split = root or experiment.data.root, experiment.data.val_split
     stored = "" if checkpoint in ("", checkpoints.default(trained)) else f"_step{step}"
     name = file_name(trained, experiment, split, checkpoint=stored)
     own = name == files.FILE
-    source = data.open_configured(experiment.data, split or own_split, root=root)
+    source = data.open_configured(permitted.data, split or own_split, root=root)
     images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
     per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     try:
@@ -87,7 +89,7 @@ def evaluate_run(
             variables,
             source,
             run=run.resolve().name,
-            training=_training(run, experiment, root, variables, step),
+            training=_training(run, permitted, root, variables, step),
             command=command,
             on_image=images.keep if images else None,
             per_image=per_image,

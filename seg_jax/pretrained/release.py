@@ -171,7 +171,7 @@ def _read_config(path: Path) -> dict[str, Any]:
                 f"{path}: format is {reading.printable(content['format'])}, this version reads "
                 f"{_FORMAT}"
             )
-        found = config.from_dict(content["experiment"], Experiment)
+        found = run_folder.without_permissions(config.from_dict(content["experiment"], Experiment))
         missing = {"name", "classes", "colours", "licence", "sha256"} - content.keys()
         if missing:
             raise KeyError(*sorted(missing))

@@ -57,7 +57,7 @@ def write_config(run: Path, experiment: Experiment, *, former: Collection[str] =
 
 
 def read_config(run: Path) -> tuple[Experiment, str]:
-    """Return the experiment of RUN/config.json, and its digest.
+    """Return the experiment of RUN/config.json (see `without_permissions`), and its digest.
 
     Raises:
       UserError: there is none, it cannot be read, or its digest does not fit its content.
@@ -79,7 +79,16 @@ def read_config(run: Path) -> tuple[Experiment, str]:
             f"{path} does not fit its digest {content['digest']}: it was edited after the training "
             "began. Restore it, or train the other configuration into another --workdir"
         )
-    return experiment, content["digest"]
+    return without_permissions(experiment), content["digest"]
+
+
+def without_permissions(experiment: Experiment) -> Experiment:
+    """Return an experiment out of a file without what only a command may allow.
+
+    A stranger's run could otherwise bring a list of images that leads to yours.
+    """
+    data = dataclasses.replace(experiment.data, allow_outside=False)
+    return dataclasses.replace(experiment, data=data)
 
 
 def identity(experiment: Any) -> str:

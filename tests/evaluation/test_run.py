@@ -29,7 +29,7 @@ SPLITS = {
 
 @pytest.fixture
 def opened():
-    """(data set, root, split) of every source that was opened."""
+    """(data set, root, split) of every source that was opened; `outside` where that was allowed."""
     return []
 
 
@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch, opened):
     """A run folder whose checkpoint and data set are in memory."""
 
     def open_source(dataset, root, split, *, allow_outside):
-        opened.append((dataset, root, split))
+        opened.append((dataset, root, split) + (("outside",) if allow_outside else ()))
         if split not in SPLITS:
             raise UserError(f"split {split!r}: none")
         return SPLITS[split]
@@ -52,6 +52,21 @@ def folder(tmp_path, monkeypatch, opened):
     log = {"kind": "train", "step": 600, "loss": 0.5, "seconds": 83.0}
     (path / "metrics.jsonl").write_text(json.dumps(log) + "\n")
     return path
+
+
+def test_a_stored_run_may_not_allow_files_outside_the_data_set(folder, opened):
+    """A stranger's run could bring a list that leads to one's own images."""
+    where = dataclasses.replace(EXPERIMENT.data, allow_outside=True)
+    permitting = dataclasses.replace(EXPERIMENT, data=where)
+    run_folder.write_config(folder, permitting)
+    stored, _ = run_folder.read_config(folder)
+    assert stored == EXPERIMENT
+    run.evaluate_run(folder, experiment=stored, progress=False)
+    assert {each[3:] for each in opened} == {()}
+    opened.clear()
+    run.evaluate_run(folder, experiment=permitting, progress=False)  # as the user's own option does
+    assert {each[3:] for each in opened} == {("outside",)}
+    assert (folder / "result.json").is_file()  # the same evaluation, not another protocol's
 
 
 def test_the_record_says_what_was_measured_on_what_and_how(folder):

@@ -5,17 +5,16 @@ runs over the keys. This inner loop is written in LLVM IR, because its vectors m
 registers, which Numba does not achieve for a Python loop.
 """
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from seg_jax.kernels.crf.numba_options import OPTIONS
+
 GROUP = 16  # one vector of 512 bits; the compiler splits it where vectors are shorter
 AXES = 5
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 # Polynomial of 2^x for |x| <= 1/2 with an error of 1.1e-7; lowest power first.
 _EXP2 = np.polynomial.Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(
@@ -25,7 +24,7 @@ _ROUND = 1.5 * 2**23  # added to a float32, it rounds to the nearest integer, in
 _MOST = 126.0  # 2^-126 is the least normal float32
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def order(feature):
     """Return the pixels, int32 [m], by leaves of a k-d tree over features, float32 [m AXES].
 
@@ -53,7 +52,7 @@ def order(feature):
     return index
 
 
-@njit(fastmath=True, **_OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def near(begin, end, low, high, radius):
     """List, for each leaf in [begin, end), the leaves whose bounding boxes are within `radius`.
 
@@ -167,7 +166,7 @@ def _add(typing, leaf, own, listed, count, start, column, value, out):
     return types.void(*[address, types.int64, address, types.int64], *[address] * 4), generate
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def multiply(begin, end, leaf, near_start, listed, start, column, value, out):
     """Write the product K Q of the leaves [begin, end) to `out`, float32 [leaves columns GROUP].
 

@@ -14,15 +14,16 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from seg_jax.kernels.crf.numba_options import OPTIONS
+
 # A vertex's d + 1 coordinates are congruent modulo d + 1 and sum to 0, so d quotients of BITS bits
 # and the remainder (3 bits, d <= 5) identify it.
 BITS = 12
 BIAS = 1 << (BITS - 1)
 _AHEAD = 24  # rows between a prefetch and its use; 6 is clearly slower, 12 slightly
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def locate(begin, end, feature, keys, weight):
     """Write the keys, int64 [m d+1], and barycentric weights of each pixel's simplex.
 
@@ -98,7 +99,7 @@ def _find(table, vertex_key, key):
     return slot, table[slot]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def number(keys, index):
     """Write vertex numbers, by first occurrence, to `index` [m d+1]; return keys and hash table."""
     size = 1
@@ -119,7 +120,7 @@ def number(keys, index):
     return vertex_key[:count].copy(), table
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def chains(axis, d, vertex_key, table):
     """Return the chains of neighbouring vertices along one axis.
 
@@ -164,7 +165,7 @@ def chains(axis, d, vertex_key, table):
     return order[: size + 1].copy(), link[: size + 1].copy(), start[: begun + 1].copy()
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def transpose(index, count):
     """Return the splat's sparse rows: start [count+1], pixel, slot (position in flat `index`)."""
     m, corners = index.shape
@@ -222,7 +223,7 @@ def _prefetch_line(typing, address):
 @lru_cache
 def passes(classes: int) -> SimpleNamespace:
     """Compile the passes for a constant number of classes, so that LLVM unrolls their loops."""
-    options = {**_OPTIONS, "fastmath": True}
+    options = {**OPTIONS, "fastmath": True}
     size = 4 * classes
 
     @njit(inline="always")
