@@ -191,7 +191,7 @@ PY
 step "exports"
 seg_jax weights release runs/mine --license apache-2.0
 seg_jax predict runs/mine/release photos/images/00.jpg --out from_release
-seg_jax export runs/mine --format stablehlo
+seg_jax export runs/mine --format stablehlo --size 64 80
 
 if [ -d "${SEG_JAX_TEST_DATA:-}/weights/deeplabv3_mnv2_dm05_voc" ] && [ -d "$SEG_JAX_TEST_DATA/data/VOCdevkit" ]; then
   step "published weights, fine-tuned on the part of VOC"
