@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str]) -> int:
     if args[:1] == ["--version"]:
-        print(__version__)
+        progress.show(__version__)
         return 0
     return dispatch(VERBS, USAGE, args, group="verb")
 
@@ -170,7 +170,7 @@ def _mention_other_experiments() -> None:
     from seg_jax.experiments import FOLDER
 
     if os.path.isdir("experiments") and not os.path.samefile("experiments", FOLDER):
-        print(f"note: experiments are those of {FOLDER}, not ./experiments", file=sys.stderr)
+        progress.say(f"note: experiments are those of {FOLDER}, not ./experiments", error=True)
 
 
 if __name__ == "__main__":

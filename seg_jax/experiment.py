@@ -42,6 +42,13 @@ class TrainConfig:
       evaluate_first: whether the validation split is scored before step 1: "auto": if every layer
         came from the weights of `init`.
       evaluate_every: steps between two evaluations on the validation split; 0: only after the end.
+      evaluate_split: list of images of these evaluations; empty: `data.val_split`.
+      best_metric: keep, beside the newest checkpoints, the one whose evaluation has the highest
+        value of this metric: mean_iou, pixel_accuracy, mean_accuracy, frequency_weighted_iou,
+        mean_dice, or per_class_iou/NAME of a class. Every evaluation then has a checkpoint, and
+        the last step has both. The best one is what the run is evaluated and used by. Empty: none.
+      patience: stop after this many evaluations in a row that are no better than the best before
+        them, by `best_metric`; 0: never.
       checkpoint_every: steps between two checkpoints.
       keep: checkpoints that are kept.
     """
@@ -56,6 +63,9 @@ class TrainConfig:
     log_every: int = 20
     evaluate_first: Literal["auto", "yes", "no"] = "auto"
     evaluate_every: int = 0
+    evaluate_split: str = ""
+    best_metric: str = ""
+    patience: int = 0
     checkpoint_every: int = 1000
     keep: int = 2
 
@@ -66,7 +76,15 @@ class TrainConfig:
         )  # fmt: skip
         checks.at_most(2**16, batch_size=self.batch_size)
         checks.at_most(2**40, steps=self.steps)
-        checks.non_negative(evaluate_every=self.evaluate_every)
+        checks.non_negative(evaluate_every=self.evaluate_every, patience=self.patience)
+        if self.best_metric and not self.evaluate_every:
+            raise ValueError(
+                f"best_metric {self.best_metric} needs evaluations: set train.evaluate_every"
+            )
+        if self.patience and not self.best_metric:
+            raise ValueError(
+                f"patience {self.patience} needs a metric: set train.best_metric, e.g. to mean_iou"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
@@ -174,6 +192,11 @@ class Experiment:
     def with_evaluation(self, **fields: Any) -> "Experiment":
         """Return the experiment with fields of its EvalConfig replaced."""
         return dataclasses.replace(self, evaluation=dataclasses.replace(self.evaluation, **fields))
+
+    @property
+    def monitored_split(self) -> str:
+        """The list of images that is scored during training."""
+        return self.train.evaluate_split or self.data.val_split
 
     @property
     def published(self) -> tuple[papers.Figure, ...]:

@@ -1,12 +1,14 @@
 """Losses as sums and counts, divided once after summing over all devices."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seg_jax import checks, plugins
 from seg_jax.types import IGNORE
@@ -58,6 +60,37 @@ class LossConfig:
             )
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The numbers of a LossConfig that a compiled step takes as inputs: float32 scalars.
+
+    Attributes:
+      heads: weight of every head.
+      classes: weight of every class; empty: all 1.
+    """
+
+    heads: tuple[Any, ...]
+    classes: tuple[Any, ...]
+
+
+def weights(config: LossConfig) -> Weights:
+    """Return the weights of a configuration, as NumPy scalars."""
+    heads = tuple(np.float32(weight) for _, weight in config.heads)
+    return Weights(heads, tuple(np.float32(weight) for weight in config.class_weights))
+
+
+def structure(config: LossConfig) -> LossConfig:
+    """Return the configuration with 1 in place of what `weights` takes from it.
+
+    Configurations of one structure share one compiled step.
+    """
+    heads = tuple((name, 1.0) for name, _ in config.heads)
+    return dataclasses.replace(
+        config, heads=heads, class_weights=(1.0,) * len(config.class_weights)
+    )
+
+
 def cross_entropy_sums(
     logits: jax.Array,
     label: jax.Array,
@@ -74,7 +107,7 @@ def cross_entropy_sums(
     Args:
       logits: float32 [n h w k].
       label: integer [n h w], class id in [0, k) or IGNORE.
-      class_weights: k factors, one per class; empty: all 1.
+      class_weights: k factors, one per class, perhaps traced; empty: all 1.
       pixel_weights: float32 [n h w] factors, or None: all 1.
 
     Returns:
@@ -135,6 +168,7 @@ def loss_sums(
     label: jax.Array,
     config: LossConfig,
     *,
+    numbers: Weights | None = None,
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
@@ -146,6 +180,7 @@ def loss_sums(
       outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
       label: integer [n h w].
       config: heads, their weights and their pixels.
+      numbers: read instead of the configuration's weights; perhaps traced.
       pixel_weights: float32 [n h w], or None.
       margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
     """
@@ -153,36 +188,41 @@ def loss_sums(
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
+    numbers = weights(config) if numbers is None else numbers
     total = jnp.float32(0.0)
     count: Any = None
     grids = config.label_grids or ((0, 1),) * len(config.heads)
-    for (name, weight), (first, step) in zip(config.heads, grids, strict=True):
+    for (name, _), weight, (first, step) in zip(config.heads, numbers.heads, grids, strict=True):
         if name not in outputs:
             raise ValueError(f"loss.heads: {checks.unknown(name, outputs)}")
         logits = outputs[name]
         checks.logits_shape(logits, label)
         at = (slice(None), slice(first, None, step), slice(first, None, step))
-        weights = None if pixel_weights is None else pixel_weights[at]
-        head, valid = _reduce(logits[at], label[at], weights, config)
+        pixels = None if pixel_weights is None else pixel_weights[at]
+        head, valid = _reduce(logits[at], label[at], pixels, config, numbers.classes)
         total = total + weight * head
         count = valid if count is None else count
     return total, count
 
 
 def _reduce(
-    logits: jax.Array, label: jax.Array, weights: jax.Array | None, config: LossConfig
+    logits: jax.Array,
+    label: jax.Array,
+    pixel_weights: jax.Array | None,
+    config: LossConfig,
+    class_weights: Sequence[Any],
 ) -> tuple[jax.Array, jax.Array]:
     """Return the sum and the count of one head."""
-    loss = _LOSSES.find(config.name)
+    loss = functools.partial(_LOSSES.find(config.name), class_weights=class_weights)
     if config.reduction != "image_mean":
-        return loss(logits, label, class_weights=config.class_weights, pixel_weights=weights)
+        return loss(logits, label, pixel_weights=pixel_weights)
 
     def image_mean(logits, label, weights):
         one = jax.tree.map(lambda x: x[None], (logits, label, weights))
-        total, valid = loss(*one[:2], class_weights=config.class_weights, pixel_weights=one[2])
+        total, valid = loss(*one[:2], pixel_weights=one[2])
         return total / jnp.maximum(valid, 1).astype(jnp.float32), valid
 
-    means, valid = jax.vmap(image_mean)(logits, label, weights)
+    means, valid = jax.vmap(image_mean)(logits, label, pixel_weights)
     # All images count, also those without valid pixels. Counted from the data, because the number
     # of images differs between devices.
     return jnp.sum(means), jnp.sum(valid >= 0, dtype=jnp.int32)

@@ -7,9 +7,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seg_jax import checks
+
+_BETA2, _EPSILON = 0.999, 1e-8  # of Adam, as in its paper
+_LARGEST_INT = 2**31 - 1  # steps are counted in int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +105,43 @@ class OptimConfig:
         checks.non_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm)
 
 
-def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
-    """Return the learning rate of update number `step` (from 0) of `steps`, float32 [].
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """The numbers of an OptimConfig that a compiled step takes as inputs: scalars.
 
-    "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
+    What only depends on them and is rounded to float32 is computed here, in double precision, so
+    that a step with these inputs gives the bits of one with constants.
+
+    Attributes:
+      base_lr: float32.
+      momentum: float32.
+      one_minus_momentum: float32; 1 - momentum in float32 would be another number.
+      weight_decay: float32, times the decay multiplier of each rule, in the order of the rules.
+      clip_norm: float32.
+      power: float32, of the schedule.
+      every: int32.
+      factor: float32.
+      warmup: float32.
+      steps: int32, after which the schedule settles.
+      length: the same, float32.
+    """
+
+    base_lr: Any
+    momentum: Any
+    one_minus_momentum: Any
+    weight_decay: tuple[Any, ...]
+    clip_norm: Any
+    power: Any
+    every: Any
+    factor: Any
+    warmup: Any
+    steps: Any
+    length: Any
+
+
+def numbers(config: OptimConfig, steps: int) -> Numbers:
+    """Return the numbers of a recipe of `steps` steps, as NumPy scalars.
 
     Raises:
       ValueError: there are not more steps than the schedule settles for.
@@ -113,16 +150,74 @@ def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
     if schedule.settle >= steps:
         raise ValueError(f"optim.schedule.settle {schedule.settle} must be less than {steps} steps")
     steps -= schedule.settle
+    return Numbers(
+        base_lr=np.float32(config.base_lr),
+        momentum=np.float32(config.momentum),
+        one_minus_momentum=np.float32(1 - config.momentum),
+        weight_decay=tuple(np.float32(config.weight_decay * rule.decay) for rule in config.rules),
+        clip_norm=np.float32(config.clip_norm),
+        power=np.float32(schedule.power),
+        every=np.int32(min(schedule.every, _LARGEST_INT)),
+        factor=np.float32(schedule.factor),
+        warmup=np.float32(schedule.warmup),
+        steps=np.int32(min(steps, _LARGEST_INT)),
+        length=np.float32(steps),
+    )
+
+
+def structure(config: OptimConfig) -> OptimConfig:
+    """Return the configuration with 1 in place of what `numbers` takes from it, except for zeros.
+
+    Configurations of one structure share one compiled step. A decay, a clipping, a warm-up or a
+    settling of 0 is structure: nothing is computed for it.
+    """
+    schedule = dataclasses.replace(
+        config.schedule,
+        power=1.0,
+        every=1,
+        factor=1.0,
+        warmup=min(config.schedule.warmup, 1),
+        settle=min(config.schedule.settle, 1),
+    )
+    return dataclasses.replace(
+        config,
+        base_lr=1.0,
+        momentum=1.0,
+        weight_decay=float(config.weight_decay > 0),
+        clip_norm=float(config.clip_norm > 0),
+        schedule=schedule,
+    )
+
+
+def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
+    """Return the learning rate of update number `step` (from 0) of `steps`, float32 [].
+
+    Raises:
+      ValueError: there are not more steps than the schedule settles for.
+    """
+    return scheduled_rate(config.schedule, numbers(config, steps), step)
+
+
+def scheduled_rate(schedule: Schedule, numbers: Numbers, step: Any) -> jax.Array:
+    """Return the learning rate of update number `step` (from 0), float32 [].
+
+    "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
+
+    Args:
+      schedule: its kind, and whether it warms up and settles; its other numbers are not read.
+      numbers: perhaps traced.
+      step: perhaps traced.
+    """
     step = jnp.asarray(step, jnp.int32)
     now = step.astype(jnp.float32)
-    rate = jnp.float32(config.base_lr)
+    rate = jnp.float32(numbers.base_lr)
     if schedule.kind == "poly":
-        rate = rate * jnp.maximum(1.0 - now / steps, 0.0) ** schedule.power
+        rate = rate * jnp.maximum(1.0 - now / numbers.length, 0.0) ** numbers.power
     elif schedule.kind == "step":
-        rate = rate * schedule.factor ** (step // schedule.every).astype(jnp.float32)
+        rate = rate * numbers.factor ** (step // numbers.every).astype(jnp.float32)
     if schedule.warmup:
-        rate = rate * jnp.minimum(now / schedule.warmup, 1.0)
-    return jnp.where(step < steps, rate, 0.0) if schedule.settle else rate
+        rate = rate * jnp.minimum(now / numbers.warmup, 1.0)
+    return jnp.where(step < numbers.steps, rate, 0.0) if schedule.settle else rate
 
 
 def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, float]]:
@@ -168,13 +263,26 @@ def make_optimizer(config: OptimConfig, params: Any, *, steps: int) -> optax.Gra
     Raises:
       ValueError: a parameter that no rule matches.
     """
+    return with_numbers(config, params, numbers(config, steps))
+
+
+def with_numbers(
+    config: OptimConfig, params: Any, numbers: Numbers
+) -> optax.GradientTransformation:
+    """Build the optimiser of `make_optimizer` with numbers that may be traced.
+
+    Args:
+      config: as of `structure`; what `numbers` has is read from there alone.
+      params: nested dictionary of arrays or shapes; rules are matched with its names.
+      numbers: of the configuration.
+    """
     pairs = multipliers(config, params)
     labels = jax.tree.map_with_path(lambda path, _: _group(pairs[_name(path)]), params)
     frozen = jax.tree.map_with_path(lambda path, _: pairs[_name(path)][0] == 0, params)
     groups: dict[Hashable, optax.GradientTransformation] = {
-        _group(pair): _update(config, steps, *pair) for pair in sorted(set(pairs.values()))
+        _group(pair): _update(config, numbers, *pair) for pair in sorted(set(pairs.values()))
     }
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    clip = optax.clip_by_global_norm(numbers.clip_norm) if config.clip_norm else optax.identity()
     # Frozen gradients are zeroed first: they must not count in the norm for clipping.
     return optax.chain(
         optax.masked(optax.set_to_zero(), frozen), clip, optax.partition(groups, labels)
@@ -190,16 +298,53 @@ def _group(pair: tuple[float, float]) -> str:
 
 
 def _update(
-    config: OptimConfig, steps: int, lr: float, decay: float
+    config: OptimConfig, numbers: Numbers, lr: float, decay: float
 ) -> optax.GradientTransformation:
     """Return the transformation for the parameters with these multipliers."""
     if lr == 0:
         return optax.set_to_zero()
-    weight_decay = optax.add_decayed_weights(config.weight_decay * decay)
-    rate = optax.scale_by_schedule(lambda step: -lr * learning_rate(config, steps, step))
-    momentum = optax.trace(config.momentum)
+    rule = next(index for index, rule in enumerate(config.rules) if rule.decay == decay)
+    decays = config.weight_decay and decay
+    weight_decay = optax.add_decayed_weights(numbers.weight_decay[rule] if decays else 0.0)
+    rate = optax.scale_by_schedule(lambda step: _scaled_rate(config.schedule, numbers, step, -lr))
+    momentum = optax.trace(numbers.momentum)
     if config.optimizer == "sgd":
         return optax.chain(weight_decay, rate, momentum)
     if config.optimizer == "sgd_torch":
         return optax.chain(weight_decay, momentum, rate)
-    return optax.chain(optax.scale_by_adam(b1=config.momentum), weight_decay, rate)
+    return optax.chain(_scale_by_adam(numbers), weight_decay, rate)
+
+
+def _scaled_rate(schedule: Schedule, numbers: Numbers, step: Any, factor: float) -> jax.Array:
+    """Return a factor times the learning rate, rounded as XLA rounds it where both are constants:
+    it multiplies two factors that follow each other first.
+    """
+    if schedule.warmup or schedule.settle:
+        return factor * scheduled_rate(schedule, numbers, step)
+    base_lr = jnp.float32(factor) * numbers.base_lr
+    return scheduled_rate(schedule, dataclasses.replace(numbers, base_lr=base_lr), step)
+
+
+def _scale_by_adam(numbers: Numbers) -> optax.GradientTransformation:
+    """Return `optax.scale_by_adam` with a beta1 that may be traced.
+
+    optax computes 1 - beta1 from what it is given: in float32, for a traced number, which is
+    another number than for a constant.
+    """
+    usual = optax.scale_by_adam()
+
+    def update(updates, state, params=None):
+        del params
+        count = optax.safe_increment(state.count)
+        mean = jax.tree.map(
+            lambda g, m: numbers.one_minus_momentum * g + numbers.momentum * m, updates, state.mu
+        )
+        square = optax.tree.update_moment_per_elem_norm(updates, state.nu, _BETA2, 2)
+        scaled = jax.tree.map(
+            lambda m, v: m / (jnp.sqrt(v) + _EPSILON),
+            optax.tree.bias_correction(mean, numbers.momentum, count),
+            optax.tree.bias_correction(square, _BETA2, count),
+        )
+        return scaled, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(usual.init, update)

@@ -164,13 +164,13 @@ def compile_step(
     """Compile a per-device step over the mesh; the state it is given is donated.
 
     Args:
-      step: `(state, batch, key) -> (state, metrics)`, written against `types.DATA_AXIS`; what it
-        returns must be the same on every device.
+      step: `(state, batch, inputs) -> (state, metrics)`, written against `types.DATA_AXIS`; what
+        it returns must be the same on every device. The inputs are the key, or a pytree with it.
       mesh: from `make_mesh`.
       implementation: "shard_map", checked for replication while tracing, or "pmap", on one host.
 
     Returns:
-      The same function of the replicated state, the batch of `shard_batch`, and the key.
+      The same function of the replicated state, the batch of `shard_batch`, and the inputs.
     """
     checks.one_of(("shard_map", "pmap"), implementation=implementation)
     if implementation == "shard_map":

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from seg_jax.checks import printable
+
 SILENCE_SECONDS = 10.0  # the longest, while something is being waited for
 _REDRAW_SECONDS = 0.1  # of a bar on a terminal
 
@@ -95,13 +97,22 @@ def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
 
 
 def say(text: str = "", *, error: bool = False) -> None:
-    """Print a line, at once, on standard output or standard error."""
+    """Print lines, at once, on standard output or standard error; control characters escaped."""
     stream, name = (
         (sys.stderr, "standard error") if error else (sys.stdout, "standard output")
     )  # fmt: skip
     lenient = _Lenient(stream, name)
-    lenient.write(f"{text}\n")
+    lenient.write(f"{printable(text, lines=True)}\n")
     lenient.flush()
+
+
+def show(text: str, *, end: str = "\n") -> None:
+    """Print a command's result: as `say`, but a result that cannot be written is an error.
+
+    Raises:
+      OSError: of standard output.
+    """
+    print(printable(text, lines=True), end=end)  # noqa: T201
 
 
 def silence(stream: IO[str], name: str, error: Exception) -> None:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from seg_jax import config, experiment, parallel, report, results
+from seg_jax import config, experiment, parallel, progress, report, results
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
 from seg_jax.train import loop
@@ -28,16 +28,17 @@ def reproduce(suite: str, workdir: Path) -> None:
     started = time.monotonic()
     for index, name in enumerate(names, 1):
         chosen, run = experiment.get(name), workdir / name
-        print(f"\n[{index}/{len(names)}] {name}", flush=True)
+        progress.show(f"\n[{index}/{len(names)}] {name}")
         if _is_scored(run, chosen):
-            print(f"  reusing {run / 'result.json'}")
+            progress.show(f"  reusing {run / 'result.json'}")
             continue
         loop.fit(chosen, run, evaluate=evaluate.intermediate, command=command)
         evaluate_run(run, command=command)
     runs = [workdir / name for name in names]
-    print("\n" + report.write(runs, workdir, title=f"Suite {suite}"))
+    progress.show("\n" + report.write(runs, workdir, title=f"Suite {suite}"))
     minutes = (time.monotonic() - started) / 60
-    print(f"\nwrote {workdir / 'table.md'} and {workdir / 'report.html'} in {minutes:.1f} min")
+    written = f"{workdir / 'table.md'} and {workdir / 'report.html'}"
+    progress.show(f"\nwrote {written} in {minutes:.1f} min")
 
 
 def _is_scored(run: Path, chosen: experiment.Experiment) -> bool:

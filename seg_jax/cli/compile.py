@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import parse, print_json
 
 
@@ -57,7 +57,7 @@ def compile_programs(args: Sequence[str]) -> int:
     from seg_jax.targets import table
 
     if options.targets == ("list",):
-        print("\n".join(_row(target) for target in table.TARGETS.values()))
+        progress.show("\n".join(_row(target) for target in table.TARGETS.values()))
         return 0
     wanted = _wanted(options)
     if options.record:
@@ -73,7 +73,7 @@ def compile_programs(args: Sequence[str]) -> int:
     else:
         from seg_jax.targets import text
 
-        print("\n\n".join(text.entry_text(entry, top=options.top) for entry in entries))
+        progress.show("\n\n".join(text.entry_text(entry, top=options.top) for entry in entries))
     return int(any(entry["status"] != "compiled" for entry in entries))
 
 
@@ -117,7 +117,7 @@ def _record(wanted: list[tuple[str, str, str]], options: CompileOptions) -> int:
         compile_one=lambda found: survey.in_a_process(found, _passed_on(options)),
         seconds=options.seconds,
     )
-    print(f"{options.record}: {added} more")
+    progress.show(f"{options.record}: {added} more")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from seg_jax import checks, files
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import Verb, dispatch, parse
 
 USAGE = """\
@@ -91,9 +91,9 @@ def search(args: Sequence[str]) -> None:
     }
     files.write_text(out / "search.json", json.dumps(record, indent=2) + "\n")
     files.write_text(out / "heat_map.svg", heat_map.heat_map(**crf_search.panels(outcome)))
-    print(crf_search.as_text(outcome))
-    print(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}")
-    print(f"a run with these constants: evaluate RUN {crf_search.options(outcome.best)}")
+    progress.show(crf_search.as_text(outcome))
+    progress.show(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}")
+    progress.show(f"a run with these constants: evaluate RUN {crf_search.options(outcome.best)}")
 
 
 def _grid(options: SearchOptions):

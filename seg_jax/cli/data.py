@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import Verb, dispatch, parse, print_json
 
 USAGE = """\
@@ -58,7 +58,7 @@ def check(args: Sequence[str]) -> int:
 
     dataset = options.dataset or check.recognise(options.root)
     report = check.check(dataset, options.root, splits=options.split or None)
-    print_json(report.to_dict()) if options.json else print(report.as_text())
+    print_json(report.to_dict()) if options.json else progress.show(report.as_text())
     return 2 if report.problems else 0
 
 
@@ -73,7 +73,7 @@ def stats(args: Sequence[str]) -> int:
     if options.json:
         print_json(report.to_dict())
     else:
-        print(stats.as_text(report, data.reader(dataset).published_weights))
+        progress.show(stats.as_text(report, data.reader(dataset).published_weights))
     return 2 if report.problems else 0
 
 
@@ -109,7 +109,7 @@ def prepare(args: Sequence[str]) -> None:
             "read as they are published, see docs/data.md"
         )
     root = options.root or data.default_root(options.dataset)
-    print(voc.prepare(root, options.voc, options.sbd))
+    progress.show(voc.prepare(root, options.voc, options.sbd))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def pack(args: Sequence[str]) -> None:
     folder = tfds.pack(
         options.dataset, options.root, options.out, config=options.config, shards=options.shards
     )
-    print(f"train with --data.dataset tfds --data.root {folder}")
+    progress.show(f"train with --data.dataset tfds --data.root {folder}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def synthesize(args: Sequence[str]) -> None:
     from seg_jax.data.synthetic import dataset
 
     dataset.write(options.root, seed=options.seed)
-    print(f"wrote {options.root / 'VOC2012'}")
+    progress.show(f"wrote {options.root / 'VOC2012'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,7 @@ def view(args: Sequence[str]) -> None:
         source, options.images, seed=options.seed, class_name=options.class_name
     )
     contact_sheet.write(source, chosen, options.out)
-    print(f"wrote {options.out}: {len(chosen)} images of {source.description}")
+    progress.show(f"wrote {options.out}: {len(chosen)} images of {source.description}")
 
 
 VERBS: dict[str, Verb] = {

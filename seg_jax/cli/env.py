@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import experiments, files, plugins
+from seg_jax import experiments, files, plugins, progress
 from seg_jax.cli.parsing import parse, print_json
 
 _MORE_LIBRARIES = ("orbax-checkpoint", "grain", "numba", "optuna", "tyro")
@@ -38,7 +38,7 @@ def env(args: Sequence[str]) -> None:
     """Print the environment."""
     options = parse(EnvOptions, args, "env")
     found = describe()
-    print_json(found) if options.json else print(as_text(found))
+    print_json(found) if options.json else progress.show(as_text(found))
 
 
 def describe() -> dict[str, Any]:

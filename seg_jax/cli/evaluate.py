@@ -1,12 +1,11 @@
 """`evaluate`."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
 
@@ -20,6 +19,8 @@ class EvaluateOptions:
       crf: constants of a dense CRF (`evaluate --help` lists them), or none.
       split: list of images, instead of data.val_split.
       root: folder of the data set, instead of data.root.
+      checkpoint: newest, best (by --train.best-metric), or a step. Default: the best if the run
+        chooses one, else the newest.
       json: print the record as JSON.
     """
 
@@ -27,6 +28,7 @@ class EvaluateOptions:
     crf: str = ""
     split: str = ""
     root: Path | None = None
+    checkpoint: str = ""
     json: bool = False
 
 
@@ -56,6 +58,8 @@ def evaluate(args: Sequence[str]) -> None:
     parallel.enable_compilation_cache()
     words, not_written = command("evaluate", *args), None
     if loaded is not None:
+        if options.checkpoint:
+            raise checks.UserError(f"--checkpoint {options.checkpoint}: {args[0]} is no run folder")
         from seg_jax.evaluation.pretrained import score_published
 
         loaded = dataclasses.replace(loaded, experiment=found)
@@ -68,15 +72,16 @@ def evaluate(args: Sequence[str]) -> None:
                 split=options.split or None,
                 root=options.root,
                 experiment=found,
+                checkpoint=options.checkpoint,
                 command=words,
             )
         except NotWritten as error:
             record, not_written = error.record, error
-    print_json(record.to_dict()) if options.json else print(table.record_text(record))
+    print_json(record.to_dict()) if options.json else progress.show(table.record_text(record))
     if not_written is not None:
         if not not_written.read_only:
             raise not_written
-        print(checks.printable(not_written), file=sys.stderr)
+        progress.say(not_written, error=True)
     elif loaded is None and found == start_of_run and options.split in ("", found.data.val_split):
         _write_page(run)
 
@@ -87,10 +92,10 @@ def _write_page(run: Path) -> None:
 
     out = run / report.PAGE
     report.write_page([run], out)
-    print(
+    progress.say(
         f"\npage: {out.resolve().as_uri()}\n"
         f"next: {command('predict', str(run), 'IMAGE', '--out', 'predictions')}",
-        file=sys.stderr,
+        error=True,
     )
 
 
@@ -107,16 +112,16 @@ def _usage() -> None:
     from seg_jax.inference import protocols
     from seg_jax.kernels.crf import presets
 
-    print(
+    progress.show(
         f"usage: {PROGRAM} evaluate RUN|NAME [--help] [--protocol NAME] [--crf NAME] "
         "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
-        "[--root ROOT] [--json]\n"
+        "[--root ROOT] [--checkpoint newest|best|STEP] [--json]\n"
         "Scores a run at the images' original size and writes RUN/result.json; or published "
         "weights, a NAME of\n`weights list`, under the protocol that they were verified with. "
         "Protocols:"
     )
     for name, protocol in protocols.PROTOCOLS.items():
-        print(f"  {name:18} {protocol.source}")
-    print(f"Constants of a dense CRF, {presets.NONE} or:")
+        progress.show(f"  {name:18} {protocol.source}")
+    progress.show(f"Constants of a dense CRF, {presets.NONE} or:")
     for name, known in presets.SETTINGS.items():
-        print(f"  {name:21} {known.source}")
+        progress.show(f"  {name:21} {known.source}")

@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse
 
 
@@ -26,6 +27,8 @@ class ExportOptions:
         back; default: as in the protocol, which usually pads.
       output: labels are uint8 [n h w], the others float32 [n h w classes].
       batch: images per call; default: any number (stablehlo), 1 (onnx, tflite).
+      checkpoint: of a run: newest, best (by --train.best-metric), or a step. Default: the best if
+        the run chooses one, else the newest.
     """
 
     run: tyro.conf.Positional[str]
@@ -35,6 +38,7 @@ class ExportOptions:
     resize_to: tuple[int, int] | None = None
     output: Literal["labels", "probabilities", "logits"] = "labels"
     batch: int | None = None
+    checkpoint: str = ""
 
 
 def export(args: Sequence[str]) -> None:
@@ -50,6 +54,7 @@ def export(args: Sequence[str]) -> None:
         resize_to=options.resize_to,
         output=options.output,
         batch=options.batch,
+        checkpoint=options.checkpoint,
     )
     what = "of the labels differ from" if options.output == "labels" else "at most from"
-    print(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")
+    progress.show(f"wrote {path}; {difference:.2g} {what} the network's on a drawn image")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import PROGRAM, override, parse, print_json
 
 USAGE = f"""\
@@ -57,7 +58,7 @@ class LaunchOptions:
 def launch(args: Sequence[str]) -> int:
     """Check, copy the source, submit."""
     if not args or {"-h", "--help"} & set(args):
-        print(USAGE)
+        progress.show(USAGE)
         parse(LaunchOptions, ["--help"], "launch")
     own, rest = _divide(args)
     options = parse(LaunchOptions, own, "launch")
@@ -78,13 +79,13 @@ def launch(args: Sequence[str]) -> int:
     findings = preflight.check(wanted, cluster, _experiment(wanted.words))
     marks = {"ok": "ok     ", "unknown": "unknown", "wrong": "WRONG  "}
     for found in findings:
-        print(f"# {marks[found.level]} {found.text}")
+        progress.show(f"# {marks[found.level]} {found.text}")
     if options.dry_run:
-        print(start.dry_run(wanted, cluster), end="")
+        progress.show(start.dry_run(wanted, cluster), end="")
         return int(bool(preflight.wrong(findings)))
     ids = start.start(wanted, cluster, findings)
-    print(f"{options.on} {' '.join(ids)}: {wanted.run}")
-    print(f"{PROGRAM} logs {wanted.run} --follow")
+    progress.show(f"{options.on} {' '.join(ids)}: {wanted.run}")
+    progress.show(f"{PROGRAM} logs {wanted.run} --follow")
     return 0
 
 
@@ -146,7 +147,7 @@ def jobs(args: Sequence[str]) -> None:
         print_json(rows)
     for row in rows if not options.json else ():
         states = ", ".join(f"{id} {state}" for id, state in row["state"].items())
-        print(f"{row['run']}  {row['engine']}  {states}  since {row['time']}")
+        progress.show(f"{row['run']}  {row['engine']}  {states}  since {row['time']}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,4 +188,4 @@ def cancel(args: Sequence[str]) -> None:
     from seg_jax.launch import start
 
     start.cancel(options.run)
-    print(f"cancelled {options.run}")
+    progress.show(f"cancelled {options.run}")

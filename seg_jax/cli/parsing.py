@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
-from seg_jax import checks, overrides
+from seg_jax import checks, overrides, progress
 
 PROGRAM = "python -m seg_jax"
 TYRO_CONFIG = (tyro.conf.AvoidSubcommands,)  # of experiments: the model's classes are fixed
@@ -35,7 +35,7 @@ def dispatch(verbs: Mapping[str, Verb], usage: str, args: Sequence[str], *, grou
       UserError: there is no such verb; names the closest ones.
     """
     if not args or args[0] in ("-h", "--help"):
-        print(usage, end="")
+        progress.show(usage, end="")
         return 0 if args else 2
     if args[0] not in verbs:
         raise checks.UserError(f"{group}: {checks.unknown(args[0], verbs)}")
@@ -112,11 +112,13 @@ def parse_experiment(
 
     name = next((arg for arg in args if not arg.startswith("-")), None)
     if name is None or args[0] != name:
-        print(f"usage: {PROGRAM} {verb} NAME [--help] [--field VALUE ...]")
-        print(textwrap.fill("NAME: " + " ".join(experiment.names()), 100, break_on_hyphens=False))
+        progress.show(f"usage: {PROGRAM} {verb} NAME [--help] [--field VALUE ...]")
+        progress.show(
+            textwrap.fill("NAME: " + " ".join(experiment.names()), 100, break_on_hyphens=False)
+        )
         if notes:
-            print(notes())
-        print(f"`{PROGRAM} {verb} NAME --help` describes every option and field.")
+            progress.show(notes())
+        progress.show(f"`{PROGRAM} {verb} NAME --help` describes every option and field.")
         raise SystemExit(0 if asks_for_help(args) else 2)
     return override(experiment.get(name), args[1:], f"{verb} {name}", kind)
 
@@ -187,7 +189,9 @@ def named(args: Sequence[str], option: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON for machines."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    kept = (each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
+    progress.show("".join(kept))
 
 
 def command(*words: str) -> str:

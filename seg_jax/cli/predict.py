@@ -1,13 +1,13 @@
 """`predict`."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import override, parse
 from seg_jax.data.colours import Palette
 
@@ -27,6 +27,8 @@ class PredictOptions:
       probabilities: also write NAME.npy, float32 [height width classes].
       crf: constants of a dense CRF, e.g. deeplab_v2_resnet101 (`evaluate --help` lists all), or
         "none". Default: as the run is evaluated.
+      checkpoint: of a run: newest, best (by --train.best-metric), or a step. Default: the best if
+        the run chooses one, else the newest.
       palette: colours of the classes: voc; safe, which colour-blind readers can tell apart; auto:
         the data set's own, where it has none VOC's for VOC's classes, and else safe.
     """
@@ -36,6 +38,7 @@ class PredictOptions:
     out: Path
     probabilities: bool = False
     crf: str = ""
+    checkpoint: str = ""
     palette: Palette = "auto"
 
 
@@ -51,14 +54,15 @@ def predict(args: Sequence[str]) -> int:
         options.images,
         options.out,
         crf_name=options.crf,
+        checkpoint=options.checkpoint,
         palette_name=options.palette,
         protocol=protocol,
         probabilities=options.probabilities,
     )
     for failure in outcome.failures:
-        print(f"{failure.path}: {failure.reason}", file=sys.stderr)
+        progress.say(f"{failure.path}: {failure.reason}", error=True)
     failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
-    print(
+    progress.show(
         f"{len(outcome.written)} of {len(outcome.written) + len(outcome.failures)} images "
         f"predicted into {options.out}{failed}"
     )
@@ -88,6 +92,7 @@ def predict_with(
     out: Path,
     *,
     crf_name: str = "",
+    checkpoint: str = "",
     palette_name: str = "auto",
     protocol: Sequence[str] = (),
     **options: Any,
@@ -104,6 +109,7 @@ def predict_with(
       palette_name: "auto": that of the classes; otherwise see `data.colours.of`.
       protocol: words --evaluation.FIELD VALUE ... that change the experiment's.
       crf_name: of a dense CRF's constants, see `kernels.crf.presets`; empty: the experiment's own.
+      checkpoint: of a run, see `pretrained.load`.
       **options: of `inference.predict.predict`.
 
     Returns:
@@ -114,7 +120,7 @@ def predict_with(
     from seg_jax.inference import predict
     from seg_jax.kernels.crf import presets
 
-    loaded = pretrained.load(source)
+    loaded = pretrained.load(source, checkpoint=checkpoint)
     chosen = loaded.experiment
     if crf_name:
         chosen = chosen.with_evaluation(crf=presets.get(crf_name))

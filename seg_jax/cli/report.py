@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import parse
 from seg_jax.data.colours import Palette
 
@@ -42,4 +42,4 @@ def report(args: Sequence[str]) -> None:
         options.runs[0] / report.PAGE if len(options.runs) == 1 else Path(report.PAGE)
     )
     report.write_page(options.runs, out, title=options.title, palette=options.palette)
-    print(f"wrote {out}; open it in a browser: {out.resolve().as_uri()}")
+    progress.show(f"wrote {out}; open it in a browser: {out.resolve().as_uri()}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from seg_jax import progress
 from seg_jax.cli.parsing import parse, parse_experiment, print_json
 
 
@@ -31,7 +32,7 @@ def list_experiments(args: Sequence[str]) -> None:
     if options.json:
         print_json(entries)
     else:
-        print(index.long_listing(entries) if options.long else index.listing(entries))
+        progress.show(index.long_listing(entries) if options.long else index.listing(entries))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def show(args: Sequence[str]) -> None:
     if options.json:
         print_json(analysis.summary(found) | {"config": config.to_dict(found), **details.to_dict()})
     else:
-        print(analysis.as_text(details, found))
+        progress.show(analysis.as_text(details, found))
 
 
 def _show_weights(name: str, args: Sequence[str]) -> None:
@@ -75,9 +76,9 @@ def _show_weights(name: str, args: Sequence[str]) -> None:
         plain = {"config": config.to_dict(found)} if found else {}
         print_json(weights.plain(entry) | plain | details)
         return
-    print(weights.entry_text(entry))
+    progress.show(weights.entry_text(entry))
     if found:
-        print("\n" + analysis.as_text(analysis.analyse_experiment(found), found))
+        progress.show("\n" + analysis.as_text(analysis.analyse_experiment(found), found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,4 +102,4 @@ def table(args: Sequence[str]) -> None:
     if options.json:
         print_json(table.as_json(options.runs))
     else:
-        print(table.as_markdown(options.runs))
+        progress.show(table.as_markdown(options.runs))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import parse
 
 
@@ -22,6 +22,8 @@ class SubmitOptions:
       protocol: one of `evaluate --help`; default: the experiment's own.
       root: VOC's folder, with the list and the images of the split.
       out: the archive; default voc2012_<competition>_<split>.tgz in the run folder.
+      checkpoint: of a run: newest, best (by --train.best-metric), or a step. Default: the best if
+        the run chooses one, else the newest.
       check: check this archive instead; with --root, also image ids and sizes.
     """
 
@@ -31,6 +33,7 @@ class SubmitOptions:
     protocol: str = ""
     root: Path | None = None
     out: Path | None = None
+    checkpoint: str = ""
     check: Path | None = None
 
 
@@ -53,8 +56,9 @@ def submit(args: Sequence[str]) -> int:
             protocol=options.protocol,
             root=options.root,
             out=options.out,
+            checkpoint=options.checkpoint,
         )
-        print(f"wrote {archive}")
+        progress.show(f"wrote {archive}")
     report = submission_check.check(archive, root=root)
-    print(report.as_text())
+    progress.show(report.as_text())
     return 2 if report.problems else 0

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import command, parse, parse_experiment
 
 
@@ -126,7 +126,7 @@ def sweep(args: Sequence[str]) -> None:
         sampler=options.sampler,
         seed=options.sweep_seed,
     )
-    print(search.as_text(outcome))
+    progress.show(search.as_text(outcome))
 
 
 def _spaces() -> str:

@@ -1,14 +1,13 @@
 """`weights`: published weights, and releases of our own."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from seg_jax import checks, files
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import Verb, command, dispatch, parse, print_json
 
 USAGE = """\
@@ -39,7 +38,7 @@ def list_weights(args: Sequence[str]) -> None:
     options = parse(ListOptions, args, "weights list")
     from seg_jax.report import weights
 
-    print(weights.as_json() if options.json else weights.as_text())
+    progress.show(weights.as_json() if options.json else weights.as_text())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,8 @@ def import_weights(args: Sequence[str]) -> None:
         raise checks.UserError(f"{options.file}: no such file")
     name = options.name or catalogue.of_file(options.file).name
     found = pretrained.check(name, options.file)
-    print(found.as_text())
-    print(f"  kept in   {cache.add(options.file, name)}")
+    progress.show(found.as_text())
+    progress.show(f"  kept in   {cache.add(options.file, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +101,7 @@ def verify(args: Sequence[str]) -> None:
 
     found = published.check(options.name)
     if not options.json:
-        print(found.as_text())
+        progress.show(found.as_text())
     if options.root is None:
         return
     record = published.score_published(
@@ -113,7 +112,10 @@ def verify(args: Sequence[str]) -> None:
     )
     if options.record:
         results.save(record, options.record)
-    print_json(record.to_dict()) if options.json else print("\n" + table.record_text(record))
+    if options.json:
+        print_json(record.to_dict())
+    else:
+        progress.show("\n" + table.record_text(record))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +138,12 @@ def release(args: Sequence[str]) -> None:
     options = parse(ReleaseOptions, args, "weights release")
     from seg_jax.export import release
 
-    print(f"wrote {release.export(options.run, options.out, license=options.license)}")
+    progress.show(f"wrote {release.export(options.run, options.out, license=options.license)}")
 
 
 def former_export(args: Sequence[str]) -> None:
     """Run `release` under its former name."""
-    print("`weights export` is now called `weights release`", file=sys.stderr)
+    progress.say("`weights export` is now called `weights release`", error=True)
     # --licence was the option's spelling.
     release([arg.replace("--licence", "--license", 1) for arg in args])
 
@@ -166,7 +168,7 @@ def push(args: Sequence[str]) -> None:
     options = parse(PushOptions, args, "weights push")
     from seg_jax.export import hub
 
-    print(hub.push(options.folder, options.repo, private=options.private))
+    progress.show(hub.push(options.folder, options.repo, private=options.private))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ def pull(args: Sequence[str]) -> None:
 
     out = options.out or files.place("weights") / options.repo
     hub.pull(options.repo, out, revision=options.revision or None)
-    print(f"wrote {out}")
+    progress.show(f"wrote {out}")
 
 
 VERBS: dict[str, Verb] = {

@@ -98,10 +98,8 @@ def evaluate(
     return _sum_over_processes(accumulator.scores())
 
 
-def intermediate(
-    experiment: Experiment, variables: Mapping[str, Any], step: int
-) -> dict[str, float]:
-    """Score the validation split during training: the argument `evaluate` of `train.fit`.
+def intermediate(experiment: Experiment, variables: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Score the monitored split during training: the argument `evaluate` of `train.fit`.
 
     Only regions are scored, and without a CRF, which would take longer than the network.
 
@@ -111,18 +109,15 @@ def intermediate(
       step: for the progress bar.
 
     Returns:
-      "mean_iou", "pixel_accuracy", "mean_accuracy" and "frequency_weighted_iou", each in 0..1.
+      `metrics.summary`: "mean_iou", "pixel_accuracy", ..., each in 0..1.
     """
-    where = experiment.data
-    source = data.open_source(
-        where.dataset, where.root, where.val_split, allow_outside=where.allow_outside
-    )
+    where, split = experiment.data, experiment.monitored_split
+    source = data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"
     )
-    names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
-    return {name: getattr(scores, name) for name in names}
+    return metrics.summary(scores, source.classes)
 
 
 def _outputs(

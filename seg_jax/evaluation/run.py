@@ -17,8 +17,9 @@ from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
 from seg_jax.results import files, provenance, record
-from seg_jax.runs import checkpoint, log
+from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
+from seg_jax.runs import log, selection
 
 
 class NotWritten(checks.UserError):
@@ -42,19 +43,23 @@ def evaluate_run(
     split: str | None = None,
     root: Path | None = None,
     experiment: Experiment | None = None,
+    checkpoint: str = "",
     command: str = "",
     progress: bool = True,
 ) -> record.Record:
-    """Score a run's last checkpoint and write its record and a few predictions.
+    """Score a checkpoint of a run and write its record and a few predictions.
 
     RUN/result.json is the record of the experiment's own validation split under its own protocol.
-    Another split's or protocol's is RUN/result_<split>_<protocol>.json, with what differs.
+    Another split's, protocol's or checkpoint's is RUN/result_<split>_<protocol>_<checkpoint>.json,
+    with what differs.
 
     Args:
       run: the run folder.
       split: evaluate this list instead of the experiment's `data.val_split`.
       root: the data set's folder, if it is not where the experiment says.
       experiment: the run's with another evaluation protocol, or with another output stride.
+      checkpoint: "newest", "best" or a step; empty: the best if the run chooses one by
+        `train.best_metric`, else the newest.
       command: that asked for this, for the record.
       progress: draw a progress bar.
 
@@ -64,13 +69,15 @@ def evaluate_run(
     """
     run = Path(run)
     run_folder.refuse_links(run)
-    trained, variables, step = checkpoint.restore_variables(run)
+    trained, variables, step = checkpoints.restore_variables(run, checkpoint)
     experiment = experiment or trained
     root, own_split = root or experiment.data.root, experiment.data.val_split
     suffix = "" if split in (None, own_split) else f"_{split}"
     if experiment != trained:
         name = protocols.name_of(experiment.evaluation) or "protocol"
         suffix += f"_{name}_{config.digest(experiment)[:6]}"
+    if checkpoint not in ("", checkpoints.default(trained)):
+        suffix += f"_step{step}"
     own = not suffix
     allow_outside = experiment.data.allow_outside
     source = data.open_source(
@@ -194,4 +201,14 @@ def _training(
         seed=experiment.train.seed,
         seconds=log.training_seconds(run),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        selection=_selection(run, experiment, step),
     )
+
+
+def _selection(run: Path, experiment: Experiment, step: int) -> str:
+    """Return how a checkpoint was chosen, in words; empty: it is the last or none of the best."""
+    metric = experiment.train.best_metric
+    scores = selection.scores(run, metric) if metric else {}
+    if selection.best(scores) != step:
+        return ""
+    return f"best of {len(scores)} by {metric} on {experiment.monitored_split}"

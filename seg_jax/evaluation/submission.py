@@ -81,6 +81,7 @@ def submit(
     protocol: str = "",
     root: Path | None = None,
     out: Path | None = None,
+    checkpoint: str = "",
     progress: bool = True,
 ) -> tuple[Path, Path]:
     """Predict a split and write the archive; return its path, and the folder of VOC.
@@ -93,12 +94,13 @@ def submit(
       root: VOC's folder; None: where the experiment's data are, if it is trained on VOC, else the
         default place.
       out: the archive; None: voc2012_<competition>_<split>.tgz in the run folder, or here.
+      checkpoint: of a run, as for `pretrained.load`.
       progress: draw a progress bar.
 
     Raises:
       UserError: the model does not score VOC's classes, or images are missing.
     """
-    loaded = pretrained.load(path)
+    loaded = pretrained.load(path, checkpoint=checkpoint)
     experiment = loaded.experiment
     if protocol:
         evaluation = protocols.apply(protocol, experiment.evaluation)

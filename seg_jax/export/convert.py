@@ -26,6 +26,7 @@ def export(
     resize_to: single_pass.Size | None = None,
     output: single_pass.Output = "labels",
     batch: int | None = None,
+    checkpoint: str = "",
 ) -> tuple[Path, float]:
     """Export a network as one file from images to labels, and describe its interface in OUT.json.
 
@@ -39,6 +40,7 @@ def export(
       resize_to: (height, width) that the file resizes images to, and scores back from.
       output: "labels", uint8 [n h w], or "probabilities" or "logits", float32 [n h w k].
       batch: images per call; None: any number (StableHLO), or one (ONNX, LiteRT).
+      checkpoint: of a run, as for `pretrained.load`.
 
     Returns:
       The file, and its difference from the network on a random image: the share of pixels whose
@@ -51,7 +53,7 @@ def export(
     checks.one_of(FORMATS, format=format)
     if batch is not None:
         checks.positive(batch=batch)
-    loaded = pretrained.load(source)
+    loaded = pretrained.load(source, checkpoint=checkpoint)
     planned, size = single_pass.plan(loaded.experiment, size, resize_to)
     converter = importlib.import_module(f"seg_jax.export.{format}")
     name = loaded.name or loaded.experiment.name or "network"

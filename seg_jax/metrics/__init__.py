@@ -13,7 +13,7 @@ from seg_jax.metrics.confusion_matrix import (
     pixel_accuracy,
 )
 from seg_jax.metrics.object_sizes import SIZE_NAMES, object_iou
-from seg_jax.metrics.scores import Scores, of_image, shapes_of_counts
+from seg_jax.metrics.scores import Scores, of_image, shapes_of_counts, summary, summary_names
 from seg_jax.metrics.sums import image_sums
 
 __all__ = [
@@ -34,5 +34,7 @@ __all__ = [
     "per_class_iou",
     "pixel_accuracy",
     "shapes_of_counts",
+    "summary",
+    "summary_names",
     "trimap_confusion",
 ]

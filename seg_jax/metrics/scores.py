@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from seg_jax.metrics import boundary, isbi2012, object_sizes, sums
 from seg_jax.metrics import confusion_matrix as matrix
 
 _MEMBRANES = ("membrane", "cell")  # the classes of ISBI 2012
+_SUMMARY = (
+    "mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,6 +136,22 @@ class Scores:
     def membrane_errors(self) -> tuple[float, ...]:
         """Pixel, Rand and warping error of ISBI 2012, means over images; NaN on other data sets."""
         return tuple(sums.means(self.membranes)[:-1].tolist())
+
+
+def summary(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what the confusion matrix gives, as shares of 1: numbers by name, and IoU by class,
+    None for one that occurs nowhere.
+    """
+    by_class = {
+        name: None if np.isnan(iou) else float(iou)
+        for name, iou in zip(classes, scores.per_class_iou, strict=True)
+    }
+    return {**{name: getattr(scores, name) for name in _SUMMARY}, "per_class_iou": by_class}
+
+
+def summary_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the numbers in a `summary`; those of IoU are "per_class_iou/CLASS"."""
+    return (*_SUMMARY, *(f"per_class_iou/{name}" for name in classes))
 
 
 def shapes_of_counts(num_classes: int, bands: int) -> dict[str, tuple[int, ...]]:

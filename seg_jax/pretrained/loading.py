@@ -7,7 +7,7 @@ from typing import Any
 from seg_jax import checks
 from seg_jax.pretrained import cache, catalogue
 from seg_jax.pretrained.network import Pretrained
-from seg_jax.runs import checkpoint
+from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
 
 RELEASE_WEIGHTS = "model.safetensors"  # its file makes a folder a release, see `release`
@@ -23,18 +23,25 @@ READERS = {
 }
 
 
-def load(path: str | Path, name: str | None = None) -> Pretrained:
+def load(path: str | Path, name: str | None = None, *, checkpoint: str = "") -> Pretrained:
     """Return the network that a file or folder holds, with its weights and its preprocessing.
 
     Args:
       path: a file of published weights, or the catalogue name under which one was imported; a
-        folder of our release format; or a run folder (its newest checkpoint).
+        folder of our release format; or a run folder.
       name: which published weights a file holds, of the catalogue; None: by its checksum or name.
+      checkpoint: of a run: "newest", "best" or a step; empty: the best if it chooses one by
+        `train.best_metric`, else the newest.
 
     Raises:
       UserError: there is no such file, it is of another kind, or not what `name` says.
     """
     path = resolve(path)
+    if path.is_dir() and _is_run(path):
+        experiment, variables, _ = checkpoints.restore_variables(path, checkpoint)
+        return Pretrained(experiment, variables)
+    if checkpoint:
+        raise checks.UserError(f"--checkpoint {checkpoint}: {path} is no run folder, and has none")
     if path.is_dir():
         return _load_folder(path)
     entry = catalogue.get(name) if name else entry_of(path)
@@ -92,14 +99,15 @@ def entry_of(path: Path) -> catalogue.Entry:
     return catalogue.get(name) if name else catalogue.of_file(path)
 
 
+def _is_run(path: Path) -> bool:
+    return (path / run_folder.CONFIG).is_file() and not (path / RELEASE_WEIGHTS).is_file()
+
+
 def _load_folder(path: Path) -> Pretrained:
     if (path / RELEASE_WEIGHTS).is_file():
         from seg_jax.pretrained import release
 
         return release.load(path)
-    if (path / run_folder.CONFIG).is_file():
-        experiment, variables, _ = checkpoint.restore_variables(path)
-        return Pretrained(experiment, variables)
     raise checks.UserError(
         f"{path} holds no weights that can be read: give a run folder ({run_folder.CONFIG}, "
         f"checkpoints/) or a release ({RELEASE_WEIGHTS}, {run_folder.CONFIG})"

@@ -5,6 +5,8 @@ import html
 import re
 from collections.abc import Sequence
 
+from seg_jax.checks import printable
+
 NONE = "–"  # shown where there is no value
 
 
@@ -74,7 +76,7 @@ def _kind(column: Column, cell: str = "") -> str:
 
 
 def _markdown(cell: str) -> str:
-    text = html.escape(" ".join(cell.split()), quote=False)
+    text = html.escape(printable(" ".join(cell.split())), quote=False)
     text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word Markdown ignores it
 

@@ -139,12 +139,17 @@ def record_text(record: Record) -> str:
             for name, iou in metrics["per_class_iou"].items()
         ),
     )
-    parts = (
+    parts = [
         headline(record),
         _scores(metrics).as_markdown(),
         _origin(record),
         classes.as_markdown(),
-    )
+    ]
+    if record.training.selection.endswith(f" on {record.data.split}"):
+        parts.append(
+            f"The checkpoint is the {record.training.selection}, the images of this score, which "
+            "is optimistic for that: choose by another list (train.evaluate_split)."
+        )
     return "\n\n".join(parts)
 
 
@@ -217,13 +222,18 @@ def score_grid(records: Sequence[Record]) -> Grid:
                 percent(record.metrics["boundary_f1"]),
                 *(percent(record.metrics["object_iou"][size]) for size in ("small", "medium")),
                 count(record.training.parameters),
-                NONE if record.weights else str(record.training.steps),
+                NONE if record.weights else _steps(record),
                 duration(record.training.seconds),
                 record.data.description,
             )
             for record in records
         ),
     )
+
+
+def _steps(record: Record) -> str:
+    chosen = record.training.selection
+    return f"{record.training.steps} ({chosen})" if chosen else str(record.training.steps)
 
 
 def provenance_grid(records: Sequence[Record]) -> Grid:

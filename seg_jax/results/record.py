@@ -47,6 +47,7 @@ class Training:
       seed: of initialisation, order, augmentation and dropout.
       seconds: wall time of training, None if unknown.
       parameters: numbers in the model's parameters.
+      selection: how the checkpoint was chosen: "best of 12 by mean_iou on val"; empty: the last.
     """
 
     data: Split | None
@@ -57,6 +58,7 @@ class Training:
     seed: int
     seconds: float | None
     parameters: int
+    selection: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

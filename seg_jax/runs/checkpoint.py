@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.runs import folder as run_folder
-from seg_jax.runs import integrity, quiet
+from seg_jax.runs import integrity, quiet, selection
 from seg_jax.runs.folder import CHECKPOINTS
 from seg_jax.train_state import TrainState
 
@@ -52,8 +52,16 @@ class Checkpoint:
     metadata: dict[str, Any]
 
 
-def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: int) -> None:
-    """Write the state's checkpoint, then drop all but the newest `keep`.
+def save(
+    run: Path,
+    state: TrainState,
+    *,
+    iterator: Any,
+    metadata: Any,
+    keep: int,
+    also: Collection[int] = (),
+) -> None:
+    """Write the state's checkpoint, then drop all but the newest `keep` and those of `also`.
 
     With several processes all of them must call this, on a file system that they share. A step
     that was saved before stays as it is.
@@ -64,6 +72,7 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
       iterator: state of the data iterator, JSON data; the same on every process.
       metadata: JSON data.
       keep: checkpoints that stay, this one included.
+      also: steps whose checkpoints stay besides: the best one's.
 
     Raises:
       SaveError: it could not be written; what was written of it is removed.
@@ -100,8 +109,26 @@ def save(run: Path, state: TrainState, *, iterator: Any, metadata: Any, keep: in
             f"checkpoint {path} could not be written: {integrity.name_of(error)}"
         ) from error
     if first:
-        for old in _finished(run)[:-keep]:
+        prune(run, keep=keep, also=also)
+
+
+def prune(run: Path, *, keep: int, also: Collection[int] = ()) -> None:
+    """Drop all checkpoints but the newest `keep` and those of the steps in `also`."""
+    for old in _finished(run)[:-keep]:
+        if int(old.name) not in also:
             _remove(old)
+
+
+def steps(run: Path) -> list[int]:
+    """Return the steps whose checkpoints were finished and not set aside, ascending."""
+    return [int(path.name) for path in _finished(run)]
+
+
+def best(run: Path, metric: str) -> int | None:
+    """Return the step of the best of the checkpoints that are kept, by the evaluations in the log;
+    None: none of them was evaluated.
+    """
+    return selection.best(selection.scores(run, metric), among=steps(run))
 
 
 def newest(run: Path) -> int | None:
@@ -188,22 +215,28 @@ def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
     return Checkpoint(state, iterator, metadata)
 
 
-def restore_variables(run: Path) -> tuple[Experiment, dict[str, Any], int]:
-    """Return a run's experiment, the variables of its newest whole checkpoint, and their step.
+def restore_variables(run: Path, which: str = "") -> tuple[Experiment, dict[str, Any], int]:
+    """Return a run's experiment, the variables of one of its checkpoints, and their step.
 
-    The run may be training: a checkpoint that is removed while it is read gives way to the newer
-    one that replaced it.
+    The run may be training: a checkpoint that is removed while it is read gives way to the one
+    that replaced it.
+
+    Args:
+      run: the run folder.
+      which: "newest": the newest whole one; "best": the best by `train.best_metric`; or a step;
+        empty: the best if the run chooses one, else the newest.
 
     Raises:
-      UserError: the folder is no run, or holds no whole checkpoint.
+      UserError: the folder is no run, or holds no such checkpoint that is whole.
     """
     experiment, _ = run_folder.read_config(run)
     run_folder.refuse_links(run)
+    which = which or default(experiment)
     paths: list[Path] = []
     damaged: list[tuple[Path, str]] = []
     for _ in range(_READ_ATTEMPTS):
         damaged = []
-        paths = _finished(run)
+        paths = _chosen(run, experiment, which)
         for path in reversed(paths):
             problem = integrity.problem(path)
             if problem is None:
@@ -213,11 +246,49 @@ def restore_variables(run: Path) -> tuple[Experiment, dict[str, Any], int]:
                     return experiment, variables, int(path.name)
             elif path.exists():
                 damaged.append((path, problem))
-        if paths == _finished(run):
+        if paths == _chosen(run, experiment, which):
             break
     if not paths:
         raise UserError(f"run {run} holds no checkpoint yet: train it, or wait for its first one")
+    if which != "newest":
+        problem = damaged[0][1] if damaged else "it is not complete"
+        raise UserError(
+            f"checkpoint {paths[0]} ({which}) is damaged ({problem}): --checkpoint newest takes "
+            "the newest whole one"
+        )
     raise _all_damaged(run, damaged)
+
+
+def default(experiment: Experiment) -> str:
+    """Return the checkpoint that a run is used by: "best" if it chooses one, else "newest"."""
+    return "best" if experiment.train.best_metric else "newest"
+
+
+def _chosen(run: Path, experiment: Experiment, which: str) -> list[Path]:
+    """Return the checkpoints that may be read for `which`, the first choice last."""
+    found = _finished(run)
+    if which == "newest" or not found:
+        return found
+    if which == "best":
+        metric = experiment.train.best_metric
+        if not metric:
+            raise UserError(
+                f"run {run} has no best checkpoint: it was trained without --train.best-metric "
+                "(mean_iou, ...); --checkpoint newest or a step takes another"
+            )
+        step = best(run, metric)
+        if step is None:
+            raise UserError(
+                f"run {run} has no best checkpoint yet: none that is kept was evaluated; wait for "
+                "its first evaluation, or take --checkpoint newest"
+            )
+        return [_path(run, step)]
+    kept = ", ".join(map(str, steps(run)))
+    if not which.isdecimal():
+        raise UserError(f"--checkpoint {which}: give newest, best, or a step that is kept: {kept}")
+    if int(which) not in steps(run):
+        raise UserError(f"--checkpoint {which}: run {run} keeps the steps {kept}")
+    return [_path(run, int(which))]
 
 
 class _Vanished(Exception):

@@ -36,6 +36,7 @@ FREE = {
     "train.evaluate_every": "says when to score; scoring changes nothing",
     "train.checkpoint_every": "says when to save",
     "train.keep": "says what to keep",
+    "train.patience": "says when to stop; the steps until then are the same",
     "evaluation": "is not used in training",
 }
 

@@ -6,7 +6,7 @@ Every line of metrics.jsonl is an object with "kind" and "step":
               images_per_second, step_seconds, data_wait (share of the time in which the device
               waited for data), memory_gib (peak of a device, where it reports one), seconds (of
               training so far, all sessions together)
-    evaluate  what the evaluation returned
+    evaluate  what the evaluation returned; "per_class_iou" is an object of numbers by class
     event     message: started, resumed, a checkpoint that failed, ...
 """
 
@@ -14,6 +14,7 @@ import collections
 import contextlib
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,18 @@ def last(run: Path, kind: str) -> dict[str, Any]:
     return next((line for line in reversed(read(run)) if line["kind"] == kind), {})
 
 
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers among a line's values; those of an object by name/key, None as NaN."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, int | float):
+            found[name] = float(value)
+        for key, item in value.items() if isinstance(value, Mapping) else ():
+            if item is None or isinstance(item, int | float):
+                found[f"{name}/{key}"] = math.nan if item is None else float(item)
+    return found
+
+
 def _seconds(line: Mapping[str, Any]) -> float:
     value = line.get("seconds", 0.0)
     return value if isinstance(value, int | float) else 0.0
@@ -123,12 +136,9 @@ class RunLog:
             self._failed = True
         if self._board is None:
             return
-        numbers = {
-            f"{kind}/{name}": float(value)
-            for name, value in values.items() if isinstance(value, int | float)
-        }  # fmt: skip
+        scalars = {f"{kind}/{name}": value for name, value in numbers(values).items()}
         with contextlib.suppress(OSError):  # metrics.jsonl has it, or its warning was given
-            self._board.write(step, numbers)
+            self._board.write(step, scalars)
 
     def event(self, step: int, message: str) -> None:
         """Append a message."""

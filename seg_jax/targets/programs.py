@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from seg_jax import checks, optim, parallel, train_state
+from seg_jax import checks, parallel, train_state
 from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, windows
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.nn import lowering
-from seg_jax.train import setup
+from seg_jax.train import program
 from seg_jax.types import DATA_AXIS
 
 # Dense CRFs at VOC's usual size and number of classes: names that `compile` takes like experiments.
@@ -52,20 +52,22 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=(1, *crop, channels))
-        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+        optimizer = program.optimizer(experiment, shapes["params"])
     except ValueError as error:
         raise checks.UserError(f"{experiment.name or experiment.family}: {error}") from error
     init = functools.partial(train_state.init_state, optimizer=optimizer)
     state = _placed(jax.eval_shape(init, shapes), mesh, PartitionSpec())
-    key = _placed(jax.eval_shape(lambda: jax.random.key(0)), mesh, PartitionSpec())
+    numbers = program.hyperparameters(experiment)
+    inputs = jax.eval_shape(lambda numbers: (jax.random.key(0), numbers), numbers)
+    inputs = _placed(inputs, mesh, PartitionSpec())
     image = jax.ShapeDtypeStruct((batch_size, *crop, 3), jnp.uint8)
     batch = {"image": image, "label": jax.ShapeDtypeStruct((batch_size, *crop), jnp.uint8)}
     if experiment.data.weight_map != "none":
         batch["weight"] = jax.ShapeDtypeStruct((batch_size, *crop), jnp.float32)
-    per_device = setup.per_device_step(experiment, optimizer)
+    per_device = program.per_device_step(program.structure(experiment))
     with lowering.for_platform(platform):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
-        return parallel.compile_step(per_device, mesh).lower(state, batch, key)
+        return parallel.compile_step(per_device, mesh).lower(state, batch, inputs)
 
 
 def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:

@@ -26,7 +26,7 @@ from seg_jax import progress as progress_output
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import warm_start
-from seg_jax.runs import checkpoint
+from seg_jax.runs import checkpoint, selection
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
 from seg_jax.train import peers, setup, termination
@@ -34,8 +34,9 @@ from seg_jax.train.progress import Report, progress_bar
 from seg_jax.train_state import TrainState
 
 # Scores the variables after a step on the validation split: called on every process, returns
-# numbers for the log. An exception that it raises ends the run, its checkpoint already written.
-Evaluate = Callable[[Experiment, Mapping[str, Any], int], Mapping[str, float]]
+# numbers for the log, the same on all of them: an early stop depends on them. An exception that it
+# raises ends the run, its checkpoint already written.
+Evaluate = Callable[[Experiment, Mapping[str, Any], int], Mapping[str, Any]]
 _log = logging.getLogger(__name__)
 
 
@@ -102,8 +103,11 @@ def fit(
         lock = stack.enter_context(run_folder.lock(run)) if first else None
         resumable = run_folder.check_resumable(run, experiment, extend=extend)
         watch.saved = start = checkpoint.newest(run)
-        if start == settings.steps:
-            return _finished(run, experiment, first, evaluate, command, say)
+        scores = selection.scores(run, settings.best_metric, until=start or 0)
+        if start is not None and (
+            start == settings.steps or _stops_early(experiment, start, scores)
+        ):
+            return _finished(run, experiment, start, first, evaluate, command, say)
 
         begin = setup.prepare(experiment, run, start, parallel, say, given=batches)
         state, source, mesh = begin.state, begin.batches, begin.mesh
@@ -126,12 +130,14 @@ def fit(
         report = stack.enter_context(
             Report(experiment, log, open_bar, source.get_state(), begin.meter)
         )
-        session = _Session(run, experiment, report, begin.metadata, watch, lock, evaluate)
+        session = _Session(run, experiment, report, begin.metadata, watch, lock, evaluate, scores)
         key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # the key itself initialised
 
         if begin.start and session.is_unscored(begin.start):
             session.score(state, begin.start)
         for number in range(begin.start + 1, settings.steps + 1):
+            if _stops_early(experiment, number - 1, scores):
+                break
             with report.fetching():
                 batch = parallelism.shard_batch(next(source), mesh)
             if number == begin.start + 1:
@@ -144,7 +150,8 @@ def fit(
             stop, last = watch(number), number == settings.steps
             save = stop or last or number % settings.checkpoint_every == 0
             score = session.is_unscored(number)
-            save |= score and watch.saved is None  # an evaluation that fails costs no training
+            # An evaluation that fails costs no training; and the best one needs its checkpoint.
+            save |= score and (watch.saved is None or bool(settings.best_metric))
             # One step stays in flight while the host fetches the next batch.
             if not report.catch_up(leave=0 if save or score else 1):
                 raise session.diverged(state)
@@ -154,9 +161,11 @@ def fit(
                 raise session.stopped()
             if score:
                 session.score(state, number)
-    say(f"trained {run} to step {settings.steps} in {report.seconds():.0f} s")
-    trained = settings.steps - begin.start
-    return RunSummary(run, settings.steps, trained, report.seconds(), report.last)
+        done = int(state.step)
+        if done < settings.steps:
+            session.say_early(done, say)
+    say(f"trained {run} to step {done} in {report.seconds():.0f} s")
+    return RunSummary(run, done, done - begin.start, report.seconds(), report.last)
 
 
 def _scores_first(setting: str, initialised: warm_start.Start | None) -> bool:
@@ -181,21 +190,22 @@ def _score_first(
         say(f"  step 0: not scored ({error})")
         return
     log.write("evaluate", 0, found)
-    split = experiment.data.val_split
-    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in found.items())
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in numbers.items())
+    split = experiment.monitored_split
     say(f"  step 0 on {split}, in percent: {shown} (--train.evaluate-first no skips this)")
 
 
 def _finished(
     run: Path,
     experiment: Experiment,
+    step: int,
     first: bool,
     evaluate: Evaluate | None,
     command: str,
     say: Callable,
 ) -> RunSummary:
     """Leave a finished run as it is, but for an evaluation that a kill cut off."""
-    step = experiment.train.steps
     if first:  # fields that are free to change may have
         former = run_folder.identities(run)
         run_folder.write_config(run, experiment, former=former)
@@ -203,21 +213,30 @@ def _finished(
     if evaluate and _is_due(experiment, step) and not scored:
         log = logs.RunLog(run, step, active=first)
         log.event(step, f"resumed {command}".strip())
-        _, variables, _ = checkpoint.restore_variables(run)
+        _, variables, _ = checkpoint.restore_variables(run, "newest")
         log.write("evaluate", step, evaluate(experiment, variables, step))
         log.close()
-    say(f"{run} is finished (step {step}): nothing to do")
+    early = "" if step == experiment.train.steps else f" of {experiment.train.steps}, stopped early"
+    say(f"{run} is finished (step {step}{early}): nothing to do")
     return RunSummary(run, step, 0, 0.0, logs.last(run, "train"))
 
 
 def _is_due(experiment: Experiment, step: int) -> bool:
-    every = experiment.train.evaluate_every
-    return bool(every) and step % every == 0
+    settings = experiment.train
+    if settings.best_metric and step == settings.steps:
+        return True  # the last step has a checkpoint, which may be the best
+    return bool(settings.evaluate_every) and step % settings.evaluate_every == 0
+
+
+def _stops_early(experiment: Experiment, step: int, scores: Mapping[int, float]) -> bool:
+    """Whether training ends after a step, because its evaluations have not improved for long."""
+    patience = experiment.train.patience
+    return patience > 0 and step in scores and selection.evaluations_since_best(scores) >= patience
 
 
 @dataclasses.dataclass(frozen=True)
 class _Session:
-    """What the loop saves, scores and ends with."""
+    """What the loop saves, scores and ends with; `scores`: of `train.best_metric` by step."""
 
     run: Path
     experiment: Experiment
@@ -226,6 +245,7 @@ class _Session:
     watch: termination.Watch
     lock: run_folder.Lock | None
     evaluate: Evaluate | None
+    scores: dict[int, float]
 
     def is_unscored(self, number: int) -> bool:
         """Whether an evaluation is due after a step and not in the log."""
@@ -246,6 +266,7 @@ class _Session:
                     iterator=self.report.position,
                     metadata=metadata,
                     keep=self.experiment.train.keep,
+                    also=self._best(),
                 )
         except checkpoint.SaveError as error:
             self.report.log.event(step, str(error))
@@ -261,11 +282,36 @@ class _Session:
         try:
             with self.watch.evaluating(number):
                 values = self.evaluate(self.experiment, variables, number)
-            self.report.log.write("evaluate", number, values)
+            self._keep_best(number, values)
         except termination.Stopped:
             if self.watch.saved != number:
                 self.save(state, must=True)
             raise self.stopped() from None
+
+    def _keep_best(self, number: int, values: Mapping[str, Any]) -> None:
+        """Log an evaluation; a checkpoint that was the best until then goes."""
+        metric = self.experiment.train.best_metric
+        if metric:
+            self.scores[number] = selection.value_of(values, metric)
+        self.report.log.write("evaluate", number, values)
+        if metric and self.lock:
+            checkpoint.prune(self.run, keep=self.experiment.train.keep, also=self._best())
+
+    def _best(self) -> list[int]:
+        """The step of the best of the checkpoints that are there."""
+        found = selection.best(self.scores, among=checkpoint.steps(self.run))
+        return [] if found is None else [found]
+
+    def say_early(self, step: int, say: Callable[[str], None]) -> None:
+        """Tell and log that the run has stopped early."""
+        settings, best = self.experiment.train, selection.best(self.scores)
+        value = f"{100 * self.scores[best]:.2f} at step {best}" if best else "never a number"
+        message = (
+            f"stopped early after step {step} of {settings.steps}: {settings.best_metric} was best "
+            f"({value}) {settings.patience} evaluations ago (--train.patience 0 goes on)"
+        )
+        self.report.log.event(step, message)
+        say(message)
 
     def stopped(self) -> termination.Stopped:
         """Say what is kept, and return what ends the run."""

@@ -10,10 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from seg_jax import data, optim, train_state
+from seg_jax import checks, data, metrics, train_state
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
 from seg_jax.data import given as given_batches
@@ -24,7 +23,7 @@ from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
-from seg_jax.train import step
+from seg_jax.train import program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +89,10 @@ def prepare(
     }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
-    state, optimizer, saved, initialised = _first_state(
+    state, saved, initialised = _first_state(
         experiment, run, start, source, metadata, say, given=given
     )
-    per_device = per_device_step(experiment, optimizer)
-    compiled = parallelism.compile_step(per_device, mesh, implementation=implementation)
+    compiled = program.bound_step(experiment, mesh, implementation)
     state = parallelism.replicate(state, mesh)
     if source is None:
         assert given is not None
@@ -116,29 +114,18 @@ def prepare(
     return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
 
 
-def per_device_step(experiment: Experiment, optimizer: optax.GradientTransformation) -> Callable:
-    """Return the train step of one device: (state, batch, key) -> (state, metrics)."""
-    settings = experiment.train
-    return functools.partial(
-        step.train_step,
-        model=experiment.model,
-        optimizer=optimizer,
-        loss=experiment.loss,
-        preprocessing=experiment.data.preprocessing,
-        learning_rate=functools.partial(optim.learning_rate, experiment.optim, settings.steps),
-        precision=settings.precision,
-        accumulate=settings.accumulate,
-    )
-
-
 def _open_data(experiment: Experiment, *, given: bool) -> Source | None:
     """Return the training split, None if batches are given; check that a validation split can be
     scored, if it will be.
     """
-    where = experiment.data
-    source = None if given else _open(experiment, where.train_split)
+    source = None if given else _open(experiment, experiment.data.train_split)
     if experiment.train.evaluate_every:
-        _check_evaluation(experiment, _open(experiment, where.val_split))
+        monitored = _open(experiment, experiment.monitored_split)
+        _check_evaluation(experiment, monitored)
+        metric = experiment.train.best_metric
+        known = metrics.summary_names(monitored.classes)
+        if metric and metric not in known:
+            raise UserError(f"train.best_metric: {checks.unknown(metric, known)}")
     return source
 
 
@@ -185,16 +172,16 @@ def _first_state(
     say: Callable,
     *,
     given: Iterable[Any] | None,
-) -> tuple[train_state.TrainState, Any, checkpoint.Checkpoint | None, warm_start.Start | None]:
-    """Return the state to go on from, the optimiser, the checkpoint (None: the start), and what
-    `train.init` gave.
+) -> tuple[train_state.TrainState, checkpoint.Checkpoint | None, warm_start.Start | None]:
+    """Return the state to go on from, the checkpoint (None: the start), and what `train.init`
+    gave.
     """
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
     input_shape = (1, *crop, channels)
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
-        optimizer = optim.make_optimizer(experiment.optim, shapes["params"], steps=settings.steps)
+        optimizer = program.optimizer(experiment, shapes["params"])
     except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
         raise UserError(f"{experiment.name or experiment.family}: {error}") from error
     if source is not None:
@@ -213,7 +200,7 @@ def _first_state(
             found = warm_start.start(variables, experiment, run, images=images)
             variables = found.variables
             say("  " + "\n  ".join(found.report))
-        return train_state.init_state(variables, optimizer), optimizer, None, found
+        return train_state.init_state(variables, optimizer), None, found
     like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
     found = checkpoint.restore(run, start, like)
     if found.metadata.get("list") != metadata["list"]:
@@ -222,7 +209,7 @@ def _first_state(
             f"then, {metadata['images']} now): give it that list, or train into another --workdir"
         )
     say(f"  resume after step {start}")
-    return found.state, optimizer, found, None
+    return found.state, found, None
 
 
 def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:

@@ -26,6 +26,7 @@ def train_step(
     loss: losses.LossConfig,
     preprocessing: Callable[[jax.Array], jax.Array],
     learning_rate: Callable[[jax.Array], jax.Array],
+    weights: losses.Weights | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -41,6 +42,7 @@ def train_step(
       loss: heads, weights and reduction.
       preprocessing: uint8 [n h w 3] -> float32 [n h w 3].
       learning_rate: of a step, for the metrics.
+      weights: of heads and classes, perhaps traced; None: those of `loss`.
       precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
@@ -57,7 +59,12 @@ def train_step(
     params = lax.pcast(state.params, DATA_AXIS, to="varying")
 
     objective = functools.partial(
-        _objective, model=model, loss=loss, preprocessing=preprocessing, precision=precision
+        _objective,
+        model=model,
+        loss=loss,
+        weights=weights,
+        preprocessing=preprocessing,
+        precision=precision,
     )
 
     def gradient(batch_stats, batch, key):
@@ -85,7 +92,7 @@ def train_step(
     return state, metrics | {"finite": state.finite}
 
 
-def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, precision):
+def _objective(params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision):
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
@@ -94,7 +101,12 @@ def _objective(params, batch_stats, batch, key, *, model, loss, preprocessing, p
     )
     margin = getattr(model, "margin", 0)
     total, count = losses.loss_sums(
-        outputs, batch["label"], loss, pixel_weights=batch.get("weight"), margin=margin
+        outputs,
+        batch["label"],
+        loss,
+        numbers=weights,
+        pixel_weights=batch.get("weight"),
+        margin=margin,
     )
     head = loss.heads[0][0]
     pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)

@@ -146,12 +146,13 @@ def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
     found = evaluate.intermediate(experiment, variables, 7)
     scores = evaluate.evaluate(experiment, variables, source, progress=False)
     assert opened == [("memory", None, "val")]
-    assert found == {
-        "mean_iou": scores.mean_iou,
-        "pixel_accuracy": scores.pixel_accuracy,
-        "mean_accuracy": scores.mean_accuracy,
-        "frequency_weighted_iou": scores.frequency_weighted_iou,
-    }
+    names = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
+    by_class = dict(zip(source.classes, scores.per_class_iou.tolist(), strict=True))
+    expected = {name: getattr(scores, name) for name in names}
+    assert found == {**expected, "per_class_iou": by_class}
+    train = dataclasses.replace(experiment.train, evaluate_split="holdout")
+    evaluate.intermediate(dataclasses.replace(experiment, train=train), variables, 7)
+    assert opened[-1] == ("memory", None, "holdout")
 
 
 class Spoiled(MemorySource):

@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch, opened):
 
     monkeypatch.setattr(data, "open_source", open_source)
     monkeypatch.setattr(
-        run.checkpoint, "restore_variables", lambda path: (EXPERIMENT, VARIABLES, 600)
+        run.checkpoints, "restore_variables", lambda path, which: (EXPERIMENT, VARIABLES, 600)
     )
     path = tmp_path / "runs" / "mine"
     path.mkdir(parents=True)

@@ -216,7 +216,7 @@ def test_a_model_of_other_classes_is_refused(tmp_path, voc):
 
 def test_the_command(tmp_path, voc, task, monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(submission.pretrained, "load", lambda path: Pretrained(*task))
+    monkeypatch.setattr(submission.pretrained, "load", lambda path, **_: Pretrained(*task))
     run = tmp_path / "run"
     run.mkdir()
     args = ["submit", str(run), "--root", str(voc)]

@@ -94,7 +94,7 @@ def test_evaluation_during_training_goes_without(monkeypatch):
 
 def test_the_record_quotes_it(tmp_path, monkeypatch, by_definition):
     monkeypatch.setattr(data, "open_source", lambda *_, **__: SOURCE)
-    monkeypatch.setattr(run.checkpoint, "restore_variables", lambda _: (PLAIN, VARIABLES, 600))
+    monkeypatch.setattr(run.checkpoints, "restore_variables", lambda *_: (PLAIN, VARIABLES, 600))
     (tmp_path / "metrics.jsonl").touch()
     record = run.evaluate_run(tmp_path, experiment=WITH_CRF, progress=False)
     assert record.protocol == Protocol(crf=True)
@@ -161,7 +161,7 @@ def test_prediction_takes_constants_by_name(tmp_path, monkeypatch):
         experiment, variables = WITH_CRF, VARIABLES
         labels = label_map.LabelMap(CLASSES, ((0, 0, 0),) * 3)
 
-    monkeypatch.setattr(pretrained, "load", lambda _: Loaded)
+    monkeypatch.setattr(pretrained, "load", lambda *_, **__: Loaded)
     for name in ("", "none", "deeplab_v1_largefov"):
         predict_with("run", [], tmp_path, crf_name=name)
     expected = [PARAMS, None, presets.get("deeplab_v1_largefov")]

@@ -152,7 +152,7 @@ def test_an_export_is_written_where_the_user_is(tmp_path, monkeypatch, name):
 
     task = small_experiment(canvas=(8, 8))
     loaded = Pretrained(task, small_variables(task.model), name)
-    monkeypatch.setattr(convert.pretrained, "load", lambda source: loaded)
+    monkeypatch.setattr(convert.pretrained, "load", lambda source, **_: loaded)
     with pytest.raises(
         UserError, match="the name of the network '.*' cannot be the name of a file"
     ):
