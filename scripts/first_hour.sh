@@ -206,7 +206,7 @@ if [ -d "${SEG_JAX_TEST_DATA:-}/weights/deeplabv3_mnv2_dm05_voc" ] && [ -d "$SEG
       cp "$whole/SegmentationClass/$id.png" $some/SegmentationClass/
     done
   done
-  seg_jax train deeplab_v3plus_mobilenetv2_voc_dm05 --init $name --workdir runs/tuned --data.root voc --train.steps 2 \
+  seg_jax train deeplab_v3plus_mobilenetv2_voc_dm05 --init $name --workdir runs/tuned --data.root voc --data.train-split train --train.steps 2 \
     --train.batch-size 4 --data.augmentation.crop 129 129 --optim.base-lr 1e-5 2>tuned.err | tee tuned.txt
   has "step 0 on val" tuned.txt
   seg_jax evaluate runs/tuned >tuned_score.txt 2>/dev/null
