@@ -159,6 +159,6 @@ class _Lines(_Lenient):
     """The same for a bar that is not drawn on a terminal: each drawing is a line of its own."""
 
     def write(self, text: str) -> int:
-        if line := text.strip("\r\n "):
+        if line := text.replace("\x1b[A", "").strip("\r\n "):  # a bar within a bar moves up
             super().write(f"{line}\n")
         return len(text)

@@ -27,7 +27,7 @@ def validation(runs: Sequence[Run]) -> str:
     def points(run: Run) -> Points:
         return [(step, 100 * y) for step, y in read(run.folder, "evaluate", "mean_iou")]
 
-    return _multiples(runs, points, "mIoU on the validation split, %", _images_of)
+    return _multiples(runs, points, "mIoU of the validation split, %", _images_of)
 
 
 def _multiples(
@@ -46,7 +46,7 @@ def _multiples(
         drawn = svg.chart(
             [svg.Series(name, points)],
             x_title="step",
-            y_title="",
+            y_title=name,
             y_values=values[comparable(run.record)],
             width=320,
             height=170,

@@ -17,7 +17,7 @@ p { max-width: 48rem; margin: .4rem 0; } .soft, figcaption small { color: var(--
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
+th { white-space: normal; font-weight: 600; color: var(--soft); vertical-align: bottom; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper);
   padding-left: 0; }
 .number { text-align: right; }
@@ -64,7 +64,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(
   th:first-child, td:first-child { position: static; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   thead { display: table-header-group; } h2, h3, summary { break-after: avoid; }
-  tr, figure, .chart, .legend, .row, .multiples > div { break-inside: avoid; }
+  tr, figure, .chart, .legend, .row, .multiples > div, .matrix { break-inside: avoid; }
 }
 """
 # Line colours that can be told apart on white and black, also by most colour-blind readers.

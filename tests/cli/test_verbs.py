@@ -118,13 +118,15 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     code, out, _ = run(capsys, *train)
     assert code == 0
     assert "is finished (step 3): nothing to do" in out
+    assert out.endswith("next: python -m seg_jax evaluate run\n")
 
     code, _, err = run(capsys, *train, "--optim.base-lr", "0.5")
     assert code == 2
     assert "optim.base_lr was 0.01, is 0.5" in err
 
-    code, out, _ = run(capsys, "evaluate", "run", "--json")
+    code, out, err = run(capsys, "evaluate", "run", "--json")
     record = json.loads(out)
+    assert "run/report.html" in err and "next: python -m seg_jax predict run" in err
     assert code == 0
     assert record["experiment"] == NAME
     assert record["data"]["images"] == 5
@@ -147,6 +149,17 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     assert err.strip().splitlines()[-1].startswith("broken.jpg: ")
     with Image.open(at_home / "out" / f"{picture.stem}.png") as label, Image.open(picture) as image:
         assert label.mode == "P" and label.size == image.size
+
+    words = ("--palette", "safe", "--evaluation.scales", "1", "0.5")
+    assert run(capsys, "predict", "run", picture, "--out", "scaled", *words)[0] == 0
+    with Image.open(at_home / "scaled" / f"{picture.stem}.png") as label:
+        assert label.getpalette()[3:9] == [230, 159, 0, 86, 180, 233]  # Okabe and Ito's
+    code, _, err = run(capsys, "predict", "run", picture, "--out", "x", "--evaluation.scalse", "1")
+    assert code == 2 and "scales" in err
+
+    code, out, _ = run(capsys, "report", "run", "run", "--out", "two.html", "--palette", "voc")
+    assert code == 0 and (at_home / "two.html").as_uri() in out
+    assert (at_home / "two.html").read_text().count("<figure>") == 6 * 5  # 5 images of val
 
     code, out, _ = run(capsys, "weights", "release", "run", "--license", "mit")
     assert (code, out) == (0, f"wrote {Path('run', 'release')}\n")

@@ -102,7 +102,7 @@ def test_the_record_says_what_was_measured_on_what_and_how(folder):
 def test_images_are_the_model_s_predictions_spread_over_the_split(folder):
     run.evaluate_run(folder, progress=False)
     files = sorted(path.name for path in (folder / "predictions").iterdir())
-    names = [f"image{index}" for index in (0, 1, 3, 4, 6, 7, 9, 11)]
+    names = [f"image{index}" for index in range(12)]  # eight spread evenly, and four others
     kinds = ("input.jpg", "prediction.png", "truth.png")
     assert files == sorted(f"{name}.{kind}" for name in names for kind in kinds)
     for index in (0, 11):
@@ -112,6 +112,21 @@ def test_images_are_the_model_s_predictions_spread_over_the_split(folder):
             np.testing.assert_array_equal(np.array(file), expected)
         with Image.open(folder / "predictions" / f"image{index}.truth.png") as file:
             np.testing.assert_array_equal(np.array(file), example["label"])
+
+
+def test_the_worst_images_are_kept_beside_those_spread_over_the_split(tmp_path):
+    source = MemorySource(((12, 16),) * 40)
+    images = example_images.ExampleImages(tmp_path / "predictions", source)
+    spread = set(np.linspace(0, 39, 8).astype(int).tolist())
+    worst = [1, 17, 30, 38]
+    assert not spread & {*worst}
+    for index in range(40):
+        label = source[index]["label"]
+        images.keep(index, np.minimum(label, 2) if index not in worst else np.full_like(label, 2))
+    images.publish()
+    images.close()
+    found = {int(p.name[5:].partition(".")[0]) for p in (tmp_path / "predictions").iterdir()}
+    assert found == spread | {*worst}
 
 
 def snapshot(folder):
@@ -150,7 +165,7 @@ def test_an_evaluation_that_fails_leaves_the_earlier_images(folder, monkeypatch)
     )
     with pytest.raises(UserError, match="a bad label"):
         run.evaluate_run(folder, progress=False)
-    assert snapshot(folder) == images and len(images) == 24
+    assert snapshot(folder) == images and len(images) == 36
 
 
 def test_nothing_is_deleted_that_the_run_did_not_write(folder, tmp_path):
@@ -164,13 +179,15 @@ def test_nothing_is_deleted_that_the_run_did_not_write(folder, tmp_path):
     count = len(list(outside.iterdir()))
     with pytest.raises(UserError, match="predictions is a link to .*outside"):
         run.evaluate_run(folder, progress=False)
-    assert len(list(outside.iterdir())) == count == 25
+    assert len(list(outside.iterdir())) == count == 37
 
 
 def test_images_of_an_earlier_evaluation_go(folder):
     example_images.write_images(folder / "predictions", SPLITS["val"], 2, SPLITS["val"][2]["label"])
+    for path in (folder / "predictions").iterdir():
+        path.rename(path.with_name(path.name.replace("image2", "former")))
     run.evaluate_run(folder, progress=False)
-    assert not list((folder / "predictions").glob("image2.*"))
+    assert not list((folder / "predictions").glob("former.*"))
 
 
 def test_another_split_never_stands_in_for_the_validation_split(folder):
@@ -212,5 +229,10 @@ def test_a_run_predicts_with_its_data_set_s_names_or_without(folder, tmp_path, m
     assert not predict_with(folder, [image], tmp_path / "out", progress=False).failures
     monkeypatch.delitem(SPLITS, "val")  # the data set is not on this machine
     assert not predict_with(folder, [image], tmp_path / "bare", progress=False).failures
-    first, second = ((tmp_path / name / "photo.png").read_bytes() for name in ("out", "bare"))
-    assert first == second
+    with (
+        Image.open(tmp_path / "out" / "photo.png") as first,
+        Image.open(tmp_path / "bare" / "photo.png") as second,
+    ):
+        np.testing.assert_array_equal(np.array(first), np.array(second))
+        assert first.getpalette()[3:6] == [128, 0, 0]  # the data set's
+        assert second.getpalette()[:3] == [230, 159, 0]  # classes without names
