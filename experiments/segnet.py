@@ -101,7 +101,7 @@ def _basic(**fields) -> Experiment:
     )
 
 
-@register("segnet_basic_camvid", suites=("published",))
+@register("segnet_basic_camvid", suites=("published", "camvid_scratch"))
 def segnet_basic_camvid() -> Experiment:
     """SegNet-Basic: 47.7 mIoU (Table 1, median-frequency balancing).
 
@@ -124,7 +124,7 @@ def segnet_basic_camvid_bayesian() -> Experiment:
 # The other decoders of Table 1, as `segnet_basic_camvid_<decoder>`, trained like SegNet-Basic.
 for _decoder in get_args(Decoder):
     if _decoder != SegNetBasic().decoder:
-        register(f"segnet_basic_camvid_{_decoder}", suites=("published",))(
+        register(f"segnet_basic_camvid_{_decoder}", suites=("published", "camvid_scratch"))(
             functools.partial(_basic, decoder=_decoder)
         )
 

@@ -19,7 +19,7 @@ MARGIN_PX = 92  # lost on every side: (572 - 388) / 2
 GREY = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), order="grey")
 
 
-@register("unet_isbi2012", suites=("published",))
+@register("unet_isbi2012", suites=("published", "camvid_scratch"))
 def unet_isbi2012() -> Experiment:
     """U-Net on electron-microscopy sections: warping error 0.000353, Rand error 0.0382 (Table 1).
 

@@ -62,6 +62,10 @@ class MemorySource:
         return self.sizes[index]
 
     @property
+    def ids(self):
+        return tuple(f"image{index}" for index in range(len(self)))
+
+    @property
     def description(self):
         return f"{self.name} {self.split}: {len(self)} images"
 

@@ -15,6 +15,7 @@ from seg_jax import checks
 from seg_jax.nn import torch_state
 from seg_jax.nn.blocks import ConvNorm, DepthwiseConvNorm
 from seg_jax.nn.norm import Norm
+from seg_jax.nn.sample_grid import Grid
 
 # Table 2: expansion t, channels c, repetitions n, stride s of the first of them.
 _TABLE = (
@@ -100,6 +101,11 @@ class MobileNetV2(nn.Module):
         """Return the paper's channel count `channels` scaled to this width."""
         checks.positive(width=self.width, divisor=self.divisor)
         return divisible(max(4, channels * self.width), self.divisor)
+
+    @nn.nowrap
+    def grid(self, stage: int) -> Grid:
+        """Return where the samples of `c<stage>` lie in the image: at the pixels 0, s, 2 s, ..."""
+        return Grid(min(2**stage, self.output_stride))
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.global_conv import GlobalConv
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import max_pool
+from seg_jax.nn.sample_grid import Grid
 from seg_jax.nn.width_multiplier import scaled
 
 # Units of blocks 1 to 4. Depths 14 and 26 are not in He et al.: smaller, for tests.
@@ -127,6 +128,12 @@ class ResNet(nn.Module):
                     unit_rate *= self.multi_grid[index - 1]
                 units.append(Unit(block, index, 64 * 2 ** min(block - 1, 3), step, unit_rate))
         return tuple(units)
+
+    @nn.nowrap
+    def grid(self, stage: int) -> Grid:
+        """Return where the samples of `c<stage>` lie in the image: at the pixels 0, s, 2 s, ..."""
+        ends = self.variant == "slim" and 1 < stage < 5  # a block ends with its stride
+        return Grid(min(2 ** (stage + ends), self.output_stride))
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:

@@ -68,6 +68,11 @@ class VGG(nn.Module):
     conv1_1_padding: int = 1
     pool_rounding: Literal["ceil", "floor"] = "ceil"
 
+    @property
+    def output_stride(self) -> int:
+        """Image pixels between two samples of the last map; 32 with the default pools."""
+        return int(self.grid(5).stride)
+
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:
         """Return {"c1": pool1, ..., "c5": pool5}.

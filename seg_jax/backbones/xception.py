@@ -14,6 +14,7 @@ from flax import linen as nn
 from seg_jax import checks
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.norm import Norm
+from seg_jax.nn.sample_grid import Grid
 from seg_jax.nn.width_multiplier import scaled
 
 # Channels and stride of each block of the entry flow.
@@ -101,6 +102,11 @@ class Xception(nn.Module):
             units.append(Unit(name, channels, 1 if dilated else step, rate, shortcut, stage))
             stride, rate = (stride, rate * step) if dilated else (stride * step, rate)
         return tuple(units)
+
+    @nn.nowrap
+    def grid(self, stage: int) -> Grid:
+        """Return where the samples of `c<stage>` lie in the image: at the pixels 0, s, 2 s, ..."""
+        return Grid(min(2**stage, self.output_stride))
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool) -> dict[str, Any]:

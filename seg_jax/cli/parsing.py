@@ -20,6 +20,7 @@ TYRO_CONFIG = (tyro.conf.AvoidSubcommands,)  # of experiments: the model's class
 # is imported only when the verb is called.
 Verb = Callable[[Sequence[str]], int | None] | str
 Options = TypeVar("Options")
+BACKBONE = "--model.backbone"  # takes a name: the option of a field would take no value
 
 
 def dispatch(verbs: Mapping[str, Verb], usage: str, args: Sequence[str], *, group: str) -> int:
@@ -120,7 +121,27 @@ def parse_experiment(
             progress.show(notes())
         progress.show(f"`{PROGRAM} {verb} NAME --help` describes every option and field.")
         raise SystemExit(0 if asks_for_help(args) else 2)
-    return override(experiment.get(name), args[1:], f"{verb} {name}", kind)
+    chosen, rest = _with_backbone(experiment.get(name), args[1:])
+    return override(chosen, rest, f"{verb} {name}", kind)
+
+
+def _with_backbone(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
+    """Take `--model.backbone NAME` out of the arguments; return the experiment on it, and the rest.
+
+    The other options set fields, those of the chosen backbone among them.
+    """
+    words, rest = iter(args), []
+    for word in words:
+        option, equals, name = word.partition("=")
+        if option != BACKBONE:
+            rest.append(word)
+            continue
+        try:
+            name = name if equals else next(words, "")
+            default = default.with_backbone(name)
+        except ValueError as error:
+            raise checks.UserError(f"{BACKBONE} {name}: {error}") from error
+    return default, rest
 
 
 def override(

@@ -10,6 +10,7 @@ from seg_jax import metrics
 from seg_jax.experiment import EvalConfig
 from seg_jax.inference import forward, stitching
 from seg_jax.inference.windows import Window
+from seg_jax.metrics import bootstrap
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 OnImage = Callable[[int, np.ndarray], None]
@@ -62,6 +63,8 @@ class Accumulator:
       on_image: called with index and prediction of each image when it is complete.
       refine: maps an image, uint8 [h w 3], and its probabilities, float32 [h w k], to refined
         probabilities.
+      per_image: int64 [n 3 k], which receives `metrics.bootstrap.image_counts` of each image; None:
+        they are not wanted. Only with `boundaries`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Accumulator:
         boundaries: bool,
         on_image: OnImage | None = None,
         refine: Refine | None = None,
+        per_image: np.ndarray | None = None,
     ):
         self._classes = classes
         self._sums = metrics.Scores.zero(len(classes), evaluation.trimap_px)
@@ -81,6 +85,7 @@ class Accumulator:
         self._boundaries = boundaries
         self._on_image = on_image
         self._refine = refine
+        self._per_image = per_image
         self._images = 0
         self._open: dict[int, _OpenImage] = {}
 
@@ -120,7 +125,10 @@ class Accumulator:
             prediction = forward.labels(prediction)
         if self._boundaries:
             trimap_px = self._evaluation.trimap_px
-            self._sums += metrics.of_image(image.label, prediction, self._classes, trimap_px)
+            found = metrics.of_image(image.label, prediction, self._classes, trimap_px)
+            self._sums += found
+            if self._per_image is not None:
+                self._per_image[index] = bootstrap.image_counts(found.confusion)
         elif not self._division.device_counts:
             self._sums.confusion[...] += metrics.confusion_on_host(
                 image.label, prediction, len(self._classes)

@@ -45,6 +45,7 @@ def evaluate(
     boundaries: bool = True,
     on_image: Callable[[int, np.ndarray], None] | None = None,
     refine: Refine | None = None,
+    per_image: np.ndarray | None = None,
     progress: bool = True,
     title: str = "evaluating",
 ) -> metrics.Scores:
@@ -63,6 +64,8 @@ def evaluate(
       refine: maps an image, uint8 [h w 3], and its probabilities, float32 [h w k], fused over
         windows, scales and mirror images, to refined probabilities; None: the protocol's CRF, if
         it has one.
+      per_image: int64 [n 3 k] of zeros, which receives each image's true, predicted and rightly
+        predicted pixels by class; needs `boundaries`.
       progress: draw a progress bar, on the first process.
       title: of the progress bar.
 
@@ -89,12 +92,15 @@ def evaluate(
         boundaries=boundaries,
         on_image=on_image,
         refine=refine,
+        per_image=per_image,
     )
     batches = _batches(experiment, source, mine, mesh.size, accumulator, division)
     shown = progress and jax.process_index() == 0
     with progress_bar.bar(total=len(mine), desc=title, unit="image", shown=shown) as bar:
         for batch, output in _outputs(experiment, variables, batches, mesh, num_classes, division):
             bar.update(accumulator.add(batch, output))
+    if per_image is not None and jax.process_count() > 1:
+        per_image[...] = _total(per_image)
     return _sum_over_processes(accumulator.scores())
 
 
@@ -111,8 +117,7 @@ def intermediate(experiment: Experiment, variables: Mapping[str, Any], step: int
     Returns:
       `metrics.summary`: "mean_iou", "pixel_accuracy", ..., each in 0..1.
     """
-    where, split = experiment.data, experiment.monitored_split
-    source = data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
+    source = data.open_configured(experiment.data, experiment.monitored_split)
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"
@@ -226,14 +231,15 @@ def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
 def _sum_over_processes(scores: metrics.Scores) -> metrics.Scores:
     if jax.process_count() == 1:
         return scores
-
-    def total(array: np.ndarray) -> np.ndarray:
-        # JAX would truncate int64 to int32, so each number is sent as two.
-        halves = multihost_utils.process_allgather(np.ascontiguousarray(array).view(np.int32))
-        return np.ascontiguousarray(halves).view(np.int64).sum(0)
-
     counts = {
-        name: total(value) for name, value in vars(scores).items() if isinstance(value, np.ndarray)
+        name: _total(value) for name, value in vars(scores).items() if isinstance(value, np.ndarray)
     }
-    images = int(total(np.array([scores.images], np.int64))[0])
+    images = int(_total(np.array([scores.images], np.int64))[0])
     return dataclasses.replace(scores, **counts, images=images)
+
+
+def _total(array: np.ndarray) -> np.ndarray:
+    """Return the sum over processes of an int64 array."""
+    # JAX would truncate int64 to int32, so each number is sent as two.
+    halves = multihost_utils.process_allgather(np.ascontiguousarray(array).view(np.int32))
+    return np.ascontiguousarray(halves).view(np.int64).sum(0)

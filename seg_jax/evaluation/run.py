@@ -11,12 +11,13 @@ import numpy as np
 
 from seg_jax import checks, config, data
 from seg_jax.data.source import Source
+from seg_jax.data.validate import meaning
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
-from seg_jax.results import files, provenance, record
+from seg_jax.results import files, image_counts, provenance, record
 from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log, selection
@@ -49,6 +50,8 @@ def evaluate_run(
 ) -> record.Record:
     """Score a checkpoint of a run and write its record and a few predictions.
 
+    Beside each record are the counts of its images: `results.image_counts`.
+
     RUN/result.json is the record of the experiment's own validation split under its own protocol.
     Another split's, protocol's or checkpoint's is RUN/result_<split>_<protocol>_<checkpoint>.json,
     with what differs.
@@ -72,18 +75,12 @@ def evaluate_run(
     trained, variables, step = checkpoints.restore_variables(run, checkpoint)
     experiment = experiment or trained
     root, own_split = root or experiment.data.root, experiment.data.val_split
-    suffix = "" if split in (None, own_split) else f"_{split}"
-    if experiment != trained:
-        name = protocols.name_of(experiment.evaluation) or "protocol"
-        suffix += f"_{name}_{config.digest(experiment)[:6]}"
-    if checkpoint not in ("", checkpoints.default(trained)):
-        suffix += f"_step{step}"
-    own = not suffix
-    allow_outside = experiment.data.allow_outside
-    source = data.open_source(
-        experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
-    )
+    stored = "" if checkpoint in ("", checkpoints.default(trained)) else f"_step{step}"
+    name = file_name(trained, experiment, split, checkpoint=stored)
+    own = name == files.FILE
+    source = data.open_configured(experiment.data, split or own_split, root=root)
     images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
+    per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     try:
         result = score(
             experiment,
@@ -93,11 +90,15 @@ def evaluate_run(
             training=_training(run, experiment, root, variables, step),
             command=command,
             on_image=images.keep if images else None,
+            per_image=per_image,
             progress=progress,
         )
         if _is_first():
-            path = (run / files.FILE).with_stem(f"result{suffix}")
+            path = run / name
             try:
+                # Before the record: beside no record is a file that is not its own.
+                found = image_counts.ImageCounts(_ids(source), per_image)
+                image_counts.save(found, result.classes, image_counts.path_of(path))
                 files.save(result, path)
                 if images:
                     path = run / files.PREDICTIONS
@@ -108,6 +109,28 @@ def evaluate_run(
         if images:
             images.close()
     return result
+
+
+def file_name(
+    trained: Experiment, evaluated: Experiment, split: str | None, *, checkpoint: str = ""
+) -> str:
+    """Return the name of the record of a run's evaluation, within its folder.
+
+    Args:
+      trained: the run's experiment.
+      evaluated: the same, or with another protocol or output stride.
+      split: list of images; None: the experiment's own.
+      checkpoint: suffix of one that is not the run's usual.
+    """
+    suffix = "" if split in (None, evaluated.data.val_split) else f"_{split}"
+    if evaluated != trained:
+        name = protocols.name_of(evaluated.evaluation) or "protocol"
+        suffix += f"_{name}_{config.digest(evaluated)[:6]}"
+    return Path(files.FILE).with_stem(f"result{suffix}{checkpoint}").name
+
+
+def _ids(source: Source) -> tuple[str, ...]:
+    return tuple(map(str, source.ids))
 
 
 def _is_first() -> bool:
@@ -124,6 +147,7 @@ def score(
     weights: record.PublishedWeights | None = None,
     command: str = "",
     on_image: Callable[[int, np.ndarray], None] | None = None,
+    per_image: np.ndarray | None = None,
     progress: bool = True,
 ) -> record.Record:
     """Score a network on a split; return the record.
@@ -137,10 +161,13 @@ def score(
       weights: published ones; None: those of a run.
       command: that asked for this, for the record.
       on_image: see `evaluate.evaluate`.
+      per_image: see there.
       progress: draw a progress bar.
     """
     started = time.monotonic()
-    scores = evaluate.evaluate(experiment, variables, source, on_image=on_image, progress=progress)
+    scores = evaluate.evaluate(
+        experiment, variables, source, on_image=on_image, per_image=per_image, progress=progress
+    )
     evaluation = experiment.evaluation
     return record.Record(
         schema=record.SCHEMA,
@@ -167,6 +194,12 @@ def score(
     )
 
 
+def meaningless(result: record.Record) -> list[str]:
+    """Return what makes a score meaningless, from the pixels of each class in the truth."""
+    pixels = np.asarray(result.scores.confusion).sum(axis=1)
+    return meaning.class_warnings(result.classes, pixels)
+
+
 def describe(source: Source) -> record.Split:
     """Return what a record keeps of a split."""
     return record.Split(
@@ -183,12 +216,7 @@ def _training(
 ) -> record.Training:
     try:
         split = describe(
-            data.open_source(
-                experiment.data.dataset,
-                root,
-                experiment.data.train_split,
-                allow_outside=experiment.data.allow_outside,
-            )
+            data.open_configured(experiment.data, experiment.data.train_split, root=root)
         )
     except checks.UserError:
         split = None  # an evaluation needs no training images

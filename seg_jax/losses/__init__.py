@@ -155,6 +155,11 @@ def cross_entropy_sums(
     Returns:
       The weighted sum, float32 [], and the number of valid pixels, int32 [], which is not weighted.
     """
+    if hasattr(logits, "keys"):
+        raise ValueError(
+            f"logits [n h w k] belong here, got all heads: take one of {sorted(logits)}"
+        )
+    checks.logits_shape(logits, label)
     loss, valid = pixels.cross_entropy(
         logits, label, class_weights=class_weights, pixel_weights=pixel_weights
     )
@@ -214,6 +219,7 @@ def loss_sums(
       step: updates done, for `top_k_ramp`.
       axis: mapped axis over which the batch is divided; None: it is not.
     """
+    checks.heads(outputs)
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
@@ -342,6 +348,7 @@ def correct_pixels(
     outputs: Mapping[str, Any], label: jax.Array, *, head: str = "out", margin: int = 0
 ) -> tuple[jax.Array, jax.Array]:
     """Count the valid pixels whose largest logit is that of the label, and all valid ones."""
+    checks.heads(outputs)
     label = crop_border(label.astype(jnp.int32), margin)
     prediction, valid = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32), label != IGNORE
     correct = (prediction == label) & valid

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG, Pool
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
@@ -42,7 +43,7 @@ class DeepLabV1(nn.Module):
     Attributes:
       num_classes: channels of the logits.
       fc6_kernel: side of the kernel of fc6.
-      fc6_rate: distance between its taps, in cells of the map (8 px).
+      fc6_rate: distance between its taps in cells of 8 px; as many pixels at other output strides.
       fc_channels: output channels of fc6 and of fc7.
       pool5a: average over 3x3 cells after pool5; in LargeFOV, but not in the networks of v2.
       branches: maps scored by a small classifier each, whose scores are added: all five in the MSc
@@ -50,7 +51,7 @@ class DeepLabV1(nn.Module):
       branch_channels: channels of the two layers before a branch's scores.
       dropout: rate after fc6, fc7 and the first two layers of the branches.
       width: factor of fc6's, fc7's and the branches' channel counts.
-      backbone: VGG with an output stride of 8.
+      backbone: VGG with an output stride of 8; or any other (not in the paper).
     """
 
     num_classes: int = 21
@@ -62,7 +63,7 @@ class DeepLabV1(nn.Module):
     branch_channels: int = 128
     dropout: float = 0.5
     width: float = 1.0
-    backbone: VGG = VGG(pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES)
+    backbone: Backbone = VGG(pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES)
 
     @property
     def output_stride(self) -> int:
@@ -116,13 +117,14 @@ class DeepLabV1(nn.Module):
         if self.pool5a == "average":
             x = average_pool(x, window=3, stride=1, padding=1)
         channels = scaled(self.fc_channels, self.width)
-        padding, odd = divmod(self.fc6_rate * (self.fc6_kernel - 1), 2)
+        rate = rate_at(self.fc6_rate, self.output_stride)
+        padding, odd = divmod(rate * (self.fc6_kernel - 1), 2)
         if odd:
             raise ValueError(
                 f"fc6_kernel {self.fc6_kernel} at fc6_rate {self.fc6_rate} has no centre on the "
                 "map: an even kernel needs an even rate"
             )
-        x = Conv(channels, self.fc6_kernel, rate=self.fc6_rate, padding=padding, name="fc6")(x)
+        x = Conv(channels, self.fc6_kernel, rate=rate, padding=padding, name="fc6")(x)
         x = nn.Dropout(self.dropout, name="drop6")(nn.relu(x), deterministic=not train)
         x = nn.relu(Conv(channels, 1, name="fc7")(x))
         x = nn.Dropout(self.dropout, name="drop7")(x, deterministic=not train)
@@ -151,6 +153,20 @@ class DeepLabV1(nn.Module):
                 drop = nn.Dropout(self.dropout, name=f"drop_{name}")
                 x = drop(nn.relu(x), deterministic=not train)
         return x
+
+
+def rate_at(rate: int, output_stride: int) -> int:
+    """Return an atrous rate of output stride 8 at another: it covers the same pixels.
+
+    Raises:
+      ValueError: it would be a fraction of a cell.
+    """
+    scaled_rate, rest = divmod(rate * 8, output_stride)
+    if rest:
+        raise ValueError(
+            f"atrous rate {rate} at output stride 8 is no whole number at {output_stride}"
+        )
+    return scaled_rate
 
 
 def upsample_scores(score: Any, stride: int) -> Any:

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
-from seg_jax.models.deeplab_v1 import upsample_scores
+from seg_jax.models.deeplab_v1 import rate_at, upsample_scores
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import Norm
@@ -49,14 +50,15 @@ class DeepLabV2(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      rates: of the parallel branches, whose scores are added (ASPP, Figure 4).
+      rates: of the parallel branches, whose scores are added (ASPP, Figure 4), at output stride 8;
+        they cover the same pixels at others.
       fc_channels: of each branch's fc6 and fc7; 0: a branch is a single 3x3 convolution to the
         scores, as on ResNet-101.
       scales: of the image. The same network scores each; the scores of the smaller ones are
         interpolated to the grid of the first, then the maximum is taken for each class.
       dropout: rate after fc6 and fc7.
       width: factor of fc6's and fc7's channel counts.
-      backbone: with output stride 8 and samples at the pixels 0, 8, 16, ...
+      backbone: with output stride s, 8 in the paper, and samples at the pixels 0, s, 2 s, ...
     """
 
     num_classes: int = 21
@@ -65,12 +67,12 @@ class DeepLabV2(nn.Module):
     scales: tuple[float, ...] = (1.0,)
     dropout: float = 0.5
     width: float = 1.0
-    backbone: VGG | ResNet = VGG16
+    backbone: Backbone = VGG16
 
     @property
     def output_stride(self) -> int:
-        """Pixels between two predictions before the upsampling."""
-        return 8
+        """Pixels between two predictions before the upsampling: 8 as published."""
+        return self.backbone.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
         """Return the sides nearest to `side` at which the scores of all scales are aligned.
@@ -129,7 +131,7 @@ class DeepLabV2(nn.Module):
 
     def _branch(self, number: int, *, train: bool) -> Callable[[Any], Any]:
         """Build one branch of ASPP: atrous fc6, fc7 and fc8, or a single convolution."""
-        rate = self.rates[number]
+        rate = rate_at(self.rates[number], self.output_stride)
         init = nn.initializers.normal(0.01)  # of every last layer, in all releases
         if not self.fc_channels:
             return Conv(self.num_classes, 3, rate=rate, kernel_init=init, name=f"fc1_c{number}")

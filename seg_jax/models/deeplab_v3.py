@@ -14,7 +14,8 @@ import numpy as np
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.backbones import resnet
+from seg_jax.backbones import choose, resnet
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
@@ -121,7 +122,7 @@ class DeepLabV3(nn.Module):
       upsampling: alignment of the bilinear upsampling of the scores, in training as well.
       norm: of head_convs and the auxiliary head.
       width: factor of their channel counts.
-      backbone: ResNet.
+      backbone: ResNet; any other that gives "c4" and "c5", its samples at the pixels 0, s, 2 s, ...
     """
 
     num_classes: int = 21
@@ -132,9 +133,20 @@ class DeepLabV3(nn.Module):
     upsampling: Literal["align_corners", "half_pixel"] = "align_corners"
     norm: Norm = PAPER_NORM
     width: float = 1.0
-    backbone: ResNet = ResNet(
+    backbone: Backbone = ResNet(
         101, variant="slim", output_stride=16, multi_grid=(1, 2, 4), norm=PAPER_NORM
     )
+
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "DeepLabV3":
+        """Return this network on another backbone, see `backbones.choose`."""
+        backbone = choose.in_place_of(self.backbone, name)
+        if _cascade(self.backbone) and not _cascade(backbone):
+            raise ValueError(
+                f"the cascade consists of copies of ResNet's block 4, and {name} has none: take "
+                "an experiment with ASPP"
+            )
+        return self.clone(backbone=backbone)
 
     @property
     def output_stride(self) -> int:
@@ -160,7 +172,7 @@ class DeepLabV3(nn.Module):
         checks.one_of(("align_corners", "half_pixel"), upsampling=self.upsampling)
         check_sides(image, self.legal_sizes)
         features = self.backbone(image, train=train)
-        x = features[f"c{5 + self.backbone.cascade}"]
+        x = features[f"c{5 + _cascade(self.backbone)}"]
         if self.aspp is not None:
             x = self.aspp(x, output_stride=self.output_stride, train=train)
         for index in range(1, self.head_convs + 1):
@@ -180,6 +192,10 @@ class DeepLabV3(nn.Module):
             name: resize(score.astype(jnp.float32), image.shape[1:3])
             for name, score in outputs.items()
         }
+
+
+def _cascade(backbone: Backbone) -> int:
+    return backbone.cascade if isinstance(backbone, ResNet) else 0
 
 
 def torchvision_network(depth: resnet.Depth, *, num_classes: int = 21) -> DeepLabV3:

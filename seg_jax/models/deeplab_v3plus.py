@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.backbones.mobilenet_v2 import MobileNetV2
-from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones import choose
+from seg_jax.backbones.choose import Backbone
+from seg_jax.backbones.vgg import VGG
 from seg_jax.backbones.xception import Xception
 from seg_jax.models.deeplab_v3 import ASPP, PAPER_NORM
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
@@ -33,7 +34,8 @@ class Decoder(nn.Module):
       low_level: the backbone's map that is used. "low_level" is the release's: a map inside a block
         before its ReLU (MobileNetV2: after its ReLU6) and before any shortcut is added; see the
         backbones. "c2", the result of a block, is used by most other implementations: their weights
-        have the same shapes but compute another function. slim's ResNets have no "c2" of stride 4.
+        have the same shapes but compute another function. slim's ResNets have no "c2" of stride 4,
+        VGG has no "low_level".
       low_level_channels: to which a 1x1 convolution reduces them (Table 1).
       convs: number of convolutions (Table 2).
       kernel_size: of these convolutions.
@@ -75,6 +77,8 @@ class Decoder(nn.Module):
         """
         checks.one_of(("low_level", "c2"), low_level=self.low_level)
         checks.one_of(("standard", "separable"), convolution=self.convolution)
+        if self.low_level not in features:
+            raise ValueError('decoder.low_level "low_level" is not there in VGG: set it to "c2"')
         low_level = features[self.low_level]
         if low_level.shape[1:3] != size:
             raise ValueError(
@@ -109,14 +113,23 @@ class DeepLabV3Plus(nn.Module):
       decoder: None: the scores are taken from the encoder, as in DeepLab v3.
       upsampling: alignment of the bilinear upsampling of the encoder's map and of the scores. The
         release aligns corners; implementations in PyTorch mostly do not.
-      backbone: Xception, ResNet or MobileNetV2.
+      backbone: Xception, ResNet or MobileNetV2; or VGG (not in the paper).
     """
 
     num_classes: int = 21
     aspp: ASPP = ASPP(convolution="separable")
     decoder: Decoder | None = Decoder()
     upsampling: Literal["align_corners", "half_pixel"] = "align_corners"
-    backbone: Xception | ResNet | MobileNetV2 = Xception()
+    backbone: Backbone = Xception()
+
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "DeepLabV3Plus":
+        """Return this network on another backbone, see `backbones.choose`."""
+        backbone = choose.in_place_of(self.backbone, name)
+        decoder = self.decoder
+        if decoder is not None and isinstance(backbone, VGG):
+            decoder = decoder.clone(low_level="c2")
+        return self.clone(backbone=backbone, decoder=decoder)
 
     @property
     def output_stride(self) -> int:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax.backbones import resnet
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
 from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
@@ -28,7 +29,7 @@ class FCNResNet(nn.Module):
       dropout: rate before the scores.
       norm: of the heads.
       width: factor of the heads' channel counts.
-      backbone: ResNet.
+      backbone: ResNet; any other that gives "c4" and "c5".
     """
 
     num_classes: int = 21
@@ -36,7 +37,7 @@ class FCNResNet(nn.Module):
     dropout: float = 0.1
     norm: Norm = Norm()
     width: float = 1.0
-    backbone: ResNet = ResNet(50, output_stride=8)
+    backbone: Backbone = ResNet(50, output_stride=8)
 
     @property
     def output_stride(self) -> int:

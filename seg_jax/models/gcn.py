@@ -10,11 +10,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
+from seg_jax.backbones import choose
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
+from seg_jax.backbones.vgg import VGG
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.global_conv import GlobalConv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
-from seg_jax.nn.resize import LearnedUpsample, resize_half_pixel
+from seg_jax.nn.resize import (
+    LearnedDoubling,
+    LearnedUpsample,
+    resize_half_pixel,
+    upsample_from_corner,
+)
 from seg_jax.nn.width_multiplier import scaled
 
 _LINEAR = nn.initializers.lecun_normal()  # He et al.'s variance assumes a ReLU; none follows here
@@ -51,8 +59,11 @@ class GCN(nn.Module):
       refinement: boundary refinement; without it scores are only added and upsampled.
       upsampling: "bilinear"; or "learned": transposed convolutions initialised as bilinear, which
         the paper's figure shows but its parameter counts do not include.
+      alignment: of a map and the one that is upsampled to it. "half_pixel" takes sides of 32 k
+        (512: the paper's). "corners" takes any side: the samples of all backbones but VGG lie at
+        the pixels 0, s, 2 s, ..., and are interpolated there.
       width: factor on stacked_channels; scores always have num_classes channels.
-      backbone: ResNet of output stride 32.
+      backbone: ResNet of output stride 32; any other that halves its map from "c2" to "c5".
     """
 
     num_classes: int = 21
@@ -61,8 +72,20 @@ class GCN(nn.Module):
     stacked_channels: int = 210
     refinement: bool = True
     upsampling: Literal["bilinear", "learned"] = "bilinear"
+    alignment: Literal["half_pixel", "corners"] = "half_pixel"
     width: float = 1.0
-    backbone: ResNet = ResNet(152)
+    backbone: Backbone = ResNet(152)
+
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "GCN":
+        """Return this network on another backbone, see `backbones.choose`.
+
+        The paper's ResNets keep their alignment, all others get the one that is exact for them.
+        """
+        backbone = choose.in_place_of(self.backbone, name, output_stride=32, pools="2x2")
+        exact = "half_pixel" if isinstance(backbone, VGG) else "corners"
+        keep = type(backbone) is type(self.backbone) or isinstance(backbone, ResNet)
+        return self.clone(backbone=backbone, alignment=self.alignment if keep else exact)
 
     @property
     def output_stride(self) -> int:
@@ -70,7 +93,12 @@ class GCN(nn.Module):
         return self.backbone.output_stride
 
     def legal_sizes(self, side: int) -> tuple[int, ...]:
-        """Return the multiples of 32 nearest to `side`: upsampled maps then fit the finer ones."""
+        """Return the multiples of 32 nearest to `side`: upsampled maps then fit the finer ones.
+
+        With aligned corners, `side`.
+        """
+        if self.alignment == "corners":
+            return (side,)
         return nearest_sides(side, step=32, rest=32)
 
     @nn.compact
@@ -93,11 +121,13 @@ class GCN(nn.Module):
             if score is None:
                 score = own
             else:
-                score = self._refine(self._double(score, stage) + own, f"{stage}_sum")
-        score = self._refine(self._double(score, "stride2"), "stride2")
+                score = self._double(score, stage, own.shape[1:3]) + own
+                score = self._refine(score, f"{stage}_sum")
+        half = tuple(-(-side // 2) for side in image.shape[1:3])
+        score = self._refine(self._double(score, "stride2", half), "stride2")
         if not self.refinement and self.upsampling == "bilinear":
             score = score.astype(jnp.float32)  # interpolated logits lose too much in bfloat16
-        score = self._refine(self._double(score, "stride1"), "stride1")
+        score = self._refine(self._double(score, "stride1", image.shape[1:3]), "stride1")
         return {"out": score.astype(jnp.float32)}
 
     def _score(self, x: Any, stage: str, *, train: bool) -> Any:
@@ -116,25 +146,33 @@ class GCN(nn.Module):
     def _refine(self, score: Any, name: str) -> Any:
         return BoundaryRefinement(name=f"refine_{name}")(score) if self.refinement else score
 
-    def _double(self, score: Any, name: str) -> Any:
-        """Double both sides, with half-pixel centres, as a 4x4 bilinear kernel of stride 2 does."""
-        height, width = (2 * side for side in score.shape[1:3])
+    def _double(self, score: Any, name: str, size: tuple[int, int]) -> Any:
+        """Upsample by 2 to `size`; with half-pixel centres as a 4x4 bilinear kernel of stride 2."""
+        if self.alignment == "corners":
+            if self.upsampling == "bilinear":
+                return upsample_from_corner(score, 2, size)
+            return LearnedDoubling(self.num_classes, name=f"up_{name}")(score, size)
         if self.upsampling == "bilinear":
-            return resize_half_pixel(score, (height, width))
+            return resize_half_pixel(score, size)
         up = LearnedUpsample(self.num_classes, 4, 2, name=f"up_{name}")(score)
         return up[:, 1:-1, 1:-1]
 
 
 def _check(model: GCN) -> None:
     checks.one_of(("gcn", "plain", "stacked"), context=model.context)
+    checks.one_of(("half_pixel", "corners"), alignment=model.alignment)
+    if model.alignment == "corners" and model.backbone.grid(5).origin:
+        raise ValueError("alignment 'corners' is not that of VGG's 2x2 pools: use 'half_pixel'")
     if model.kernel_size < 1 or model.kernel_size % 2 == 0:
         raise ValueError(f"kernel_size {model.kernel_size} must be odd and positive")
     if model.context == "stacked" and model.kernel_size < 3:
         raise ValueError(f"kernel_size {model.kernel_size}: a stack of 3x3 begins at 3")
     net = model.backbone
-    if (net.output_stride, net.pool_rounding) != (32, "floor") or net.variant == "slim":
+    strides = [net.grid(stage).stride for stage in (2, 3, 4, 5)]
+    if strides != [4, 8, 16, 32]:
         raise ValueError(
-            "backbone must halve its map from block to block: output_stride 32, pool_rounding "
-            f"'floor' and no 'slim' variant, got {net.output_stride}, {net.pool_rounding!r}, "
-            f"{net.variant!r}"
+            "backbone must halve its map from block to block: output_stride 32 and no 'slim' "
+            f"variant, its maps have strides of {[int(stride) for stride in strides]} px"
         )
+    if isinstance(net, ResNet) and net.pool_rounding != "floor":
+        raise ValueError(f"backbone.pool_rounding must be 'floor', got {net.pool_rounding!r}")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax.backbones import resnet
+from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.nn import torch_state
 from seg_jax.nn.blocks import ConvNorm
@@ -63,7 +64,7 @@ class PSPNet(nn.Module):
       norm: of the pyramid and the heads.
       width: factor of the heads' channel counts.
       pyramid: pyramid pooling.
-      backbone: ResNet.
+      backbone: ResNet; any other that gives "c4" and "c5", its samples at the pixels 0, s, 2 s, ...
     """
 
     num_classes: int = 21
@@ -72,7 +73,7 @@ class PSPNet(nn.Module):
     norm: Norm = Norm()
     width: float = 1.0
     pyramid: PyramidPooling = PyramidPooling()
-    backbone: ResNet = ResNet(50, variant="semseg", stem="3x3", output_stride=8)
+    backbone: Backbone = ResNet(50, variant="semseg", stem="3x3", output_stride=8)
 
     @property
     def output_stride(self) -> int:

@@ -62,6 +62,16 @@ class SegNet(nn.Module):
     norm: Norm = NORM
     width: float = 1.0
 
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "SegNet":
+        """Return this network for "vgg16", see `backbones.choose`; no other has its pools."""
+        if name != "vgg16":
+            raise ValueError(
+                f"SegNet's decoder needs the indices of five 2x2 maximum pools, and {name} does "
+                "not have them: only vgg16 is a backbone for it"
+            )
+        return self
+
     @property
     def output_stride(self) -> int:
         """Pixels between two predictions."""
@@ -221,6 +231,7 @@ def local_response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: flo
 
     Caffe's LRN layer across the channels of x [n h w c]; computed in float32 at least.
     """
+    checks.network_input(x, None)  # here, SegNet-Basic's first layer
     wide = x.astype(np.promote_types(x.dtype, np.float32))
     before = (size - 1) // 2
     squares = jnp.pad(wide**2, ((0, 0), (0, 0), (0, 0), (before, size - 1 - before)))

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
+from seg_jax.backbones import choose
+from seg_jax.backbones.choose import Backbone
+from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.nn.conv import Conv, TransposedConv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import BatchNorm, Norm
@@ -19,13 +22,17 @@ from seg_jax.nn.width_multiplier import scaled
 
 
 class UNet(nn.Module):
-    """U-Net, as published or with padded convolutions.
+    """U-Net, as published or with padded convolutions; its decoder also on another backbone.
 
     Paper and release differ in places; here:
       * dropout after the second convolution of the two deepest levels, before pool and skip, and
         a ReLU after each up-convolution, as in the release (the paper's figure shows neither);
       * the last up-convolution halves its channels, as in the paper (the release keeps 128);
       * upsampled channels before skipped ones in each concatenation, as in the release.
+
+    On a backbone (not in the paper) the decoder starts from "c5", at stride 32: five times an
+    up-convolution, concatenated with "c4", ..., "c1" and at full size with nothing, and two 3x3
+    convolutions.
 
     Attributes:
       num_classes: channels of the logits.
@@ -34,7 +41,10 @@ class UNet(nn.Module):
       padding: "valid", as published: the logits lack `margin` pixels on every side; or "same":
         any size in, the same size out.
       norm: batch normalisation before each ReLU; None, as published.
-      dropout: rate at the two deepest levels.
+      dropout: rate at the two deepest levels; on a backbone, of its last map.
+      backbone: None: the contracting path as published. Else one of output stride 32, with padding
+        "same"; `depth` does not matter then.
+      decoder_channels: on a backbone, of the decoder at strides 16, 8, 4, 2 and 1.
     """
 
     num_classes: int = 2
@@ -43,6 +53,16 @@ class UNet(nn.Module):
     padding: Literal["valid", "same"] = "valid"
     norm: Norm | None = None
     dropout: float = 0.5
+    backbone: Backbone | None = None
+    decoder_channels: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+
+    @nn.nowrap
+    def with_backbone(self, name: str) -> "UNet":
+        """Return the decoder on a backbone, see `backbones.choose`: padded, and with norms."""
+        current = MobileNetV2(output_stride=32) if self.backbone is None else self.backbone
+        backbone = choose.in_place_of(current, name, output_stride=32, pools="2x2")
+        norm = Norm() if self.norm is None else self.norm
+        return self.clone(backbone=backbone, padding="same", norm=norm)
 
     @property
     def output_stride(self) -> int:
@@ -86,33 +106,70 @@ class UNet(nn.Module):
         checks.positive(depth=self.depth)
         checks.one_of(("valid", "same"), padding=self.padding)
         check_sides(image, self.legal_sizes)
+        if self.backbone is not None:
+            x = self._decode(self.backbone, image, train=train)
+        else:
+            x = self._contract_and_expand(image, train=train)
+        init = _he_normal(x.shape[-1])
+        out = Conv(self.num_classes, 1, kernel_init=init, name="conv_u0d-score")(x)
+        return {"out": out.astype(jnp.float32)}
+
+    def _contract_and_expand(self, image: Any, *, train: bool) -> Any:
         skips = []
         x = image
         for level in range(self.depth + 1):
             if level:
                 skips.append(x)
                 x = max_pool(x, window=2, stride=2, rounding="ceil")
-            x = self._conv(x, level, f"d{level}a-b", train=train)
-            x = self._conv(x, level, f"d{level}b-c", train=train)
+            channels = self._channels(level)
+            x = self._conv(x, channels, f"d{level}a-b", train=train)
+            x = self._conv(x, channels, f"d{level}b-c", train=train)
             if level >= self.depth - 1:
                 x = nn.Dropout(self.dropout, name=f"dropout_d{level}c")(x, deterministic=not train)
         below = f"d{self.depth}c"
         for level in reversed(range(self.depth)):
-            x = self._upconv(x, level, f"upconv_{below}_u{level}a", train=train)
-            x = jnp.concatenate(_crop_to_common(x, skips[level]), axis=-1)
-            x = self._conv(x, level, f"u{level}b-c", train=train)
-            x = self._conv(x, level, f"u{level}c-d", train=train)
+            x = self._expand(
+                x, self._channels(level), skips[level], f"{below}_u{level}a", train=train
+            )
             below = f"u{level}d"
-        init = _he_normal(x.shape[-1])
-        out = Conv(self.num_classes, 1, kernel_init=init, name="conv_u0d-score")(x)
-        return {"out": out.astype(jnp.float32)}
+        return x
+
+    def _decode(self, backbone: Backbone, image: Any, *, train: bool) -> Any:
+        """Expand the maps of a backbone up to [n h w decoder_channels[-1]]."""
+        strides = [int(backbone.grid(stage).stride) for stage in range(1, 6)]
+        if self.padding != "same" or strides != [2, 4, 8, 16, 32]:
+            raise ValueError(
+                "a backbone needs padding 'same' and maps of strides 2, 4, 8, 16 and 32, of which "
+                "ResNet's variant 'slim' has not all: "
+                f"padding {self.padding!r}, strides {strides}"
+            )
+        features = backbone(image, train=train)
+        x = nn.Dropout(self.dropout, name="dropout_c5")(features["c5"], deterministic=not train)
+        below = "c5"
+        for level, channels in zip((4, 3, 2, 1, 0), self.decoder_channels, strict=True):
+            skip = features.get(f"c{level}")
+            channels = scaled(channels, self.width)
+            x = self._expand(x, channels, skip, f"{below}_u{level}a", train=train)
+            if skip is None:  # at full size; an odd side is one less than twice c1's
+                x = x[:, : image.shape[1], : image.shape[2]]
+            below = f"u{level}d"
+        return x
+
+    def _expand(self, x: Any, channels: int, skip: Any, name: str, *, train: bool) -> Any:
+        """Up-convolve x, concatenate it with `skip` if there is one, and convolve twice."""
+        x = self._upconv(x, channels, f"upconv_{name}", train=train)
+        if skip is not None:
+            x = jnp.concatenate(_crop_to_common(x, skip), axis=-1)
+        level = name[-3:-1]  # "u3"
+        x = self._conv(x, channels, f"{level}b-c", train=train)
+        return self._conv(x, channels, f"{level}c-d", train=train)
 
     def _channels(self, level: int) -> int:
         return scaled(64 * 2**level, self.width)
 
-    def _conv(self, x: Any, level: int, name: str, *, train: bool) -> Any:
+    def _conv(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
         x = Conv(
-            self._channels(level),
+            channels,
             padding="same" if self.padding == "same" else 0,
             use_bias=self.norm is None,
             kernel_init=_he_normal(9 * x.shape[-1]),
@@ -120,9 +177,9 @@ class UNet(nn.Module):
         )(x)
         return self._norm_relu(x, f"norm_{name}", train=train)
 
-    def _upconv(self, x: Any, level: int, name: str, *, train: bool) -> Any:
+    def _upconv(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
         x = TransposedConv(
-            self._channels(level),
+            channels,
             kernel_size=2,
             stride=2,
             use_bias=self.norm is None,

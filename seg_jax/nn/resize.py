@@ -40,6 +40,24 @@ def resize_align_corners(x: Array, size: tuple[int, int]) -> Array:
     return _resize(x, size, align_corners_matrix)
 
 
+@scoped
+def upsample_from_corner(x: Array, stride: int, size: tuple[int, int]) -> Array:
+    """Upsample x [n h w c] bilinearly to [n *size c]; its samples lie at the pixels 0, s, 2 s, ...
+
+    With sizes k * stride + 1 this is `resize_align_corners`. At all others the pixels beyond the
+    last sample repeat it.
+    """
+    vertical, horizontal = (
+        _from_corner_matrix(old, stride, new) for old, new in zip(x.shape[1:3], size, strict=True)
+    )
+    return apply_separable(x, vertical, horizontal)
+
+
+@functools.cache
+def _from_corner_matrix(size: int, stride: int, new_size: int) -> np.ndarray:
+    return _interpolation(np.minimum(np.arange(new_size) / stride, size - 1), size)
+
+
 def _resize(x, size, matrix):
     if x.ndim != 4:
         raise ValueError(f"x must be [n h w c], got shape {x.shape}")
@@ -128,6 +146,24 @@ def bilinear_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Arra
     if kh != kw or cin != cout:
         raise ValueError(f"bilinear upsampling needs a kernel [k k c c], got {shape}")
     return jnp.asarray(bilinear_kernel(kh)[:, :, None, None] * np.eye(cin), dtype)
+
+
+class LearnedDoubling(nn.Module):
+    """`upsample_from_corner` with stride 2, learned: a transposed 3x3 convolution, initialised as
+    bilinear.
+
+    Attributes:
+      features: channels of the input and of the output.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, size: tuple[int, int]) -> Array:
+        """Return [n *size features] for x [n h w features]."""
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+        up = LearnedUpsample(self.features, 3, 2, name="up")(x)
+        return up[:, 1 : 1 + size[0], 1 : 1 + size[1]]
 
 
 class LearnedUpsample(nn.Module):

@@ -11,7 +11,8 @@ from seg_jax.results import Record, load_records
 # as voc2012-part or synthetic_voc, was measured on other images and is never compared with papers.
 OFFICIAL = {"voc2012": "VOC 2012", "camvid": "CamVid", "isbi2012": "ISBI 2012"}
 _HIDDEN = {("VOC 2012", "test"), ("VOC 2011", "test"), ("ISBI 2012", "test")}  # labels: server only
-_DEFAULT = ("VOC 2012", "val")
+DEFAULT = ("VOC 2012", "val")
+_SCORED = {"CamVid": ("CamVid", "test")}  # by data set: the split of its published figures
 TRIMAP_PX = (2, 5)  # half-widths shown in tables; reports plot all
 
 
@@ -25,7 +26,9 @@ class NetworkRow:
       headline: the published figure to compare with, or None.
       test: the published figure on VOC 2012 test, or None.
       records: our records on the headline's split, or on VOC 2012 val if there are none or its
-        labels are not public; under the headline's protocol, or the plainest available.
+        labels are not public; of an experiment without a published figure, on the split that its
+        data set's figures are for (CamVid: test). Under the headline's protocol, or the plainest
+        available.
     """
 
     experiment: str
@@ -50,19 +53,20 @@ def networks(records: Iterable[Record]) -> list[NetworkRow]:
 
 def _network_row(name: str, records: Sequence[Record]) -> NetworkRow:
     headline = papers.headline(name)
-    wanted = _DEFAULT
+    wanted = DEFAULT
     if headline and (headline.dataset, headline.split) not in _HIDDEN:
         wanted = (headline.dataset, headline.split)
     own = [record for record in records if record.experiment == name]
+    if headline is None:
+        known = [images for record in own if (images := images_of(record))]
+        wanted = next((_SCORED[data] for data, _ in known if data in _SCORED), wanted)
     matching = [record for record in own if images_of(record) == wanted]
     return NetworkRow(
         experiment=name,
         family=papers.family_of(name) or next((r.family for r in own), ""),
         headline=headline,
         test=papers.test_figure(name),
-        records=_of_one_protocol(
-            matching or [r for r in own if images_of(r) == _DEFAULT], headline
-        ),
+        records=_of_one_protocol(matching or [r for r in own if images_of(r) == DEFAULT], headline),
     )
 
 

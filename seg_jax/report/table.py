@@ -1,6 +1,8 @@
 """Tables of results in Markdown and JSON, and the generated sections of pages."""
 
 import re
+import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ _BY_CLASS = {
 _CAPTION = """\
 Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with the
 experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on the
-same images. VOC 2012 test is scored by the challenge's server only: those figures are for
-orientation; some used more training data or a CRF, as the last column says. †: quoted, not verified
-against its source."""
+same images; of several seeds, mean ± standard deviation. VOC 2012 test is scored by the challenge's
+server only: those figures are for orientation; some used more training data or a CRF, as the last
+column says. †: quoted, not verified against its source."""
 
 
 def as_markdown(paths: Sequence[Path] = ()) -> str:
@@ -115,10 +117,13 @@ def _here(row: rows.NetworkRow) -> str:
     known = [score for score in scores if score is not None]
     text = percent(sum(known) / len(known)) if known else NONE
     if len(known) > 1:  # several seeds
-        text += f" ({len(known)} runs: {percent(min(known))} to {percent(max(known))})"
+        seeds = {record.training.seed for record in row.records}
+        what = "seeds" if len(seeds) == len(known) else "runs"
+        text += f" ± {percent(statistics.stdev(known))} ({len(known)} {what})"
     record = row.records[0]
     images = rows.images_of(record)
-    if images and row.headline and images != (row.headline.dataset, row.headline.split):
+    on = (row.headline.dataset, row.headline.split) if row.headline else rows.DEFAULT
+    if images and images != on:
         text += f" ({images[0]} {images[1]})"
     if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
         text += f" ({record.protocol})"
@@ -131,7 +136,9 @@ def measurements_markdown(records: Sequence[Record]) -> str:
 
 
 def record_text(record: Record) -> str:
-    """Return one record as text: scores, provenance, and the IoU of each class."""
+    """Return one record as Markdown of at most 100 columns: one line with mIoU, split and protocol,
+    then all scores, how they were obtained, and the IoU of each class.
+    """
     metrics = record.metrics
     classes = Grid(
         (Column("class"), *(Column(title, number=True) for title in _BY_CLASS)),
@@ -140,7 +147,12 @@ def record_text(record: Record) -> str:
             for name in metrics["per_class_iou"]
         ),
     )
-    parts = [measurements_markdown([record]), _more(metrics).as_markdown(), classes.as_markdown()]
+    parts = [
+        headline(record),
+        _scores(metrics).as_markdown(),
+        _origin(record),
+        classes.as_markdown(),
+    ]
     if record.training.selection.endswith(f" on {record.data.split}"):
         parts.append(
             f"The checkpoint is the {record.training.selection}, the images of this score, which "
@@ -149,9 +161,40 @@ def record_text(record: Record) -> str:
     return "\n\n".join(parts)
 
 
-def _more(metrics: dict[str, Any]) -> Grid:
-    """Return the metrics that the table of scores has no room for, one in each row."""
+def headline(record: Record) -> str:
+    """Return one line: mIoU, split and protocol."""
+    protocol = record.cutting.partition(":")[0]  # the origin below has all of it
+    return (
+        f"mIoU {percent(record.metrics['mean_iou'])} % on {record.data.description}, "
+        f"protocol {protocol} ({record.protocol})"
+    )
+
+
+def _origin(record: Record) -> str:
+    """Return how a record was obtained, as a Markdown list whose lines are wrapped."""
+    grid = provenance_grid([record])
+    cells = dict(zip([column.title for column in grid.columns], grid.rows[0], strict=True))
+    training = record.training
+    cells["parameters"] = count(training.parameters)
+    if not record.weights:
+        cells["training"] = f"{training.steps} steps of {training.batch_size} images"
+        if training.seconds is not None:
+            cells["training"] += f", {duration(training.seconds)}"
+    known = {title: cell for title, cell in cells.items() if cell != NONE}
+    return "\n".join(
+        textwrap.fill(f"- {title}: {cell}", 100, subsequent_indent="  ", break_on_hyphens=False)
+        for title, cell in known.items()
+    )
+
+
+def _scores(metrics: dict[str, Any]) -> Grid:
+    """Return the metrics, one in each row."""
     named = {
+        "mean IoU": metrics["mean_iou"],
+        "pixel accuracy": metrics["pixel_accuracy"],
+        "mean accuracy": metrics["mean_accuracy"],
+        "frequency-weighted IoU": metrics["frequency_weighted_iou"],
+        "boundary F1": metrics["boundary_f1"],
         "mean Dice": metrics["mean_dice"],
         "mean IoU of single images": metrics["mean_image_iou"],
         "accuracy within 7 px of a boundary": metrics["boundary_accuracy"],

@@ -16,6 +16,7 @@ from seg_jax.cli.predict import predict_with
 from seg_jax.evaluation import evaluate, example_images, run
 from seg_jax.inference import forward, protocols
 from seg_jax.papers import Protocol
+from seg_jax.results import image_counts
 from seg_jax.runs import folder as run_folder
 
 EXPERIMENT = dataclasses.replace(small_experiment(canvas=(32, 48)), name="small_memory")
@@ -58,6 +59,11 @@ def test_the_record_says_what_was_measured_on_what_and_how(folder):
     assert results.load(folder) == found
     scores = evaluate.evaluate(EXPERIMENT, VARIABLES, SPLITS["val"], progress=False)
     np.testing.assert_array_equal(found.scores.confusion, scores.confusion)
+    images = image_counts.load(folder / "result_images.csv", found)  # checks the sums
+    assert images.ids == SPLITS["val"].ids
+    first = SPLITS["val"][0]["label"]
+    true = [(first == kind).sum() for kind in range(len(CLASSES))]
+    assert images.counts[0, 0].tolist() == true
     assert found.metrics["boundary_f1"] == scores.boundary_f1
     assert (found.experiment, found.run, found.classes) == ("small_memory", "mine", CLASSES)
     assert found.digest == config.digest(EXPERIMENT)

@@ -93,12 +93,23 @@ def test_a_record_of_another_split_than_the_published_one_says_so():
     assert "(" not in same["here"]
 
 
-def test_several_seeds_show_mean_and_range():
+def test_several_seeds_show_mean_and_standard_deviation():
     scores = [100 * made_up_scores(seed).mean_iou for seed in range(3)]
+    name = "deeplab_v3_resnet101_voc"
     records = [voc(seed=seed) for seed in range(3)]
-    here = cells(table.networks_grid(records))["deeplab_v3_resnet101_voc"]["here"]
-    mean, low, high = sum(scores) / 3, min(scores), max(scores)
-    assert here == f"{mean:.1f} (3 runs: {low:.1f} to {high:.1f})"
+    here = cells(table.networks_grid(records))[name]["here"]
+    assert here == f"{np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} (3 seeds)"
+    again = [voc(scores=made_up_scores(seed)) for seed in range(2)]  # one seed, evaluated twice
+    assert cells(table.networks_grid(again))[name]["here"].endswith("(2 runs)")
+
+
+def test_without_a_published_figure_camvid_is_shown_on_test():
+    name = "deeplab_v3_mobilenetv2_camvid"
+    val, test = (small_record(name, data="camvid", split=split) for split in ("val", "test"))
+    score = 100 * made_up_scores().mean_iou
+    here = cells(table.networks_grid([val, test]))[name]["here"]
+    assert here == f"{score:.1f} (CamVid test)"
+    assert cells(table.networks_grid([val]))[name]["here"] == "not run"
 
 
 def test_a_cell_is_of_one_protocol():
@@ -152,6 +163,9 @@ def test_one_record_in_the_terminal_shows_every_metric_that_has_a_score():
     ):
         assert f"| {100 * value:.1f} |" in lines[name]
     assert "IoU of large objects" not in lines  # there are none
+    first = f"mIoU {100 * scores.mean_iou:.1f} % on memory val: 3 images, protocol native (OS 8, "
+    assert text.startswith(first) and "trained on: memory val" in text
+    assert max(map(len, text.splitlines())) <= 100
     errors = np.array([[1, 2, 2, 0], [1, 1, 1, 1]]) * np.array([[2**22], [1]])
     membranes = small_record(scores=dataclasses.replace(scores, membranes=errors))
     assert "| ISBI 2012 warping error" in table.record_text(membranes)

@@ -1,0 +1,335 @@
+"""One page that compares networks trained by one recipe on the same images: comparison.html.
+
+Every score has its interval from the image bootstrap, every difference a paired test on the same
+images (`metrics.bootstrap`). Two networks are called apart only if the test, corrected for the
+number of pairs (Holm), says so at 5 %, and their difference is larger than the seeds' variation
+lets expect.
+"""
+
+import dataclasses
+import html
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seg_jax import files
+from seg_jax.checks import UserError
+from seg_jax.evaluation.run import evaluate_run, file_name
+from seg_jax.metrics import bootstrap
+from seg_jax.metrics.bootstrap import Interval
+from seg_jax.report import heat_map, images, interval_chart, page, svg, table
+from seg_jax.report.grid import NONE, Column, Grid, count, percent
+from seg_jax.reproduce import differing_images, plan
+from seg_jax.reproduce.plan import Run
+from seg_jax.results import Record, image_counts, load
+from seg_jax.runs import checkpoint, log
+
+_PX = (2, 5)  # half-widths of the bands in the table
+_THIN = 5  # rarest classes that the table shows
+_LEVEL = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """The runs of one experiment that differ in their seeds.
+
+    Attributes:
+      name: of the experiment.
+      runs: of it.
+      records: one a run, on the split that publications score.
+      counts: of the images of each record, int64 [n 3 k].
+      ids: of these images.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    records: tuple[Record, ...]
+    counts: tuple[np.ndarray, ...]
+    ids: tuple[str, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Mean IoU of each run."""
+        return tuple(record.metrics["mean_iou"] or 0.0 for record in self.records)
+
+    def mean(self, metric: str, key: str | None = None) -> str:
+        """Format a metric's mean over the runs, and its standard deviation if there are several."""
+        found = [record.metrics[metric] for record in self.records]
+        values = [one if key is None else one.get(key) for one in found]
+        known = [value for value in values if value is not None]
+        if not known:
+            return NONE
+        spread = f" ± {percent(statistics.stdev(known))}" if len(known) > 1 else ""
+        return percent(statistics.fmean(known)) + spread
+
+
+def networks(runs: Sequence[Run]) -> list[Network]:
+    """Read the records of finished runs, grouped by experiment in order."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.experiment.name, []).append(run)
+    return [_network(name, group) for name, group in groups.items()]
+
+
+def _network(name: str, group: Sequence[Run]) -> Network:
+    records = tuple(load(run.record) for run in group)
+    found = [
+        image_counts.load(image_counts.path_of(run.record), record)
+        for run, record in zip(group, records, strict=True)
+    ]
+    if len({one.ids for one in found}) > 1:
+        raise UserError(f"{name}: its runs were scored on different images; evaluate them again")
+    return Network(name, tuple(group), records, tuple(one.counts for one in found), found[0].ids)
+
+
+def write(
+    suite: str, runs: Sequence[Run], steps: Sequence[Run], workdir: Path, *, command: str = ""
+) -> Path:
+    """Write comparison.html for the finished runs of a suite; return its path.
+
+    Args:
+      suite: its name.
+      runs: of the networks.
+      steps: further runs that the waterfall needs.
+      workdir: receives the page, and the pictures of it in pictures/.
+      command: for the records of other protocols, which are made here.
+
+    Raises:
+      UserError: a record or its counts cannot be read, or networks saw different images.
+    """
+    compared = networks(runs)
+    if len({one.ids for one in compared}) > 1:
+        raise UserError(f"{suite}: networks were scored on different images; evaluate them again")
+    record = compared[0].records[0]
+    text = page.page(
+        f"Suite {suite}: {len(compared)} networks, one recipe",
+        [
+            ("Scores", scores_grid(compared).as_html() + _scores_note(compared)),
+            ("Intervals", _intervals(compared)),
+            ("Differences", differences_grid(compared).as_html() + _differences_note(compared)),
+            ("While training", _curves(compared)),
+            ("Step by step", _waterfall(suite, runs, steps, command)),
+            ("Where they differ most", _pictures(compared, workdir)),
+            ("Which classes are taken for which", _confusions(compared)),
+            ("How each was obtained", table.provenance_grid(_records(compared)).as_html()),
+        ],
+        introduction=(
+            f"Measured on {record.data.description}, after {record.training.steps} steps of "
+            f"{record.training.batch_size} images. Scores are in percent."
+        ),
+    )
+    path = workdir / "comparison.html"
+    files.write_text(path, text)
+    return path
+
+
+def _records(compared: Sequence[Network]) -> list[Record]:
+    return [record for one in compared for record in one.records]
+
+
+def scores_grid(compared: Sequence[Network]) -> Grid:
+    """Return one row for each network: mean ± standard deviation over its seeds."""
+    first = compared[0].records[0]
+    pixels = np.array(first.counts.confusion).sum(1)
+    thin = [first.classes[index] for index in np.argsort(pixels)[: min(_THIN, len(pixels) - 1)]]
+    columns = (
+        Column("network"), Column("seeds", number=True), Column("mIoU", number=True),
+        Column("95 % of image draws", number=True), *(Column(name, number=True) for name in thin),
+        *(Column(f"trimap {px} px", number=True) for px in _PX),
+        Column("boundary F1", number=True), Column("small objects", number=True),
+        Column("parameters", number=True), Column("multiply-adds", number=True),
+        Column("s/image", number=True),
+    )  # fmt: skip
+    return Grid(columns, tuple(_score_cells(one, thin) for one in compared))
+
+
+def _score_cells(one: Network, thin: Sequence[str]) -> tuple[str, ...]:
+    from seg_jax.analysis import overview
+
+    found = bootstrap.interval(one.counts)
+    seconds = statistics.fmean(r.evaluation_seconds / r.counts.images for r in one.records)
+    operations = overview.analyse_experiment(one.runs[0].experiment).multiply_adds
+    return (
+        one.name,
+        str(len(one.records)),
+        one.mean("mean_iou"),
+        f"{percent(found.low)} to {percent(found.high)}",
+        *(one.mean("per_class_iou", name) for name in thin),
+        *(one.mean("trimap_mean_iou", str(px)) for px in _PX),
+        one.mean("boundary_f1"),
+        one.mean("object_iou", "small"),
+        count(one.records[0].training.parameters),
+        f"{operations / 1e9:.2f} G",
+        f"{seconds:.2f}",
+    )
+
+
+def _scores_note(compared: Sequence[Network]) -> str:
+    height, width = compared[0].records[0].training.crop
+    return _paragraph(
+        "The classes shown are the rarest ones. Multiply-adds: of one forward pass of a training "
+        f"crop of {height}x{width} px. Seconds an image: of the whole evaluation, with its metrics "
+        "and the compilation, on the machine it ran on. ±: standard deviation over seeds."
+    )
+
+
+def _intervals(compared: Sequence[Network]) -> str:
+    bars = [
+        interval_chart.Bar(one.name, bootstrap.interval(one.counts), one.scores) for one in compared
+    ]
+    return interval_chart.intervals(bars, title="mIoU, %") + _paragraph(
+        f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean "
+        "over seeds; ticks: single seeds. The line does not hold the seeds' variation."
+    )
+
+
+def compare_all(compared: Sequence[Network]) -> dict[tuple[int, int], Interval]:
+    """Return the differences of all pairs (later minus earlier), p-values corrected by Holm."""
+    pairs = [(i, j) for j in range(len(compared)) for i in range(j)]
+    found = [bootstrap.difference(compared[j].counts, compared[i].counts) for i, j in pairs]
+    adjusted = bootstrap.holm([one.p_value for one in found])
+    return {
+        pair: dataclasses.replace(one, p_value=p)
+        for pair, one, p in zip(pairs, found, adjusted, strict=True)
+    }
+
+
+def are_apart(one: Network, other: Network, gain: Interval) -> bool:
+    """Whether a difference is more than chance, of the images and of the seeds.
+
+    Of the seeds: larger than twice its standard error by Welch, where both have several.
+    """
+    spread = [
+        statistics.variance(network.scores) / len(network.scores)
+        for network in (one, other)
+        if len(network.scores) > 1
+    ]
+    by_seeds = len(spread) < 2 or abs(gain.value) > 2 * math.sqrt(sum(spread))
+    return gain.p_value < _LEVEL and by_seeds
+
+
+def differences_grid(compared: Sequence[Network]) -> Grid:
+    """Return a table of row minus column in points of mIoU; a star: the two are apart."""
+    gains = compare_all(compared)
+    columns = (
+        Column("row minus column"),
+        *(Column(one.name, number=True) for one in compared[:-1]),
+    )
+    rows = []
+    for j, network in enumerate(compared[1:], 1):
+        cells = []
+        for i in range(len(compared) - 1):
+            gain = gains.get((i, j))
+            star = " *" if gain and are_apart(compared[i], network, gain) else ""
+            cells.append(f"{100 * gain.value:+.1f}{star}" if gain else "")
+        rows.append((network.name, *cells))
+    return Grid(columns, tuple(rows))
+
+
+def _differences_note(compared: Sequence[Network]) -> str:
+    gains = compare_all(compared)
+    apart = sum(are_apart(compared[i], compared[j], gain) for (i, j), gain in gains.items())
+    seeds = min(len(one.records) for one in compared)
+    text = (
+        f"{apart} of {len(gains)} pairs are apart (*): the paired bootstrap over the images, "
+        "corrected for the number of pairs (Holm), rejects an equal score at 5 %"
+    )
+    if seeds > 1:
+        text += ", and the difference is over twice its standard error over seeds."
+    else:
+        text += (
+            ". With one seed a network this says nothing about another training of the same two: "
+            "the seeds' variation is not known."
+        )
+    return _paragraph(text)
+
+
+def _curves(compared: Sequence[Network]) -> str:
+    lines = []
+    for one in compared:
+        points = [
+            (line["step"], 100 * line["mean_iou"])
+            for line in log.read(one.runs[0].folder)
+            if line["kind"] == "evaluate" and isinstance(line.get("mean_iou"), float)
+        ]
+        lines.append(svg.Series(one.name, points))
+    split = compared[0].runs[0].experiment.data.val_split
+    drawn = svg.chart(lines, x_title="step", y_title=f"mIoU on {split}, %")
+    return drawn and drawn + svg.legend([line.name for line in lines]) + _paragraph(
+        "A curve that still rises at its end belongs to a network that has not converged."
+    )
+
+
+def _waterfall(suite: str, runs: Sequence[Run], extra: Sequence[Run], command: str) -> str:
+    steps = plan.waterfall(suite)
+    known = {run.experiment.name: run for run in (*runs, *extra) if run.first}
+    done = [step for step in steps if step.experiment in known]
+    if len(done) < 2:
+        return ""
+    counts = [_counts_of(known[step.experiment], step, command) for step in done]
+    scores = [bootstrap.interval([one]) for one in counts]
+    rises = [
+        interval_chart.Rise(
+            step.title,
+            scores[index].value,
+            scores[index + 1].value,
+            bootstrap.difference([counts[index + 1]], [counts[index]]),
+        )
+        for index, step in enumerate(done[1:])
+    ]
+    start = interval_chart.Bar(done[0].title, scores[0])
+    return interval_chart.waterfall(start, rises, title="mIoU, %") + _paragraph(
+        "Each step changes one thing. The whisker is the 95 % interval of the change, by paired "
+        "draws of the images, one seed; a grey step may be chance."
+    )
+
+
+def _counts_of(run: Run, step: plan.Step, command: str) -> np.ndarray:
+    """Return the counts of a step, from a record of its protocol, which is made if missing."""
+    path = run.record
+    if step.evaluation:
+        trained, _, _ = checkpoint.restore_variables(run.folder)
+        other = trained.with_evaluation(**step.evaluation)
+        root = run.experiment.data.root
+        path = run.folder / file_name(trained, other, run.split)
+        if not (path.exists() and image_counts.path_of(path).exists()):
+            evaluate_run(run.folder, split=run.split, root=root, experiment=other, command=command)
+    return image_counts.load(image_counts.path_of(path), load(path)).counts
+
+
+def _pictures(compared: Sequence[Network], workdir: Path) -> str:
+    chosen = differing_images.most_different([one.counts[0] for one in compared])
+    found = []
+    for one in compared:
+        folder = workdir / "pictures" / one.name
+        differing_images.predict(one.runs[0], chosen, folder)
+        found.append(images.Run(folder, one.records[0]))
+    note = _paragraph("The images on which the networks' IoU varies most; the first seed of each.")
+    return note + images.section(found)
+
+
+def _confusions(compared: Sequence[Network]) -> str:
+    parts = []
+    for one in compared:
+        matrix = np.sum([np.array(record.counts.confusion) for record in one.records], axis=0)
+        total = matrix.sum(1, keepdims=True)
+        shares = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
+        names = [name[:7] for name in one.records[0].classes]
+        drawn = heat_map.heat_map(
+            [("", shares.tolist())],
+            x_title="predicted",
+            y_title="true",
+            x_labels=names,
+            y_labels=names,
+            title=one.name,
+        )
+        parts.append(f"<details><summary>{html.escape(one.name)}</summary>{drawn}</details>")
+    note = "Shares of each true class's pixels, all seeds together; the highest is framed."
+    return _paragraph(note) + "\n".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    return f'<p class="soft">{html.escape(text)}</p>'
