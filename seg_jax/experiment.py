@@ -34,6 +34,9 @@ class TrainConfig:
       accumulate: micro-batches that one update is summed from; divides batch_size.
       precision: of the forward and backward pass; parameters, loss and statistics stay float32.
       seed: of initialisation, dropout, shuffling and augmentation.
+      ema_decay: of an exponential moving average of parameters and running averages, which the run
+        is evaluated and used by, e.g. 0.999; in the first updates min(ema_decay, (1 + n) /
+        (10 + n)), as in TensorFlow. 0: none.
       init: weights to start from: name or folder of a run, whose layers are taken where they fit;
         or published weights, a file or a name of `weights list`, or a release, which must fit.
         Empty: from scratch.
@@ -64,6 +67,7 @@ class TrainConfig:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
+    ema_decay: float = 0.0
     init: str = ""
     init_allow: str = ""
     init_as: str = ""
@@ -86,6 +90,8 @@ class TrainConfig:
         checks.at_most(2**40, steps=self.steps)
         checks.pattern(self.init_allow)
         checks.non_negative(evaluate_every=self.evaluate_every, patience=self.patience)
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.best_metric and not self.evaluate_every:
             raise ValueError(
                 f"best_metric {self.best_metric} needs evaluations: set train.evaluate_every"

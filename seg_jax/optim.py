@@ -107,6 +107,10 @@ class OptimConfig:
         error.
       clip_norm: largest global norm of the gradient, without frozen parameters and before weight
         decay; 0: not clipped.
+      clip_value: largest magnitude of each element of the gradient, before `clip_norm`; 0: not
+        clipped.
+      freeze: regular expression; parameters whose full name matches it do not learn, whatever the
+        rules say, e.g. "backbone/.*". The running averages of norms go on. Empty: none.
     """
 
     base_lr: float
@@ -116,12 +120,19 @@ class OptimConfig:
     schedule: Schedule = Schedule()
     rules: tuple[Rule, ...] = CAFFE_RULES
     clip_norm: float = 0.0
+    clip_value: float = 0.0
+    freeze: str = ""
 
     def __post_init__(self):
         checks.one_of(("sgd", "sgd_torch", "adamw"), optimizer=self.optimizer)
         checks.positive(base_lr=self.base_lr)
         checks.fraction(momentum=self.momentum)
         checks.non_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm)
+        checks.non_negative(clip_value=self.clip_value)
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise ValueError(f"freeze {self.freeze!r}: {error}") from error
 
 
 @jax.tree_util.register_dataclass
@@ -138,6 +149,7 @@ class Numbers:
       one_minus_momentum: float32; 1 - momentum in float32 would be another number.
       weight_decay: float32, times the decay multiplier of each rule, in the order of the rules.
       clip_norm: float32.
+      clip_value: float32.
       power: float32, of the schedule.
       every: int32.
       factor: float32.
@@ -151,6 +163,7 @@ class Numbers:
     one_minus_momentum: Any
     weight_decay: tuple[Any, ...]
     clip_norm: Any
+    clip_value: Any
     power: Any
     every: Any
     factor: Any
@@ -175,6 +188,7 @@ def numbers(config: OptimConfig, steps: int) -> Numbers:
         one_minus_momentum=np.float32(1 - config.momentum),
         weight_decay=tuple(np.float32(config.weight_decay * rule.decay) for rule in config.rules),
         clip_norm=np.float32(config.clip_norm),
+        clip_value=np.float32(config.clip_value),
         power=np.float32(schedule.power),
         every=np.int32(min(schedule.every, _LARGEST_INT)),
         factor=np.float32(schedule.factor),
@@ -205,6 +219,7 @@ def structure(config: OptimConfig) -> OptimConfig:
         momentum=1.0,
         weight_decay=float(config.weight_decay > 0),
         clip_norm=float(config.clip_norm > 0),
+        clip_value=float(config.clip_value > 0),
         schedule=schedule,
     )
 
@@ -262,7 +277,7 @@ def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, floa
       params: nested dictionary of arrays or shapes.
 
     Raises:
-      ValueError: some parameters match no rule; lists all of them.
+      ValueError: some parameters match no rule (lists all of them), or `freeze` matches none.
     """
     found = {}
     for path, _ in jax.tree.leaves_with_path(params):
@@ -275,6 +290,14 @@ def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, floa
             f"optim.rules {[rule.pattern for rule in config.rules]} match none of these "
             f"parameters: {', '.join(unmatched)}; add a rule, Rule('.*') at the end matches all"
         )
+    if config.freeze:
+        frozen = [name for name in found if re.fullmatch(config.freeze, name)]
+        if not frozen:
+            raise ValueError(
+                f"optim.freeze {config.freeze!r} matches no parameter; there are "
+                f"{', '.join(list(found)[:3])}, ..."
+            )
+        found |= {name: (0.0, found[name][1]) for name in frozen}
     return found
 
 
@@ -317,10 +340,19 @@ def with_numbers(
         _group(pair): _update(config, numbers, *pair) for pair in sorted(set(pairs.values()))
     }
     clip = optax.clip_by_global_norm(numbers.clip_norm) if config.clip_norm else optax.identity()
+    if config.clip_value:
+        clip = optax.chain(_clip_by_value(numbers.clip_value), clip)
     # Frozen gradients are zeroed first: they must not count in the norm for clipping.
     return optax.chain(
         optax.masked(optax.set_to_zero(), frozen), clip, optax.partition(groups, labels)
     )
+
+
+def _clip_by_value(limit: Any) -> optax.GradientTransformation:
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: jnp.clip(g, -limit, limit), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _name(path: tuple[Any, ...]) -> str:

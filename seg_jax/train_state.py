@@ -22,6 +22,7 @@ class TrainState:
       opt_state: of the optax transformation.
       finite: bool []; False once a loss, gradient or new state was not finite. From then on a step
         changes nothing, so that this is still the last good state when the host reads of it.
+      ema: moving averages {"params": ..., "batch_stats": ...}; empty: none are kept.
     """
 
     step: jax.Array
@@ -29,6 +30,12 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     finite: jax.Array
+    ema: Any = dataclasses.field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network is evaluated and used by."""
+        return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def variable_shapes(model: Any, *, input_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -67,12 +74,16 @@ def _init(model, input_shape, key):
     return model.init(key, jnp.zeros(input_shape, jnp.float32), train=False)
 
 
-def init_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state before the first update."""
+def init_state(
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation, *, ema: bool = False
+) -> TrainState:
+    """Return the state before the first update; `ema`: with moving averages."""
+    kept = {name: variables[name] for name in ("params", "batch_stats")} if ema else {}
     return TrainState(
         step=jnp.int32(0),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=jax.jit(optimizer.init)(variables["params"]),
         finite=jnp.bool_(True),
+        ema=jax.tree.map(jnp.copy, kept),  # the step is given both, and donates them
     )

@@ -10,6 +10,7 @@ from seg_jax.metrics.confusion_matrix import (
     per_class_accuracy,
     per_class_dice,
     per_class_iou,
+    per_class_precision,
     pixel_accuracy,
 )
 from seg_jax.metrics.object_sizes import SIZE_NAMES, object_iou
@@ -32,6 +33,7 @@ __all__ = [
     "per_class_accuracy",
     "per_class_dice",
     "per_class_iou",
+    "per_class_precision",
     "pixel_accuracy",
     "shapes_of_counts",
     "summary",

@@ -98,6 +98,14 @@ def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
     return _divide(hits, matrix.sum(1))
 
 
+def per_class_precision(confusion: np.ndarray) -> np.ndarray:
+    """Return the share of each predicted class's pixels that are right, float64 [k]; NaN where a
+    class is never predicted.
+    """
+    matrix, hits = _as_float(confusion)
+    return _divide(hits, matrix.sum(0))
+
+
 def mean_accuracy(confusion: np.ndarray) -> float:
     """Return the mean of `per_class_accuracy` over the classes that occur in the truth."""
     return mean(per_class_accuracy(confusion))

@@ -15,6 +15,10 @@ from seg_jax.results import Record, load_records
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 NOT_RUN = "not run"
+_BY_CLASS = {
+    "IoU": "per_class_iou", "boundary F1": "per_class_boundary_f1",
+    "precision": "per_class_precision", "recall": "per_class_recall", "Dice (F1)": "per_class_dice",
+}  # fmt: skip
 _CAPTION = """\
 Mean IoU in percent. *Published*: by the authors, or else by the reimplementation named; with the
 experiment's own recipe, under the plainest protocol reported. *Here*: measured by this code on the
@@ -137,10 +141,10 @@ def record_text(record: Record) -> str:
     """
     metrics = record.metrics
     classes = Grid(
-        (Column("class"), Column("IoU", number=True), Column("boundary F1", number=True)),
+        (Column("class"), *(Column(title, number=True) for title in _BY_CLASS)),
         tuple(
-            (name, percent(iou), percent(metrics["per_class_boundary_f1"][name]))
-            for name, iou in metrics["per_class_iou"].items()
+            (name, *(percent(metrics[metric][name]) for metric in _BY_CLASS.values()))
+            for name in metrics["per_class_iou"]
         ),
     )
     parts = [

@@ -14,7 +14,7 @@ import numpy as np
 from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.results import schema
-from seg_jax.results.record import SCHEMA, Record
+from seg_jax.results.record import LATER_METRICS, SCHEMA, Record
 from seg_jax.types import IGNORE
 
 FILE = "result.json"
@@ -60,8 +60,9 @@ def load(path: Path) -> Record:
     _check_device(record, str(path))
     _check_counts(record, str(path))
     for name, value in record.metrics.items():
-        if version == 1 and isinstance(stored, dict) and name not in stored:
-            continue  # a metric that schema 1 did not have
+        later = version == 1 or name in LATER_METRICS
+        if later and isinstance(stored, dict) and name not in stored:
+            continue  # a metric that the writer did not have
         found = stored.get(name) if isinstance(stored, dict) else None
         if not _agree(found, value):
             raise UserError(

@@ -13,6 +13,13 @@ from seg_jax.results import schema
 
 _ERRORS = ("pixel_error", "rand_error", "warping_error")
 SCHEMA = 2  # 1 had no image_iou, objects and membranes among its counts
+# Metrics that came after schema 2, from its counts: older records do not show them. Recall is the
+# accuracy of a class, F1 is Dice's coefficient.
+LATER_METRICS = {
+    "per_class_precision": metrics.per_class_precision,
+    "per_class_recall": metrics.per_class_accuracy,
+    "per_class_dice": metrics.per_class_dice,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +175,10 @@ class Record:
             "trimap_mean_iou": _by_name(scores.trimap_px, scores.trimap_iou),
             "per_class_iou": _by_name(self.classes, scores.per_class_iou),
             "per_class_boundary_f1": _by_name(self.classes, scores.per_class_boundary_f1),
+            **{
+                name: _by_name(self.classes, share(scores.confusion))
+                for name, share in LATER_METRICS.items()
+            },
         }
 
     def to_dict(self) -> dict[str, Any]:

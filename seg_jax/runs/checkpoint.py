@@ -82,7 +82,11 @@ def save(
     if path.exists():
         return
     items = {
-        "variables": {"params": state.params, "batch_stats": state.batch_stats},
+        "variables": {
+            "params": state.params,
+            "batch_stats": state.batch_stats,
+            **({"ema": state.ema} if state.ema else {}),
+        },
         "optimizer": {"step": state.step, **_named(state.opt_state)},
     }
     arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -206,12 +210,14 @@ def restore(run: Path, step: int, like: TrainState) -> Checkpoint:
     wanted = {
         "params": like.params, "batch_stats": like.batch_stats, "step": like.step,
         "opt_state": _named(like.opt_state),
+        **({"ema": like.ema} if like.ema else {}),
     }  # fmt: skip
     _check_same(found, saved, wanted)
     structure = jax.tree.structure(like.opt_state)
     opt_state = structure.unflatten([optimizer[name] for name in wanted["opt_state"]])
     finite: Any = np.bool_(True)
-    state = TrainState(saved["step"], saved["params"], saved["batch_stats"], opt_state, finite)
+    params, batch_stats, ema = (saved.get(name, {}) for name in ("params", "batch_stats", "ema"))
+    state = TrainState(saved["step"], params, batch_stats, opt_state, finite, ema)
     return Checkpoint(state, iterator, metadata)
 
 
@@ -243,7 +249,8 @@ def restore_variables(run: Path, which: str = "") -> tuple[Experiment, dict[str,
                 with contextlib.suppress(_Vanished):
                     variables, metadata = _load_if_there(path, ("variables", "metadata"))
                     _check_identity(path, metadata, run)
-                    return experiment, variables, int(path.name)
+                    # Moving averages, where there are some, are what a run is used by.
+                    return experiment, variables.get("ema") or variables, int(path.name)
             elif path.exists():
                 damaged.append((path, problem))
         if paths == _chosen(run, experiment, which):

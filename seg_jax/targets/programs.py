@@ -55,7 +55,9 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
         optimizer = program.optimizer(experiment, shapes["params"])
     except ValueError as error:
         raise checks.UserError(f"{experiment.name or experiment.family}: {error}") from error
-    init = functools.partial(train_state.init_state, optimizer=optimizer)
+    init = functools.partial(
+        train_state.init_state, optimizer=optimizer, ema=experiment.train.ema_decay > 0
+    )
     state = _placed(jax.eval_shape(init, shapes), mesh, PartitionSpec())
     numbers = program.hyperparameters(experiment)
     inputs = jax.eval_shape(lambda numbers: (jax.random.key(0), numbers), numbers)

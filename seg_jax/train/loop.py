@@ -181,7 +181,7 @@ def _score_first(
     say: Callable[[str], None],
 ) -> None:
     """Score the weights that a training starts from; "auto" goes on where that is not possible."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = state.variables
     try:
         found = evaluate(experiment, variables, 0)
     except UserError as error:
@@ -278,7 +278,7 @@ class _Session:
     def score(self, state: TrainState, number: int) -> None:
         """Evaluate, and log what comes out. A signal ends this at once; the state is then saved."""
         assert self.evaluate is not None
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = state.variables
         try:
             with self.watch.evaluating(number):
                 values = self.evaluate(self.experiment, variables, number)

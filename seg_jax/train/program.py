@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -56,10 +57,12 @@ class Hyperparameters:
     Attributes:
       optim: of optimiser and schedule.
       loss: weights of heads and classes.
+      ema_decay: of the moving averages, float32.
     """
 
     optim: optim.Numbers
     loss: losses.Weights
+    ema_decay: Any
 
 
 def structure(experiment: Experiment) -> Structure:
@@ -77,7 +80,9 @@ def structure(experiment: Experiment) -> Structure:
 def hyperparameters(experiment: Experiment) -> Hyperparameters:
     """Return the numbers that an experiment's train step takes, as NumPy scalars."""
     return Hyperparameters(
-        optim.numbers(experiment.optim, experiment.train.steps), losses.weights(experiment.loss)
+        optim.numbers(experiment.optim, experiment.train.steps),
+        losses.weights(experiment.loss),
+        np.float32(experiment.train.ema_decay),
     )
 
 
@@ -101,6 +106,7 @@ def per_device_step(structure: Structure) -> Callable:
             ),
             precision=structure.precision,
             accumulate=structure.accumulate,
+            ema_decay=hyperparameters.ema_decay,
         )
 
     return per_device

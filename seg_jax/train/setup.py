@@ -192,6 +192,7 @@ def _first_state(
     settings = experiment.train
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     input_shape = (1, *crop, channels)
+    ema = settings.ema_decay > 0
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
         optimizer = program.optimizer(experiment, shapes["params"])
@@ -213,8 +214,8 @@ def _first_state(
             found = warm_start.start(variables, experiment, run, images=images)
             variables = found.variables
             say("  " + "\n  ".join(found.report))
-        return train_state.init_state(variables, optimizer), None, found
-    like = jax.eval_shape(lambda variables: train_state.init_state(variables, optimizer), shapes)
+        return train_state.init_state(variables, optimizer, ema=ema), None, found
+    like = jax.eval_shape(lambda v: train_state.init_state(v, optimizer, ema=ema), shapes)
     found = checkpoint.restore(run, start, like)
     if found.metadata.get("list") != metadata["list"]:
         raise UserError(

@@ -29,6 +29,7 @@ def train_step(
     weights: losses.Weights | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
+    ema_decay: Any = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Do one update on this device's part of the batch; runs under the mapped axis DATA_AXIS.
 
@@ -46,6 +47,7 @@ def train_step(
       precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
+      ema_decay: of the moving averages, perhaps traced; not read where the state keeps none.
 
     Returns:
       The new state, and over the global batch: "loss", "accuracy" of the valid "pixels",
@@ -89,7 +91,7 @@ def train_step(
         "learning_rate": learning_rate(state.step),
     }
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
-    state = _update(state, grads, batch_stats, optimizer, finite)
+    state = _update(state, grads, batch_stats, optimizer, finite, ema_decay)
     return state, metrics | {"finite": state.finite}
 
 
@@ -124,6 +126,7 @@ def _update(
     batch_stats: Any,
     optimizer: optax.GradientTransformation,
     finite: jax.Array,
+    ema_decay: Any,
 ) -> TrainState:
     """Take the optimiser's step if all was finite and all of the new state is, else keep the state.
 
@@ -135,7 +138,13 @@ def _update(
     for leaf in jax.tree.leaves((params, batch_stats, opt_state)):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             finite &= jnp.isfinite(leaf).all()
-    new = TrainState(state.step + 1, params, batch_stats, opt_state, finite)
+    ema = state.ema
+    if ema:
+        done = state.step.astype(jnp.float32)
+        rest = 1.0 - jnp.minimum(jnp.float32(ema_decay), (1.0 + done) / (10.0 + done))
+        now = {"params": params, "batch_stats": batch_stats}
+        ema = jax.tree.map(lambda old, new: old + rest * (new - old), ema, now)
+    new = TrainState(state.step + 1, params, batch_stats, opt_state, finite, ema)
     old = dataclasses.replace(state, finite=finite)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 

@@ -57,6 +57,7 @@ COUNTS = np.array([[4, 2, 0, 0], [1, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
 
 def test_metrics_of_a_matrix_divided_by_hand():
     np.testing.assert_allclose(metrics.per_class_iou(COUNTS), [4 / 7, 2 / 6, 0, np.nan])
+    np.testing.assert_allclose(metrics.per_class_precision(COUNTS), [4 / 5, 2 / 5, np.nan, np.nan])
     assert metrics.mean_iou(COUNTS) == pytest.approx((4 / 7 + 2 / 6 + 0) / 3)
     np.testing.assert_allclose(metrics.per_class_accuracy(COUNTS), [4 / 6, 2 / 3, 0, np.nan])
     assert metrics.mean_accuracy(COUNTS) == pytest.approx((4 / 6 + 2 / 3 + 0) / 3)
