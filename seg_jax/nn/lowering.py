@@ -87,7 +87,7 @@ def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
     if _choice.get() == "xla" or platform() == "gpu":
         return conv_xla
     if platform() == "tpu":
-        return conv_xla if geometry.stride == (1, 1) else conv_strided
+        return conv_xla if geometry.stride == (1, 1) else conv_space_to_depth
     if kernel_size == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return conv_matmul
     if geometry.beyond(kernel_size) != ((0, 0), (0, 0)):
@@ -159,33 +159,24 @@ def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) ->
     )
 
 
-def conv_strided(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """XLA's convolution; on a picture of few channels, of its blocks of stride x stride pixels."""
-    few = x.shape[3] <= FEW_CHANNELS and geometry.rate == (1, 1)
-    return (conv_space_to_depth if few else conv_xla)(x, kernel, geometry)
-
-
 def conv_space_to_depth(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """A strided convolution as one of stride 1 whose channels are blocks of stride x stride pixels.
 
-    The same products; as in MLPerf's ResNet on TPU, whose 128 lanes hold channels: three of a
-    picture waste the others.
+    Of pictures only, else XLA's. The same products; as in MLPerf's ResNet on TPU, whose 128 lanes
+    hold channels: three of a picture waste the others.
     """
+    if x.shape[3] > FEW_CHANNELS or geometry.rate != (1, 1):
+        return conv_xla(x, kernel, geometry)
     (down, right), size = geometry.stride, kernel_size(kernel)
     cin, cout = kernel.shape[2:]
     rows, columns = -(-size[0] // down), -(-size[1] // right)
     height, width = geometry.output_size(image_size(x), size)
-    config = [
-        (before, (out - 1 + taps) * stride - n - before, 0)
-        for (before, _), out, taps, stride, n in zip(
-            geometry.padding,
-            (height, width),
-            (rows, columns),
-            geometry.stride,
-            image_size(x),
-            strict=True,
-        )
-    ]
+
+    def pads(axis: int, blocks: int) -> tuple[int, int, int]:
+        before = geometry.padding[axis][0]
+        return before, blocks * geometry.stride[axis] - x.shape[1 + axis] - before, 0
+
+    config = pads(0, height - 1 + rows), pads(1, width - 1 + columns)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
     x = x.reshape(x.shape[0], height - 1 + rows, down, width - 1 + columns, right, cin)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(*x.shape[:2], x.shape[3], down * right * cin)

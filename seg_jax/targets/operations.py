@@ -94,7 +94,7 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
         shapes = [jax.ShapeDtypeStruct(*shape, sharding=place) for shape in operation.shapes]
         y = jax.eval_shape(operation.function, *shapes)
         gradient = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=place)
-        compiled = jax.jit(value_and_gradient).lower(gradient, *shapes).compile()
+        compiled: Any = jax.jit(value_and_gradient).lower(gradient, *shapes).compile()
     found = cycles.of(compiled.as_text())
     return {
         "estimated_cycles": found.total,
