@@ -19,7 +19,7 @@ class CompileOptions:
     the step's time and the recipe's device-hours at the published peaks. Nothing is run.
 
     Attributes:
-      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_pallas.
+      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_pallas, crf/exact_tpu.
       targets: v5e-8, h100x8, ...; "--for list" prints all.
       suite: all experiments of a suite.
       all: all experiments and kernels.
@@ -59,6 +59,10 @@ def compile_programs(args: Sequence[str]) -> int:
     if options.targets == ("list",):
         progress.show("\n".join(_row(target) for target in table.TARGETS.values()))
         return 0
+    if options.top < 1:
+        raise checks.UserError(
+            f"--top {options.top}: at least one row; leave --cycles out for none"
+        )
     wanted = _wanted(options)
     if options.record:
         return _record(wanted, options)
@@ -129,7 +133,7 @@ def _passed_on(options: CompileOptions) -> list[str]:
     if options.batch_size is not None:
         words += ["--batch-size", str(options.batch_size)]
     words += ["--find-batch"] if options.find_batch else []
-    return words + (["--cycles"] if options.cycles else [])
+    return words + (["--cycles", "--top", str(options.top)] if options.cycles else [])
 
 
 def _compile(name: str, target_name: str, mode: str, options: CompileOptions) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
     from seg_jax.targets import compiling
 
     if mode == "kernel":
-        return compiling.kernel_entry(name, target, with_cycles=options.cycles)
+        return compiling.kernel_entry(name, target, cycles_top=options.top if options.cycles else 0)
     chosen = experiment.get(name)
     changes: dict[str, Any] = {}
     if options.precision != "recipe":
@@ -159,7 +163,7 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
         target,
         mode,
         find_batch=options.find_batch,
-        with_cycles=options.cycles,
+        cycles_top=options.top if options.cycles else 0,
     )
 
 

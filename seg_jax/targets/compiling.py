@@ -20,7 +20,7 @@ def experiment_entry(
     mode: str,
     *,
     find_batch: bool = False,
-    with_cycles: bool = False,
+    cycles_top: int = 0,
 ) -> dict[str, Any]:
     """Compile one program of an experiment for all devices of a target.
 
@@ -32,7 +32,7 @@ def experiment_entry(
       target: whose compiler `topology.prepare` has found.
       mode: "train", the step at the recipe's batch; "evaluate", one batch of windows.
       find_batch: also look for the largest batch that fits.
-      with_cycles: also add up the TPU compiler's estimates.
+      cycles_top: also add up the TPU compiler's estimates, in so many rows; 0: no.
 
     Returns:
       experiment, target, mode, batch, recipe_batch, devices, precision, accumulate, and of
@@ -57,7 +57,7 @@ def experiment_entry(
     }
     lower = programs.PROGRAMS[mode]
     entry |= outcome(
-        lambda: lower(experiment, mesh, size), target, precision, with_cycles=with_cycles
+        lambda: lower(experiment, mesh, size), target, precision, cycles_top=cycles_top
     )
     if mode == "train" and entry.get("roofline_seconds"):
         entry["device_hours"] = entry["roofline_seconds"] * settings.steps * target.devices / 3600
@@ -78,7 +78,7 @@ def experiment_entry(
     return entry
 
 
-def kernel_entry(name: str, target: Target, *, with_cycles: bool = False) -> dict[str, Any]:
+def kernel_entry(name: str, target: Target, *, cycles_top: int = 0) -> dict[str, Any]:
     """Compile one of `programs.KERNELS` for one device of a target; keys as `experiment_entry`."""
     checks.one_of(programs.KERNELS, kernel=name)
     entry = {
@@ -91,12 +91,12 @@ def kernel_entry(name: str, target: Target, *, with_cycles: bool = False) -> dic
     device = topology.describe(target)[0]
     one = dataclasses.replace(target, chips=1) if target.chip.devices == 1 else target
     return entry | outcome(
-        lambda: programs.kernel(name, device), one, "float32", with_cycles=with_cycles
+        lambda: programs.kernel(name, device), one, "float32", cycles_top=cycles_top
     )
 
 
 def outcome(
-    lower: Callable[[], Any], target: Target, precision: str, *, with_cycles: bool = False
+    lower: Callable[[], Any], target: Target, precision: str, *, cycles_top: int = 0
 ) -> dict[str, Any]:
     """Lower and compile a program.
 
@@ -136,9 +136,9 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if with_cycles and target.chip.platform == "tpu" and found.flops is not None:
+    if cycles_top and target.chip.platform == "tpu" and found.flops is not None:
         counted = cycles.of(text)
-        entry |= cycles.to_dict(counted, target, found.flops, precision)
+        entry |= cycles.to_dict(counted, target, found.flops, precision, top=cycles_top)
     return entry
 
 

@@ -116,14 +116,19 @@ def classify(path: str, *, depth: int = 3) -> tuple[str, str, bool]:
     return "/".join(scopes[:depth]), kind or primitive, backward
 
 
-def to_dict(cycles: Cycles, target: Target, flops: float, precision: str) -> dict[str, Any]:
-    """Return the keys of a JSON entry: estimated_cycles, _seconds, utilization, shares, groups."""
+def to_dict(
+    cycles: Cycles, target: Target, flops: float, precision: str, *, top: int = 20
+) -> dict[str, Any]:
+    """Return the keys of a JSON entry: estimated_cycles, _seconds, utilization, shares, groups.
+
+    `top`: how many groups, the dearest first.
+    """
     seconds = cycles.seconds(target)
     return {
         "estimated_cycles": cycles.total,
         "estimated_seconds": seconds,
         "utilization": flops / seconds / target.peak(precision) if seconds else None,
         "convolution_share": cycles.convolution_share,
-        "cycles_by": [dataclasses.asdict(group) for group in cycles.groups[:20]],
+        "cycles_by": [dataclasses.asdict(group) for group in cycles.groups[:top]],
         "without_estimate": cycles.unknown,
     }

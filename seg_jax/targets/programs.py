@@ -25,6 +25,7 @@ KERNELS = {
     "crf/lattice": ("tpu", "gpu"),
     "crf/exact": ("tpu", "gpu"),
     "crf/exact_pallas": ("gpu",),
+    "crf/exact_tpu": ("tpu",),
 }
 KERNEL_IMAGE = (375, 500)
 KERNEL_CLASSES = 21

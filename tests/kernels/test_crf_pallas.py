@@ -9,7 +9,7 @@ import pytest
 from jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call import get_races
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
-from seg_jax.kernels.crf import block_sparsity, exact, exact_pallas, mean_field
+from seg_jax.kernels.crf import block_sparsity, exact, exact_pallas, exact_products, mean_field
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 from seg_jax.kernels.crf.reference import features
 
@@ -45,7 +45,7 @@ def test_distances_are_exact_in_bfloat16():
     colour = np.float32([[0, 0, 0], [255, 255, 255], [255, 0, 1], [3, 77, 191], [128, 127, 129]])
     one = block_sparsity.make(jnp.zeros((5, 1)), tile=5)
     for feature in (position, colour):
-        a, b = exact_pallas._squares(one, jnp.asarray(feature))
+        a, b = exact_products.squares(one, jnp.asarray(feature))
         feature = feature[np.asarray(one.order)]
         squares = ((feature[:, None] - feature[None]) ** 2).sum(-1)
         product = np.float64(a[0]) @ np.float64(b[0])

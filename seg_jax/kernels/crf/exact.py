@@ -32,16 +32,24 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
     return run(unary, rgb, params, bilateral)
 
 
-@partial(jax.jit, static_argnames="bilateral")
+@partial(jax.jit, static_argnames=("bilateral", "tile"))
 def run(
-    unary: jax.Array, rgb: jax.Array, params: CrfParams, bilateral: Callable[..., Filter]
+    unary: jax.Array,
+    rgb: jax.Array,
+    params: CrfParams,
+    bilateral: Callable[..., Filter],
+    *,
+    tile: int = blocked.TILE,
 ) -> jax.Array:
-    """Run a batch with `bilateral(tiles, rgb, params)` as the bilateral kernel of each image."""
+    """Run a batch with `bilateral(tiles, rgb, params)` as the bilateral kernel of each image.
+
+    Its tiles have blocks of `tile` pixels.
+    """
 
     def one(pair):
         position, colour = features(pair[1])
         feature = [position / params.bilateral_px, colour / params.bilateral_rgb]
-        tiles = blocked.make(jnp.concatenate(feature, axis=1))
+        tiles = blocked.make(jnp.concatenate(feature, axis=1), tile=tile)
         height, width = pair[1].shape[:2]
         kernels = [
             bilateral(tiles, pair[1], params),

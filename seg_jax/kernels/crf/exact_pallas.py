@@ -2,10 +2,9 @@
 
 One warpgroup per block of 64 pixels loops over the list of near blocks, fetches the next 64 pixels
 by TMA while it processes the current ones, and issues three matrix products on the tensor cores for
-each pair of blocks: squared distance in position, in colour, and kernel times Q. Colours
-and coordinates of an image are integers, so distances are exact with bfloat16 operands: every
-factor has at most 8 significant bits (squared lengths are split into three parts), and the sums are
-below 2^24. Only the kernel and Q are rounded to bfloat16: 6e-4 of a filter's value on average.
+each pair of blocks: squared distance in position, in colour, and kernel times Q. Distances are
+exact with bfloat16 operands (`exact_products`). Only the kernel and Q are rounded to bfloat16: 6e-4
+of a filter's value on average.
 
 Tested in Pallas' interpreter for GPU kernels, which also checks the copies for races.
 """
@@ -18,14 +17,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from seg_jax.kernels.crf import exact
+from seg_jax.kernels.crf import exact, exact_products
 from seg_jax.kernels.crf.block_sparsity import TILE, Tiles
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.kernels.crf.reference import features
 from seg_jax.nn import lowering
 
-MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
-_DEPTH = 16  # inner size of the distance products: at most 9 terms, and a wgmma takes 16
+_DEPTH = exact_products.DEPTH  # a wgmma takes 16
 _CLASSES = 32  # channels are padded to a multiple of this: 64 bytes, the swizzle of both operands
 _SLOTS = 2  # blocks in flight
 # In JAX's documentation of Mosaic GPU, but imported there without `as ACC`.
@@ -37,7 +35,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
     Raises:
         NotImplementedError: the default device is not a GPU.
-        ValueError: the images are not uint8, or larger than MAX_SIDE.
+        ValueError: the images are not uint8, or larger than `exact_products.MAX_SIDE`.
     """
     if lowering.platform() != "gpu":
         raise NotImplementedError(
@@ -50,16 +48,11 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
     """Return the function q, float32 [h*w k], -> K q: the bilateral kernel of an image [h w 3]."""
     height, width, _ = rgb.shape
-    if rgb.dtype != jnp.uint8 or max(height, width) > MAX_SIDE:
-        raise ValueError(
-            "implementation='exact_pallas' needs a uint8 image of at most "
-            f"{MAX_SIDE} pixels a side, whose distances are exact in bfloat16; got {rgb.dtype} "
-            f"{height} x {width}; use implementation='exact'"
-        )
+    exact_products.check(rgb, name="exact_pallas")
     position, colour = features(rgb)
     position = position - jnp.float32([[width // 2, height // 2]])
-    a, b = _squares(tiles, position)
-    c, d = _squares(tiles, colour)
+    a, b = exact_products.squares(tiles, position)
+    c, d = exact_products.squares(tiles, colour)
     # exp(-d^2 / (2 theta^2)) as a power of two, which the hardware computes.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
     rates = math.log2(math.e) / (2 * jnp.square(widths))
@@ -74,22 +67,6 @@ def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None
     # K is symmetric: it is its own transpose.
     apply.defvjp(lambda q: (apply(q), None), lambda _, gradient: (apply(gradient),))
     return apply
-
-
-def _squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a [blocks 64 16] and b [blocks 16 64] in bfloat16 with a b = |f_i - f_j|^2, exactly.
-
-    The product is (f, |f|^2, 1) . (-2 g, 1, |g|^2), with the squares split into 8-bit parts.
-    """
-    square = jnp.square(feature).sum(axis=1).astype(jnp.int32)
-    pieces = [(square & (0xFF << shift)).astype(jnp.float32) for shift in (0, 8, 16)]
-    pieces = jnp.stack(pieces, axis=1)
-    ones = jnp.ones_like(pieces)
-    pad = ((0, 0), (0, _DEPTH - feature.shape[1] - 6))
-    a = jnp.pad(jnp.concatenate([feature, pieces, ones], axis=1), pad)
-    b = jnp.pad(jnp.concatenate([-2 * feature, ones, pieces], axis=1), pad)
-    a, b = (tiles.sort(x.astype(jnp.bfloat16)) for x in (a, b))
-    return a, b.transpose(0, 2, 1)
 
 
 def _swizzled(shape: tuple[int, ...], columns: int, dtype=jnp.bfloat16) -> pl.MemoryRef:

@@ -1,0 +1,42 @@
+"""The TPU's forms of single operations keep their estimated cycles; the page shows them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seg_jax.targets import operations, table, topology
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return json.loads((ROOT / operations.RECORD).read_text())
+
+
+def test_the_page_shows_the_record(committed):
+    assert (ROOT / operations.PAGE).read_text() == operations.page(committed)
+    assert list(committed) == list(operations.OPERATIONS)
+    for forms in committed.values():
+        assert forms["now"]["estimated_cycles"] < forms["before"]["estimated_cycles"]
+
+
+def test_three_percent_worse_is_said():
+    before = {"estimated_cycles": 100, "temporaries_bytes": 0, "without_estimate": {"slice": 1}}
+    assert not operations.worse(before, before | {"estimated_cycles": 103})
+    (line,) = operations.worse(before, before | {"estimated_cycles": 104})
+    assert "104 exceeds the committed 100" in line
+    # Work must not hide in operations that the compiler gives no figure for.
+    assert operations.worse(before, before | {"without_estimate": {"slice": 2}})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not topology.available("tpu"), reason="libtpu is not installed")
+@pytest.mark.parametrize("name", operations.OPERATIONS)
+def test_no_operation_costs_more_than_committed(committed, name):
+    topology.prepare(table.get(operations.TARGET))
+    found = operations.compile_one(name, "now")
+    assert not operations.worse(committed[name]["now"], found), (
+        "if it must cost more: python -m seg_jax.targets.operations --write"
+    )
