@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
-from seg_jax import config, experiment, parallel, progress, report, results
+from seg_jax import checks, config, experiment, parallel, progress, report, results
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
+from seg_jax.pretrained import warm_start
+from seg_jax.runs import checkpoint
 from seg_jax.train import loop
 
 
@@ -24,6 +26,7 @@ def reproduce(suite: str, workdir: Path) -> None:
     """
     names = experiment.suite(suite)
     command = f"python -m seg_jax reproduce {suite} --workdir {workdir}"
+    _check_weights(names, workdir)
     parallel.enable_compilation_cache()
     started = time.monotonic()
     for index, name in enumerate(names, 1):
@@ -39,6 +42,21 @@ def reproduce(suite: str, workdir: Path) -> None:
     minutes = (time.monotonic() - started) / 60
     written = f"{workdir / 'table.md'} and {workdir / 'report.html'}"
     progress.show(f"\nwrote {written} in {minutes:.1f} min")
+
+
+def _check_weights(names: tuple[str, ...], workdir: Path) -> None:
+    """Raise one UserError for all weights that a suite's experiments start from and lack."""
+    problems = []
+    for index, name in enumerate(names):
+        chosen, run = experiment.get(name), workdir / name
+        if _is_scored(run, chosen) or checkpoint.newest(run) is not None:
+            continue
+        try:
+            warm_start.check(chosen, run, made_before=names[:index])
+        except checks.UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise checks.UserError("; ".join(problems))
 
 
 def _is_scored(run: Path, chosen: experiment.Experiment) -> bool:

@@ -16,8 +16,8 @@ _R152 = "gcn_resnet152_voc"
 
 
 def _boundary(boundary: float, internal: float) -> tuple[tuple[str, float], ...]:
-    """mIoU near object boundaries and pixel accuracy inside objects, percent."""
-    return (("boundary mIoU", boundary), ("internal accuracy", internal))
+    """Pixel accuracy near object boundaries and inside objects, percent."""
+    return (("boundary accuracy", boundary), ("internal accuracy", internal))
 
 
 FIGURES = (
