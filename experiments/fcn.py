@@ -6,8 +6,8 @@ FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights ar
 As published, they train on SBD's train (8,498 images, some of them in VOC 2012 val) and are scored
 on seg11valid (736 images of VOC 2011 val that are not in it), each image padded to multiples of 64
 px by the mean colour: zeros to the network, as in conv1_1's own padding. `--data.train-split
-trainaug --data.val-split val` are the other networks' splits. The release draws its images at random
-with replacement; here every epoch has each image once. The padding colour is rounded to whole grey
+trainaug --data.val-split val` are the other networks' splits. The release draws its images with
+replacement; here every epoch has each image once. The padding colour is rounded to whole grey
 levels (123 for 122.68); the release pads with exactly 0 after the subtraction.
 """
 
