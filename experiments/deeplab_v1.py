@@ -40,7 +40,7 @@ def _voc(
     crop: int,
     batch_size: int,
     rules: tuple = RULES,
-    init: str = "",
+    init: str = "oxford_vgg16_imagenet",
     constants: str = "deeplab_v1_largefov",
 ) -> Experiment:
     """Section 4.1 and the released train.prototxt and solver.prototxt.

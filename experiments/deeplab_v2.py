@@ -51,6 +51,7 @@ def _voc(
     rules: tuple,
     loss: LossConfig,
     constants: str,
+    init: str = "oxford_vgg16_imagenet",
 ) -> Experiment:
     """Section 4.1 and the released solver.prototxt: 20,000 steps of 10 crops, poly schedule."""
     return Experiment(
@@ -70,7 +71,7 @@ def _voc(
             schedule=Schedule("poly", power=0.9),
             rules=rules,
         ),
-        train=TrainConfig(steps=20_000, batch_size=10, evaluate_every=5000),
+        train=TrainConfig(steps=20_000, batch_size=10, init=init, evaluate_every=5000),
         evaluation=EvalConfig(
             canvas=(513, 513), scaling="align_corners", crf=presets.get(constants)
         ),
@@ -124,8 +125,10 @@ def deeplab_v2_resnet101_voc() -> Experiment:
 
         python -m seg_jax train deeplab_v2_resnet101_voc
 
-    Starts from the authors' weights trained on MS COCO; re-implementations that start from ImageNet
-    reach about 70.7. Batch norm is frozen, including scale and bias. The release processes its ten
+    The paper starts from the authors' weights trained on MS COCO (init.caffemodel), which the
+    catalogue does not have. This recipe starts from torchvision's, trained on ImageNet, whose
+    stride is in another convolution of a unit; re-implementations that start from ImageNet reach
+    about 70.7. Batch norm is frozen, including scale and bias. The release processes its ten
     crops one by one and averages their losses, each over its own valid pixels; `--train.accumulate
     10` does the same in a tenth of the memory, with an equal result. The network fuses the scales
     in training and at evaluation.
@@ -137,6 +140,7 @@ def deeplab_v2_resnet101_voc() -> Experiment:
         rules=RESNET101_RULES,
         loss=FOUR_LOSSES,
         constants="deeplab_v2_resnet101",
+        init="torchvision_resnet101_imagenet",
     )
 
 

@@ -5,8 +5,15 @@ Where the paper and its release differ, the paper is followed:
     here                                     release (tensorflow/models, research/deeplab)
     norm momentum 0.9997 everywhere          0.95 in the ResNet
     any scale from 0.5 to 2                  0.5, 0.75, ..., 2
-    learning rate 0.001 in the second stage  0.0001 (a comment in train.py)
+    learning rate 0.001 in the second stage  0.0001 (a comment in train.py): --optim.base-lr 1e-4
+    second stage: norms are frozen, with     scale and bias go on learning (fine_tune_batch_norm
+      their scale and bias                   only sets is_training): Norm "frozen_statistics"
+    convolutions start He-normal             slim's default, Xavier, where they are not pre-trained
     ResNet's 7x7 stem, mean subtracted       3x3, inputs from -1 to 1: the variants "_beta"
+
+The paper's ResNet of the 7x7 stem was not released in its variant; torchvision's ImageNet weights
+have its shapes, with stride 2 in the first unit of a block instead of the last of the one before.
+Padding is rounded to whole grey levels (128 for 127.5); the release pads with exactly 0.
 
 The paper trains at output stride 16 and evaluates at 8 with the same weights: 78.51 mIoU
 instead of 77.21.
@@ -25,6 +32,8 @@ from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
 from seg_jax.types import VOC_CLASSES
 
+RESNET101 = "torchvision_resnet101_imagenet"
+RELEASED_NORM = replace(PAPER_NORM, momentum=0.95)  # of its ResNets
 PAPER = "Chen, Papandreou, Schroff & Adam, arXiv:1706.05587"
 # The release: biases (of the scores only, not of norms) learn twice as fast; only convolutions
 # decay.
@@ -44,7 +53,7 @@ def _model(depth: Depth, **backbone) -> DeepLabV3:
     return DeepLabV3(num_classes=21, backbone=ResNet(depth, "slim", **fields))
 
 
-def _voc(model: DeepLabV3) -> Experiment:
+def _voc(model: DeepLabV3, *, init: str) -> Experiment:
     """Section 4.1: 30,000 steps of 16 crops, with synchronised, trained norms."""
     return Experiment(
         family="DeepLab v3",
@@ -63,7 +72,7 @@ def _voc(model: DeepLabV3) -> Experiment:
             schedule=Schedule("poly", power=0.9),
             rules=RULES,
         ),
-        train=TrainConfig(steps=30_000, batch_size=16, evaluate_every=5000),
+        train=TrainConfig(steps=30_000, batch_size=16, init=init, evaluate_every=5000),
         evaluation=EvalConfig(canvas=(513, 513), scaling="align_corners"),
     )
 
@@ -76,7 +85,7 @@ def deeplab_v3_resnet50_voc() -> Experiment:
 
     Starts from weights trained on ImageNet. The paper uses ResNet-50 only in its cascade.
     """
-    return _voc(_model(50))
+    return _voc(_model(50), init="torchvision_resnet50_imagenet")
 
 
 @register("deeplab_v3_resnet101_voc", suites=("published", "voc"))
@@ -88,18 +97,19 @@ def deeplab_v3_resnet101_voc() -> Experiment:
     Starts from weights trained on ImageNet. With a batch size of 8 the score falls to 75.76, with 4
     to 64.43 (Table 8).
     """
-    return _voc(_model(101))
+    return _voc(_model(101), init=RESNET101)
 
 
 @register("deeplab_v3_resnet101_voc_beta", suites=("published",))
 def deeplab_v3_resnet101_voc_beta() -> Experiment:
-    """DeepLab v3 on ResNet-101 with the release's 3x3 stem, input range and seven scales.
+    """DeepLab v3 on ResNet-101 with the release's stem, norms, input range and seven scales.
 
         python -m seg_jax train deeplab_v3_resnet101_voc_beta
 
     Starts from the release's resnet_v1_101_beta, whose weights only fit this stem.
     """
-    chosen = _voc(_model(101, stem="3x3"))
+    model = _model(101, stem="3x3", norm=RELEASED_NORM)
+    chosen = _voc(model, init="google_resnet101_beta_imagenet")
     augmentation = replace(chosen.data.augmentation, scale_step=0.25)
     data = replace(chosen.data, preprocessing=TF_SYMMETRIC, augmentation=augmentation)
     return replace(chosen, data=data)
@@ -114,7 +124,7 @@ def deeplab_v3_resnet101_voc_cascade() -> Experiment:
     The score is at output stride 16.
     """
     model = _model(101, multi_grid=(1, 2, 1), cascade=3)
-    return _voc(model.clone(aspp=None))
+    return _voc(model.clone(aspp=None), init=RESNET101)
 
 
 @register("deeplab_v3_resnet101_voc_trainval", suites=("published",))
@@ -127,7 +137,7 @@ def deeplab_v3_resnet101_voc_trainval() -> Experiment:
     Images with HARD_CLASSES are used twice.
     """
     frozen = Norm(statistics="frozen")
-    first = _voc(_model(101, output_stride=8, norm=frozen))
+    first = _voc(_model(101, output_stride=8, norm=frozen), init=RESNET101)
     return replace(
         first,
         model=first.model.clone(norm=frozen, aspp=ASPP(norm=frozen)),

@@ -3,10 +3,12 @@
 The networks are trained in a chain: FCN-32s starts from ImageNet's VGG-16, FCN-16s from the trained
 FCN-32s, FCN-8s from FCN-16s. `train.init` names the experiment whose weights are the initial ones.
 
-All of them deviate from the papers in two points. They train on train_aug (10,582 images), not on
-SBD's train (8,498), which overlaps with VOC 2012 val. They are scored on all of val (1,449 images),
-not on seg11valid (736), with each image padded to multiples of 64 px by the mean colour: zeros to
-the network, as in conv1_1's own padding.
+As published, they train on SBD's train (8,498 images, some of them in VOC 2012 val) and are scored
+on seg11valid (736 images of VOC 2011 val that are not in it), each image padded to multiples of 64
+px by the mean colour: zeros to the network, as in conv1_1's own padding. `--data.train-split
+trainaug --data.val-split val` are the other networks' splits. The release draws its images with
+replacement; here every epoch has each image once. The padding colour is rounded to whole grey
+levels (123 for 122.68); the release pads with exactly 0 after the subtraction.
 """
 
 from typing import Any, Literal
@@ -23,7 +25,8 @@ from seg_jax.optim import OptimConfig
 
 CVPR = "Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038"
 PAMI = "Shelhamer, Long & Darrell, PAMI 2017, arXiv:1605.06211"
-TRAINAUG = 10_582  # images: VOC's train, and SBD's that are not in VOC's val
+SBD_TRAIN = 8_498  # images
+VGG16 = "oxford_vgg16_imagenet"
 
 
 def _fcn(*skips: Literal["pool4", "pool3"], **fields: Any) -> FCN:
@@ -40,11 +43,12 @@ def _voc() -> DataConfig:
         dataset="voc2012",
         augmentation=Augmentation(crop=(500, 500), flip=0.0),
         preprocessing=FCN_CAFFE,
-        train_split="trainaug",
+        train_split="sbd_train",
+        val_split="seg11valid",
     )
 
 
-def _heavy(model: FCN, *, base_lr: float, steps: int = 100_000, init: str = "") -> Experiment:
+def _heavy(model: FCN, *, base_lr: float, steps: int = 100_000, init: str = VGG16) -> Experiment:
     """The released solver.prototxt and solve.py: one image per step with a momentum of 0.99.
 
     The learning rates are small because the loss is summed over the pixels.
@@ -106,12 +110,13 @@ def fcn8s_atonce_vgg16_voc() -> Experiment:
     return _heavy(model, base_lr=1e-10, steps=300_000)
 
 
-def _cvpr(model: FCN, *, base_lr: float, init: str = "") -> Experiment:
+def _cvpr(model: FCN, *, base_lr: float, init: str = VGG16) -> Experiment:
     """CVPR 2015, section 4.3: batches of 20, a momentum of 0.9, learned 2x upsampling.
 
     The paper does not specify the normalisation of the loss (the mean here: a rate of 1e-4 is too
-    large for a sum over 20 images) and the number of steps ("at least 175 epochs" in Table 1, used
-    for every stage here).
+    large for a sum over 20 images) and the number of steps ("at least 175 epochs" in Table 1).
+    FCN-32s took three days, FCN-16s and FCN-8s one more each (section 4.3), so these have a third
+    of its steps here: a guess.
     """
     return Experiment(
         family="FCN",
@@ -119,7 +124,9 @@ def _cvpr(model: FCN, *, base_lr: float, init: str = "") -> Experiment:
         model=model,
         data=_voc(),
         optim=OptimConfig(base_lr=base_lr, momentum=0.9, weight_decay=5e-4),
-        train=TrainConfig(steps=175 * TRAINAUG // 20, batch_size=20, init=init),
+        train=TrainConfig(
+            steps=175 * SBD_TRAIN // (20 if init == VGG16 else 60), batch_size=20, init=init
+        ),
     )
 
 

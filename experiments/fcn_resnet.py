@@ -44,7 +44,12 @@ def _voc(depth: Depth) -> Experiment:
             schedule=Schedule("poly", power=0.9),
             rules=(Rule("aux_head/.*", lr=10.0), Rule(".*")),
         ),
-        train=TrainConfig(steps=30 * TRAINAUG // 32, batch_size=32, evaluate_every=2000),
+        train=TrainConfig(
+            steps=30 * TRAINAUG // 32,
+            batch_size=32,
+            init=f"torchvision_resnet{depth}_imagenet",
+            evaluate_every=2000,
+        ),
     )
 
 

@@ -27,9 +27,11 @@ def _voc(depth: Depth) -> Experiment:
 
     The paper does not specify the learning rate, its schedule and the number of steps. Here they
     are those of FCN's release, which has the same batch size and momentum: a loss summed over the
-    pixels and a fixed rate. Norms are frozen, because one image gives poor statistics. Batch size,
-    momentum and schedule depend on each other: do not change one alone. ResNets and preprocessing
-    are torchvision's.
+    pixels and a fixed rate. That rate belongs to a VGG-16 without norms; for a ResNet it is a guess
+    without a source. So is the bilinear upsampling: Figure 2 has deconvolutions, which the paper's
+    parameter counts leave out (`--model.upsampling learned`). Norms are frozen, because one image
+    gives poor statistics. Batch size, momentum and schedule depend on each other: do not change one
+    alone. ResNets and preprocessing are torchvision's.
     """
     return Experiment(
         family="GCN",
@@ -43,7 +45,13 @@ def _voc(depth: Depth) -> Experiment:
         ),
         loss=LossConfig(reduction="sum"),
         optim=OptimConfig(base_lr=1e-10, momentum=0.99, weight_decay=5e-4),
-        train=TrainConfig(steps=100_000, batch_size=1, evaluate_every=4000, checkpoint_every=4000),
+        train=TrainConfig(
+            steps=100_000,
+            batch_size=1,
+            init=f"torchvision_resnet{depth}_imagenet",
+            evaluate_every=4000,
+            checkpoint_every=4000,
+        ),
         evaluation=EvalConfig(canvas=(512, 512)),
     )
 

@@ -9,6 +9,14 @@ paper and Caffe are followed:
     norms do not decay                                    all weights decay
     norm momentum 0.95                                    0.9
     the rate multiplies before the momentum (Caffe)       after (--optim.optimizer sgd_torch)
+    BGR minus the mean                                    RGB, mean and deviation of PyTorch
+    padded at the bottom and right, then mirrored         mirrored first, padded on all sides
+    single elements are dropped                           whole channels (Dropout2d)
+    30,000 steps                                          50 epochs, about 33,000
+
+The authors' ImageNet ResNets with the 3x3 stem are not in the catalogue. The recipes start from the
+DeepLab release's, whose shapes are the same; their stride 2 is in the last unit of a block, not in
+the first of the next.
 """
 
 from seg_jax.experiments.quick import quick
@@ -71,7 +79,12 @@ def _voc(depth: Depth) -> Experiment:
             schedule=Schedule("poly", power=0.9),
             rules=RULES,
         ),
-        train=TrainConfig(steps=30_000, batch_size=16, evaluate_every=5000),
+        train=TrainConfig(
+            steps=30_000,
+            batch_size=16,
+            init=f"google_resnet{depth}_beta_imagenet",
+            evaluate_every=5000,
+        ),
         evaluation=EvalConfig(
             mode="sliding",
             canvas=(473, 473),

@@ -29,9 +29,11 @@ def unet_isbi2012() -> Experiment:
     deformations of 10 px. As in evaluation, training tiles are taken from the image extended by
     mirroring, so that its border is learnt too. The network has one grey channel; the readers
     return grey images as RGB. The paper mentions rotations and grey-value changes without
-    magnitudes: 10 degrees and 10 % are chosen here. The paper's scores are on the hidden test
-    sections, averaged over seven rotations of the input, after training on all 30 sections
-    (`--data.train-split trainval`); here the last six are kept for validation.
+    magnitudes: 10 degrees and 10 % are chosen here; so are mirror images,
+    which it does not name. Up-convolutions start with the deviation sqrt(2 / channels in), as a
+    ReLU follows here. The paper's scores are on the hidden test sections, averaged over seven
+    rotations of the input, after training on all 30 sections (`--data.train-split trainval`); here
+    the last six are kept for validation, and the input is not rotated.
     """
     return Experiment(
         family="U-Net",

@@ -24,6 +24,14 @@ _MOST_OF = {  # in seg_jax's own networks
 }  # fmt: skip
 
 
+_IMAGENET = {  # weights of the catalogue for `backbones.choose.NAMES`
+    "vgg16": "oxford_vgg16_imagenet",
+    "mobilenet_v2": "google_mobilenetv2_imagenet_uint8",
+    **{f"resnet{depth}": f"torchvision_resnet{depth}_imagenet" for depth in (50, 101, 152)},
+    **{f"xception{depth}": f"google_xception{depth}_imagenet" for depth in (41, 65, 71)},
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Length, batch size and numerical precision of a training.
@@ -39,7 +47,7 @@ class TrainConfig:
         (10 + n)), as in TensorFlow. 0: none.
       init: weights to start from: name or folder of a run, whose layers are taken where they fit;
         or published weights, a file or a name of `weights list`, or a release, which must fit.
-        Empty: from scratch.
+        Published recipes name their papers' pre-training. Empty or "none": from scratch.
       init_allow: regular expression; published layers whose names it matches need not fit.
       init_as: name of the published weights (`weights list`) whose layers the file of `init` has,
         where it is another than the published file: your own training of that network.
@@ -216,8 +224,9 @@ class Experiment:
     def with_backbone(self, name: str) -> "Experiment":
         """Return the experiment with its head on another backbone, see `backbones.choose`.
 
-        Parameters of the new backbone that no rule of the recipe names (VGG's biases, where a
-        ResNet has norms) learn as all others do.
+        A recipe that starts from pre-trained weights starts from the new backbone's of ImageNet.
+        Parameters that no rule of the recipe names (VGG's biases, where a ResNet has norms) learn
+        as all others do.
 
         Raises:
           ValueError: there is no such backbone, or the network cannot have it.
@@ -228,9 +237,13 @@ class Experiment:
         if model == self.model:
             return self
         rules = (*self.optim.rules, optim.Rule("backbone/.*"))
-        return dataclasses.replace(
-            self, model=model, optim=dataclasses.replace(self.optim, rules=rules)
-        )
+        train = self.train
+        if train.init not in ("", "none"):
+            beta = getattr(model.backbone, "stem", "7x7") == "3x3"  # of the DeepLab release
+            init = f"google_{name}_beta_imagenet" if beta else _IMAGENET[name]
+            train = dataclasses.replace(train, init=init)
+        optimiser = dataclasses.replace(self.optim, rules=rules)
+        return dataclasses.replace(self, model=model, optim=optimiser, train=train)
 
     @property
     def published(self) -> tuple[papers.Figure, ...]:

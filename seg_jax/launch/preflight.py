@@ -157,7 +157,7 @@ def _data(experiment: Any, cluster: Cluster) -> Finding:
 
 def _weights(experiment: Any, cluster: Cluster) -> Finding:
     init = experiment.train.init
-    if not init:
+    if init in ("", "none"):
         return Finding("ok", "weights: none asked for, training starts from scratch")
     if cluster.engine != "slurm":
         return Finding("unknown", f"weights: {init} must be found on the machine")

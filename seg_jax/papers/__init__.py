@@ -64,10 +64,10 @@ def figures(experiment: str) -> tuple[Figure, ...]:
 def headline(experiment: str) -> Figure | None:
     """Return the figure to compare a reproduction with, or None if none was published.
 
-    In order of priority: the experiment's own recipe before others (`Figure.same_recipe`; reports
-    must mark others); the authors before others; a split that can be scored offline before the test
-    server's; the simplest protocol: no CRF, one scale, no flip, the coarsest output stride (that of
-    training); the order of `FIGURES`.
+    In order of priority: the authors before others; a split that can be scored offline before the
+    test server's; the experiment's own recipe before others (`Figure.same_recipe`; reports must
+    mark others); the simplest protocol: no CRF, one scale, no flip, the coarsest output stride
+    (that of training); the order of `FIGURES`.
     """
     return min(figures(experiment), key=partial(_distance, experiment), default=None)
 
@@ -75,9 +75,9 @@ def headline(experiment: str) -> Figure | None:
 def _distance(experiment: str, figure: Figure) -> tuple:
     protocol = figure.protocol
     return (
-        not figure.same_recipe(experiment),
         figure.origin == "reimplementation",
         figure.split == "test",
+        not figure.same_recipe(experiment),
         protocol.crf,
         len(protocol.scales) != 1,
         len(protocol.scales),

@@ -58,6 +58,8 @@ FIGURES = (
     _CVPR("FCN-8s", 62.2, experiment=_8S, dataset="VOC 2012", split="test", origin="leaderboard",
           source="VOC 2012 leaderboard; CVPR 2015, Table 3", date="2014-11-12", talk=True,
           note="CVPR recipe; the heavy FCN-8s of 2016 scores 67.2: both are called FCN-8s"),
+    _HEAVY("FCN-8s heavy", 67.5, experiment=_8S, split="test", origin="paper",
+           source="PAMI 2017, Table 4", verified="unverified"),
     _HEAVY("FCN-8s heavy", 67.2, experiment=_8S, dataset="VOC 2012", split="test",
            note="the CVPR network of 2014 scores 62.2: both are called FCN-8s"),
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Start a training from a run's matching layers, from a release, or from published weights."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from seg_jax.pretrained.init_report import InitReport
 from seg_jax.pretrained.layers import layers_of, split_path
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
+
+SCRATCH = ("", "none")  # of `train.init`: random weights
 
 
 class Start(NamedTuple):
@@ -78,6 +81,42 @@ def start(
     return Start(variables, report.exceptions(), log, report.complete)
 
 
+def check(experiment: Experiment, run: Path, *, made_before: Collection[str] = ()) -> None:
+    """Check that what `train.init` names is there, before anything else is done.
+
+    Args:
+      experiment: that is to start.
+      run: its folder.
+      made_before: experiments that will have been trained beside it by then.
+
+    Raises:
+      UserError: there are no such weights; says where their publishers offer them.
+    """
+    init = experiment.train.init
+    if init in (*SCRATCH, *made_before) or _run_folder(experiment, run) is not None:
+        return
+    from seg_jax.pretrained import catalogue, loading
+
+    if not Path(init).expanduser().exists() and init not in catalogue.names():
+        raise _unknown(experiment, run)
+    try:
+        loading.resolve(init)
+    except UserError as error:
+        name = experiment.name or experiment.family
+        raise UserError(
+            f"{name} starts from {error}; --init none trains from scratch on purpose"
+        ) from error
+
+
+def _unknown(experiment: Experiment, run: Path) -> UserError:
+    looked = " and ".join(map(str, _candidates(experiment, run)))
+    return UserError(
+        f"train.init {experiment.train.init!r}: no run in {looked}, and no "
+        "published weights of this name (`python -m seg_jax weights list`); train it there "
+        "first, name its run folder, or start from scratch with --init none"
+    )
+
+
 def _weights(
     variables: dict[str, Any], experiment: Experiment, run: Path
 ) -> tuple[dict[str, Any], InitReport, Experiment | None]:
@@ -89,12 +128,7 @@ def _weights(
     from seg_jax.pretrained import catalogue, initialise
 
     if not Path(init).expanduser().exists() and init not in catalogue.names():
-        looked = " and ".join(map(str, _candidates(experiment, run)))
-        raise UserError(
-            f"train.init {init!r}: no run in {looked}, and no "
-            "published weights of this name (`python -m seg_jax weights list`); train it there "
-            "first, name its run folder, or start from scratch with --train.init ''"
-        )
+        raise _unknown(experiment, run)
     settings = experiment.train
     source = initialise.find(
         init, settings.init_as, num_classes=getattr(experiment.model, "num_classes", None)

@@ -1,14 +1,17 @@
 """Train and score every experiment of a suite, and compare them on one page."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from seg_jax import parallel, progress, report
+from seg_jax import checks, parallel, progress, report
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
+from seg_jax.pretrained import warm_start
 from seg_jax.reproduce import compare, plan
 from seg_jax.reproduce import estimate as estimates
 from seg_jax.reproduce.plan import Run
+from seg_jax.runs import checkpoint
 from seg_jax.train import loop
 
 
@@ -26,14 +29,16 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
       root: the data set's folder; None: the experiments'.
 
     Raises:
-      UserError: the suite is unknown, or a run in `workdir` has another configuration.
+      UserError: the suite is unknown, weights to start from are not there, or a run in `workdir`
+        has another configuration.
     """
     runs, steps = plan.runs(suite, workdir, seeds=seeds, root=root)
     command = f"python -m seg_jax reproduce {suite} --workdir {workdir}"
     command += f" --seeds {seeds}" if seeds > 1 else ""
+    everything = [*runs, *steps]
+    _check_weights(everything)
     parallel.enable_compilation_cache()
     started = time.monotonic()
-    everything = [*runs, *steps]
     for index, run in enumerate(everything, 1):
         progress.show(f"\n[{index}/{len(everything)}] {run.folder.name}")
         if run.is_scored():
@@ -55,6 +60,21 @@ def estimate(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = N
     runs, steps = plan.runs(suite, workdir, seeds=seeds, root=root)
     parallel.enable_compilation_cache()
     return estimates.estimate([*runs, *steps]).as_text()
+
+
+def _check_weights(runs: Sequence[Run]) -> None:
+    """Raise one UserError for all weights that the runs start from and lack."""
+    problems: dict[str, None] = {}
+    made: list[str] = []
+    for run in runs:
+        if not run.is_scored() and checkpoint.newest(run.folder) is None:
+            try:
+                warm_start.check(run.experiment, run.folder, made_before=tuple(made))
+            except checks.UserError as error:
+                problems[str(error)] = None
+        made.append(run.folder.name)
+    if problems:
+        raise checks.UserError("; ".join(problems))
 
 
 def _train_and_score(run: Run, command: str, root: Path | None) -> None:

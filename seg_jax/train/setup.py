@@ -70,6 +70,8 @@ def prepare(
       given: batches in place of the experiment's training data.
     """
     settings = experiment.train
+    if start is None:
+        warm_start.check(experiment, run)
     mesh = parallelism.make_mesh()
     parallelism.check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
     warn = say if start is None else lambda _: None
@@ -205,7 +207,7 @@ def _first_state(
             experiment.model, input_shape=input_shape, seed=settings.seed
         )
         found = None
-        if settings.init:
+        if settings.init not in warm_start.SCRATCH:
             images = (
                 functools.partial(_given_images, given)
                 if source is None

@@ -87,7 +87,8 @@ def test_frozen_statistics_leave_scale_and_bias_learning(rng):
         np.array_equal(update["batch_stats"][name], stats[name]) for name in stats
     )
     # d/dbias of the sum of squares is twice the sum; of scale, weighted by the normalised input.
-    z = (x - stats["mean"]) / np.sqrt(stats["var"] + norm.epsilon)
+    x, mean, var = np.asarray(x), np.asarray(stats["mean"]), np.asarray(stats["var"])
+    z = (x - mean) / np.sqrt(var + norm.epsilon)
     np.testing.assert_allclose(gradient["bias"], 2 * y.sum((0, 1, 2)), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(gradient["scale"], 2 * (y * z).sum((0, 1, 2)), rtol=1e-4, atol=1e-3)
 
