@@ -64,7 +64,8 @@ def postgresql(tmp_path_factory):
 def start(folder, url, sampler):
     return subprocess.Popen(
         [sys.executable, ROOT / "tests/sweep/database_worker.py", folder, url, sampler],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])},
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
