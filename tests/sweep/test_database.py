@@ -79,7 +79,7 @@ def is_at_work(folder, worker):
 
 
 def interrupt(folder, worker, number):
-    for _ in range(2400):
+    for _ in range(12_000):  # the imports of three workers, on a busy machine
         if run := is_at_work(folder, worker):
             worker.send_signal(number)
             return run
