@@ -94,7 +94,8 @@ def check_interrupted_workers(folder, url, sampler, straight):
     killed, stopped, last = (start(folder, url, sampler) for _ in range(3))
     taken = [interrupt(folder, killed, signal.SIGKILL), interrupt(folder, stopped, signal.SIGTERM)]
     assert last.wait(240) == 0, last.stderr.read()
-    killed.wait(), stopped.wait()
+    for worker in (killed, stopped, last):
+        worker.communicate()  # closes the pipe
     outcome = database_worker.sweep(folder, url, sampler)  # finished: nothing is done
     assert [(t.run, t.values, t.miou, t.state) for t in outcome.trials] == [
         (t.run, t.values, t.miou, t.state) for t in straight.trials
