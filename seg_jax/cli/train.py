@@ -117,47 +117,75 @@ def _suites() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
-    """Search hyperparameters.
+    """Search hyperparameters; the same command goes on with a sweep, or joins in it.
+
+    `sweep status|best WORKDIR` tell of one, `sweep promote WORKDIR` retrains its best.
 
     Attributes:
       space: module:name of a search space, e.g. experiments.sweeps:poly_lr; `sweep --help` lists
         those that are ready.
       trials: total number of finished trials, including earlier sessions.
-      sampler: tpe (Bergstra et al. 2011), random, or grid: every point once.
+      sampler: tpe (Bergstra et al. 2011), random, cmaes (numbers only), or grid: every point once.
+      pruner: median; asha or hyperband: successive halving on the share of the schedule done;
+        wilcoxon: between the seeds of a trial; none.
+      repeats: seeds of each trial, whose mean counts; more than one needs wilcoxon or none.
+      workers: processes on this machine, each with a GPU of its own where there are several.
+      storage: sqlite:///FILE, postgresql://, mysql:// or grpc://HOST:PORT, which several machines
+        reach; default: a file in the sweep's folder.
+      search_split: share of the training images that trials are scored on and not trained with,
+        chosen by image id; 0: they are scored on the validation split, which flatters the best.
       workdir: folder of the sweep; default runs/sweeps/NAME.
       sweep_seed: seed of the sampler.
     """
 
     space: str = ""
     trials: int = 12
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "random", "grid", "cmaes"] = "tpe"
+    pruner: Literal["median", "asha", "hyperband", "wilcoxon", "none"] = "median"
+    repeats: int = 1
+    workers: int = 1
+    storage: str = ""
+    search_split: float = 0.2
     workdir: Path | None = None
     sweep_seed: int = 0
 
 
 def sweep(args: Sequence[str]) -> None:
     """Search hyperparameters."""
+    if args and args[0] in ("status", "best", "promote"):
+        from seg_jax.cli import sweep as verbs
+
+        return verbs.run(args)
     found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
     found = _on_own_data(found, args)
     from seg_jax import parallel
-    from seg_jax.sweep import search, trial
+    from seg_jax.sweep import search, split, storage, trial, workers
 
     if not options.space:
         raise checks.UserError(
             "--space is missing: module:name of a space, e.g. experiments.sweeps:poly_lr"
         )
     space = search.load_space(options.space)
+    workdir = options.workdir or Path("runs") / "sweeps" / found.name
+    checks.positive(workers=options.workers)
+    url = options.storage or storage.default(workdir)
+    if options.workers > 1 and storage.is_journal(url):
+        raise checks.UserError(
+            f"{url} is for one worker: finish it with --workers 1, or give another --workdir"
+        )
+    found = split.searched(found, options.search_split)
     parallel.enable_compilation_cache()
-    outcome = search.sweep(
-        found,
-        space,
-        options.workdir or Path("runs") / "sweeps" / found.name,
-        trials=options.trials,
-        run_trial=trial.run_trial(command("sweep", *args)),
-        sampler=options.sampler,
-        seed=options.sweep_seed,
-    )
-    progress.show(search.as_text(outcome))
+    settings = {
+        "trials": options.trials, "sampler": options.sampler, "seed": options.sweep_seed,
+        "pruner": options.pruner, "repeats": options.repeats, "url": options.storage,
+    }  # fmt: skip
+    if options.workers > 1 and not workers.is_worker():
+        search.begin(found, space, workdir, **settings)
+        workers.run(options.workers, args)
+    told = storage.without_password(command("sweep", *args))
+    outcome = search.sweep(found, space, workdir, run_trial=trial.run_trial(told), **settings)
+    if not workers.is_worker():
+        progress.show(search.as_text(outcome))
 
 
 def _spaces() -> str:

@@ -127,14 +127,17 @@ def open_source(
     Args:
       dataset: one of `names()`.
       root: the data set's folder; None: `default_root`.
-      split: name of a list, e.g. "train".
+      split: name of a list, e.g. "train", or a part of it: "train:held20", a fifth of its images
+        chosen by their ids, and "train:but20", the others.
       allow_outside: files may lie outside the folder: `DataConfig.allow_outside`.
 
     Raises:
       UserError: for an unknown name or split, missing data, an empty list, duplicated ids, and
         listed files that do not exist or lie outside the folder.
     """
-    source = reader(dataset)(find_root(dataset, root), split)
+    name, _, part = split.partition(":")
+    source = reader(dataset)(find_root(dataset, root), name)
+    source = source.part(part) if part else source
     return dataclasses.replace(source, allow_outside=allow_outside).check_files()
 
 

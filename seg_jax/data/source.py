@@ -31,6 +31,24 @@ class Record(TypedDict):
     label: np.ndarray  # uint8 [h w], class id or IGNORE
 
 
+def _percentile(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 100
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen(Sequence):
+    """Some items of a sequence, read when they are asked for."""
+
+    items: Sequence
+    chosen: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index):
+        return self.items[self.chosen[index]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """One split of a data set: the names of its files and the meaning of their pixels.
@@ -77,6 +95,41 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, name: str) -> "Source":
+        """Return "held20", a fifth of the images, or "but20", the others.
+
+        An image belongs to the first by the hash of its id: whatever else is in the list.
+
+        Raises:
+          UserError: another name, or a part without images.
+        """
+        match = re.fullmatch(r"(held|but)([1-9][0-9]?)", name)
+        if not match:
+            raise UserError(
+                f"split {self.split}:{name:.40}: parts are held20 and but20, in percent"
+            )
+        chosen = [
+            index
+            for index, image in enumerate(self.ids)
+            if (_percentile(image) < int(match[2])) == (match[1] == "held")
+        ]
+        if not chosen:
+            raise UserError(f"split {self.split}:{name} has no images: {self.split} is too small")
+
+        def of(items: Sequence) -> tuple:
+            return tuple(items[index] for index in chosen)
+
+        return dataclasses.replace(
+            self,
+            split=f"{self.split}:{name}",
+            ids=of(self.ids),
+            image_paths=of(self.image_paths),
+            label_paths=of(self.label_paths),
+            pages=of(self.pages) if self.pages else (),
+            records=None if self.records is None else _Chosen(self.records, tuple(chosen)),
+            official=0,
+        )
 
     def __getitem__(self, index: int) -> Record:
         """Read one image and its mask; a bad one is a UserError that names the file."""

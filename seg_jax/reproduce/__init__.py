@@ -72,7 +72,7 @@ def _check_weights(runs: Sequence[Run]) -> None:
                 warm_start.check(run.experiment, run.folder, made_before=tuple(made))
             except checks.UserError as error:
                 problems[str(error)] = None
-        made.append(run.folder.name)
+        made.append(run.experiment.name)
     if problems:
         raise checks.UserError("; ".join(problems))
 

@@ -116,24 +116,8 @@ def sweep(
       UserError: the space does not fit, folder or storage hold another sweep, the storage cannot
         be used, a grid has more points than trials, or no trial completed.
     """
-    checks.positive(trials=trials, repeats=repeats)
-    checks.one_of(typing.get_args(Sampler), sampler=sampler)
-    checks.one_of(typing.get_args(Pruner), pruner=pruner)
-    spaces.check(space, experiment)
-    samplers.check(sampler, space)
-    if repeats > 1 and pruner not in ("wilcoxon", "none"):
-        raise UserError("several seeds a trial are pruned between seeds: give --pruner wilcoxon")
-    if sampler == "grid":
-        trials = _grid_trials(space, trials)
     workdir = Path(workdir)
-    settings = {
-        "experiment": config.to_dict(experiment),
-        "space": space.to_dict(),
-        "sampler": sampler,
-        "seed": seed,
-        "pruner": pruner,
-        "repeats": repeats,
-    }
+    settings, trials = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
     with contextlib.ExitStack() as stack:
         search = _open(workdir, settings, space, url, stack)
         if warning := storage.network_warning(url or storage.default(workdir)):
@@ -142,7 +126,7 @@ def sweep(
 
         def run(name: str, values: dict[str, Any], report: Report) -> study.Ended:
             if url:
-                say(f"{name} starts: {_values(values)}")
+                say(f"{name} starts: {values_as_text(values)}")
             task = _Task(experiment, run_trial, workdir, repeats, is_first=not search.ended())
             ended = task(name, values, report)
             trial = Trial(run=name, values=values, **dataclasses.asdict(ended))
@@ -152,10 +136,58 @@ def sweep(
         search.work(
             trials, run, lambda ended: _write(workdir / HISTORY, settings, ended, experiment)
         )
-    outcome = _outcome(search.ended(), experiment)
-    if outcome.best is None:
-        raise UserError(f"{workdir}: no trial completed; the first: {_line(outcome.trials[0])}")
-    return outcome
+    found = outcome(search.ended(), experiment)
+    if found.best is None:
+        raise UserError(f"{workdir}: no trial completed; the first: {_line(found.trials[0])}")
+    return found
+
+
+def begin(
+    experiment: Experiment,
+    space: Space,
+    workdir: Path,
+    *,
+    trials: int,
+    sampler: Sampler,
+    seed: int,
+    pruner: Pruner,
+    repeats: int,
+    url: str,
+) -> None:
+    """Make storage and folder, and check what `sweep` checks: before workers start."""
+    settings, _ = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
+    with contextlib.ExitStack() as stack:
+        _open(Path(workdir), settings, space, url, stack)
+
+
+def _checked(
+    experiment: Experiment,
+    space: Space,
+    trials: int,
+    sampler: Sampler,
+    seed: int,
+    pruner: Pruner,
+    repeats: int,
+) -> tuple[dict[str, Any], int]:
+    """Return the settings as they are stored and the number of trials, or raise UserError."""
+    checks.positive(trials=trials, repeats=repeats)
+    checks.one_of(typing.get_args(Sampler), sampler=sampler)
+    checks.one_of(typing.get_args(Pruner), pruner=pruner)
+    spaces.check(space, experiment)
+    samplers.check(sampler, space)
+    if repeats > 1 and pruner not in ("wilcoxon", "none"):
+        raise UserError("several seeds a trial are pruned between seeds: give --pruner wilcoxon")
+    if sampler == "grid":
+        trials = _grid_trials(space, trials)
+    settings = {
+        "experiment": config.to_dict(experiment),
+        "space": space.to_dict(),
+        "sampler": sampler,
+        "seed": seed,
+        "pruner": pruner,
+        "repeats": repeats,
+    }
+    return settings, trials
 
 
 def _open(
@@ -169,7 +201,7 @@ def _open(
     with run_folder.exclusive(workdir):
         _check_same(workdir / HISTORY, settings)
         search = study.Study(
-            url, _name(workdir, url), space, settings["sampler"], settings["seed"],
+            url, study_name(workdir, url), space, settings["sampler"], settings["seed"],
             settings["pruner"],
         )  # fmt: skip
         now = json.loads(json.dumps(settings))
@@ -177,7 +209,7 @@ def _open(
     return search
 
 
-def _name(workdir: Path, url: str) -> str:
+def study_name(workdir: Path, url: str) -> str:
     """Return the study's name: fixed, because Hyperband's brackets depend on it."""
     return "sweep" if storage.is_journal(url) else workdir.resolve().name
 
@@ -283,11 +315,12 @@ def _rebuilt(settings: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _write(history: Path, settings, trials: Sequence[Trial], experiment: Experiment) -> None:
-    outcome = _outcome(trials, experiment)
-    files.write_json(history, {"settings": settings, **dataclasses.asdict(outcome)})
+    found = outcome(trials, experiment)
+    files.write_json(history, {"settings": settings, **dataclasses.asdict(found)})
 
 
-def _outcome(trials: Sequence[Trial], experiment: Experiment) -> Outcome:
+def outcome(trials: Sequence[Trial], experiment: Experiment) -> Outcome:
+    """Return a history with its best trial."""
     complete = [trial for trial in trials if trial.state == "complete"]
     best = max(complete, key=lambda trial: trial.miou or 0.0, default=None)
     command = train_command(overrides.apply(experiment, best.values)) if best else ""
@@ -313,7 +346,8 @@ def as_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _values(values: Mapping[str, Any]) -> str:
+def values_as_text(values: Mapping[str, Any]) -> str:
+    """Return a trial's values on one line."""
     return "  ".join(
         f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
         for path, value in values.items()
@@ -322,6 +356,6 @@ def _values(values: Mapping[str, Any]) -> str:
 
 def _line(trial: Trial) -> str:
     score = "      -" if trial.miou is None else f"{100 * trial.miou:7.2f}"
-    values = _values(trial.values)
+    values = values_as_text(trial.values)
     line = f"{trial.run}  {trial.state:8}  mIoU {score}  {trial.seconds:6.0f} s  {values}"
     return f"{line}  {trial.error}" if trial.error else line

@@ -149,26 +149,18 @@ class Study:
         After each one, `after` receives all that have ended. A UserError, an interruption or a
         signal in a trial leaves it queued.
         """
-        target = self._target(trials)
         while True:
             self._take_up_abandoned()
             ended = len(self.ended())
-            if ended >= target:
+            if ended >= trials:
                 return
             waiting = self._trials(self._states.WAITING)
-            if waiting or self._claimed() < target:
-                self._one(target, run)
+            if waiting or self._claimed() < trials:
+                self._one(trials, run)
                 after(self.ended())
             else:  # other workers are at the last ones; should they die, these are taken up
                 time.sleep(_POLL_SECONDS)
                 self._fail_stale()
-
-    def _target(self, trials: int) -> int:
-        before = self._study.user_attrs.get("trials", 0)
-        target = max(trials, before if type(before) is int else 0)
-        if target != before:
-            self._study.set_user_attr("trials", target)
-        return target
 
     def _one(self, target: int, run: Run) -> None:
         begun: list[Any] = []

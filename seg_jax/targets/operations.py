@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from seg_jax import files, parallel
+from seg_jax import files, parallel, progress
 from seg_jax.nn import lowering, pool
 from seg_jax.nn.conv import conv
 from seg_jax.targets import cycles, table, topology
@@ -165,7 +165,7 @@ def main() -> None:
     root = Path(__file__).parents[2]
     topology.prepare(table.get(TARGET))
     record = {name: {form: compile_one(name, form) for form in FORMS} for name in OPERATIONS}
-    print(json.dumps(record, indent=1))
+    progress.show(json.dumps(record, indent=1))
     if "--write" in sys.argv[1:]:
         files.write_json(root / RECORD, record)
         files.write_text(root / PAGE, page(record))
