@@ -40,10 +40,16 @@ def plan(
         in the protocol.
 
     Raises:
-      UserError: no size is known, or the network does not take it.
+      UserError: no size is known, or the network does not take it, or other images than RGB.
     """
     evaluation = experiment.evaluation
     margin = windows.model_margin(experiment.model)
+    seen = experiment.data.preprocessing
+    if not seen.is_plain:
+        raise checks.UserError(
+            f"exports take RGB of 8 bits; this network takes {seen.channels} channels of the range "
+            f"{seen.range}: hand it on with `weights release`"
+        )
     if size is None:
         if evaluation.canvas is None:
             raise checks.UserError(

@@ -16,7 +16,7 @@ from seg_jax.data import bands, visualize
 from seg_jax.data import images as image_files
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
-from seg_jax.inference import forward, inputs, windows
+from seg_jax.inference import forward, inputs, large, windows
 from seg_jax.kernels.crf import presets
 
 _THREADS = 4  # read and write image files while the device computes
@@ -43,6 +43,7 @@ class _Task(NamedTuple):
     label: Path
     overlay: Path
     probabilities: Path | None
+    georeferenced: Path | None
 
     @property
     def results(self) -> tuple[Path, ...]:
@@ -64,7 +65,9 @@ def predict(
     """Write NAME.png, a palette PNG of class ids, and NAME_overlay.png for each image.
 
     Both have the image's own size, turned upright as its EXIF orientation says. An image that
-    cannot be read or predicted does not stop the others.
+    cannot be read or predicted does not stop the others. A large image is labelled window by
+    window, see `large`, and its overlay is smaller. The labels of a GeoTIFF are also written as
+    NAME.tif at its place, where rasterio is installed.
 
     Args:
       experiment: gives model, preprocessing and evaluation protocol; for an image larger than the
@@ -91,16 +94,26 @@ def predict(
 
     def run(task: _Task) -> Failure | None:
         try:
-            image = read(task.image, experiment.data.preprocessing)
-            with device:
-                label, shares = _predict(experiment, variables, image, probabilities, refine)
-            drawn = visualize.overlay(visualize.as_rgb(image), label, palette)
+            step = 1
+            if not probabilities and refine is None and large.is_large(task.image, experiment):
+                with device:
+                    label, image, step = large.predict(experiment, variables, task.image)
+                shares = None
+            else:
+                image = read(task.image, experiment.data.preprocessing)
+                with device:
+                    label, shares = _predict(experiment, variables, image, probabilities, refine)
+                image = visualize.as_rgb(image)
+            drawn = visualize.overlay(image, label[::step, ::step], palette)
             task.label.parent.mkdir(parents=True, exist_ok=True)
             if task.probabilities:
                 with files.write_atomically(task.probabilities) as file:
                     np.save(file, np.asarray(shares))
             _save(visualize.label_image(label, palette), task.label)
-            _save(visualize.with_legend(drawn, label, palette, classes), task.overlay)
+            shown = visualize.with_legend(drawn, label[::step, ::step], palette, classes)
+            _save(shown, task.overlay)
+            if task.georeferenced and (place := large.georeferenced(task.image)):
+                large.write_georeferenced(label, place, palette, task.georeferenced)
         except (checks.UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return Failure(task.image, reason.removeprefix(f"{task.image}: "))
@@ -163,7 +176,8 @@ def _plan(found: Sequence[inputs.Found], out: Path, *, probabilities: bool) -> l
     for path, place in found:
         base = str(out / place)  # with_suffix would cut a name that contains dots
         array = Path(f"{base}.npy") if probabilities else None
-        tasks.append(_Task(path, Path(f"{base}.png"), Path(f"{base}_overlay.png"), array))
+        tiff = Path(f"{base}.tif") if large.georeferenced(path) else None
+        tasks.append(_Task(path, Path(f"{base}.png"), Path(f"{base}_overlay.png"), array, tiff))
     owner: dict[Path, Path] = {}
     input_files = {path.resolve() for path, _ in found}
     for task in tasks:

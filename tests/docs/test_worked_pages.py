@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from label_exports import EXPECTED, coco_json, image
 from pages import ROOT, blocks, draw_own_data, run_bash, write_titled
 from PIL import Image
 
@@ -27,6 +29,34 @@ def test_your_data_runs(tmp_path, monkeypatch):
     names = {}
     exec(code.text, names)
     assert names["score"]["metrics"] == record["metrics"]
+
+
+@pytest.mark.slow
+def test_other_data_runs(tmp_path):
+    coco_json(tmp_path / "coco_export", form="runs")
+    for name in ("a", "b"):
+        image(tmp_path / f"colour_masks/images/{name}.png")
+        (tmp_path / "colour_masks/masks").mkdir(exist_ok=True)
+        colours = np.array([(0, 0, 0), (9, 8, 7), (200, 100, 50)], np.uint8)[EXPECTED]
+        Image.fromarray(colours).save(tmp_path / f"colour_masks/masks/{name}.png")
+    draw_own_data(tmp_path / "satellite", images=10)
+    rng = np.random.default_rng(0)
+    for path in sorted((tmp_path / "satellite/images").iterdir()):
+        with Image.open(path) as file:
+            colours = np.array(file).astype(np.uint16) * 16
+        bands = np.dstack([colours, rng.integers(0, 4096, (*colours.shape[:2], 2))])
+        np.save(path.with_suffix(".npy"), bands.astype(np.uint16))
+        path.unlink()
+    out = run_bash(DOCS / "other-data.md", tmp_path)
+    assert "--data.preprocessing.channels 5 --data.preprocessing.range 0 4095" in out
+    assert "they belong to synthetic_voc" in out and "num_classes 21 -> 3" in out
+    for name, classes in (("from_coco", "background\nroad\ncar\n"), ("from_colours", None)):
+        assert len(list((tmp_path / name / "masks").iterdir())) == 2
+        found = (tmp_path / name / "classes.txt").read_text()
+        assert found == classes or {"road,9,8,7", "car,200,100,50"} <= set(found.split())
+    assert (tmp_path / "runs/bands/result.json").is_file()
+    with Image.open(tmp_path / "predictions/000_overlay.png") as file:
+        assert file.mode == "RGB"
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ def measure(
     # Pooled: within the images and between them; sums of raw squares would lose digits.
     spread = squares.sum(0) + (counts * (means - mean) ** 2).sum(0)
     std = np.sqrt(spread / counts.sum(0))
-    plain = (lowest.min(0), highest.max(0), mean, std)
-    low, high, mean, std = (tuple(map(float, row)) for row in plain)
-    return Channels(low, high, mean, std, np.result_type(*kinds).name, value_range)
+    low, high, middle, spread_of = (
+        tuple(map(float, row)) for row in (lowest.min(0), highest.max(0), mean, std)
+    )
+    dtype = np.result_type(*kinds).name
+    return Channels(low, high, middle, spread_of, dtype, value_range)
