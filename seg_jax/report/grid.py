@@ -50,7 +50,9 @@ class Grid:
 
     def as_html(self) -> str:
         """Return a <table> in a box that scrolls sideways on a narrow screen."""
-        head = "".join(f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns)
+        head = "".join(
+            f"<th{_kind(column)}>{html.escape(column.title)}</th>" for column in self.columns
+        )
         body = "\n".join(
             "<tr>"
             + "".join(

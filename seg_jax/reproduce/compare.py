@@ -181,8 +181,8 @@ def _intervals(compared: Sequence[Network]) -> str:
         interval_chart.Bar(one.name, bootstrap.interval(one.counts), one.scores) for one in compared
     ]
     return interval_chart.intervals(bars, title="mIoU, %") + _paragraph(
-        f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean over "
-        "seeds; ticks: single seeds. The line does not hold the seeds' variation."
+        f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean "
+        "over seeds; ticks: single seeds. The line does not hold the seeds' variation."
     )
 
 
