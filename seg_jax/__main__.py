@@ -25,6 +25,7 @@ usage: python -m seg_jax VERB ...
                               --init WEIGHTS starts from published weights, a release or a run
   evaluate RUN                score a run on its validation split, by any --protocol and --crf
   predict RUN IMAGE...        label maps and overlays of files, folders, 'patterns', - (a list)
+  report RUN...               a page of any runs: curves, classes, confusions, errors, worst images
   submit RUN                  an archive for the VOC test server; --check FILE validates anyone's
   table [RUN...]              the table, from records
   reproduce SUITE             train, evaluate and tabulate every experiment of a suite
@@ -42,6 +43,7 @@ usage: python -m seg_jax VERB ...
   data check ROOT             read a data set whole and report every problem in it
   data prepare voc2012        PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   data VERB ...               also stats, view, pack and synthesize: see `data --help`
+  env                         versions, devices, places: what a bug report needs
 
 `python -m seg_jax VERB --help` describes each verb's options. --debug, with any verb, shows the
 traceback of a user's mistake. Exit codes: 0 done, 2 the user's mistake, 75 a training was stopped
@@ -55,6 +57,7 @@ VERBS: dict[str, Verb] = {
     "train": "seg_jax.cli.train:train",
     "evaluate": "seg_jax.cli.evaluate:evaluate",
     "predict": "seg_jax.cli.predict:predict",
+    "report": "seg_jax.cli.report:report",
     "submit": "seg_jax.cli.submit:submit",
     "table": "seg_jax.cli.show:table",
     "reproduce": "seg_jax.cli.train:reproduce",
@@ -68,6 +71,7 @@ VERBS: dict[str, Verb] = {
     "logs": "seg_jax.cli.launch:logs",
     "cancel": "seg_jax.cli.launch:cancel",
     "data": "seg_jax.cli.data:main",
+    "env": "seg_jax.cli.env:env",
 }
 
 

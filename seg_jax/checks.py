@@ -95,6 +95,48 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return f"unknown name {name!r}; known: {', '.join(listed)}{more}"
 
 
+def image_batch(image: Any, name: str = "image", shape: str = "[n h w 3]") -> None:
+    """Raise ValueError unless an array is a batch of images as they are stored: uint8 [n h w 3]."""
+    if image.ndim == 4 and image.shape[3] != 3 and image.shape[1] == 3:
+        raise ValueError(
+            f"{name} {image.shape} has its channels first: {shape} is expected, moveaxis(-3, -1)"
+        )
+    if image.dtype != "uint8" or image.ndim != 4 or image.shape[3] != 3:
+        raise ValueError(
+            f"{name} must be uint8 {shape}, RGB in 0..255, got {image.dtype} {image.shape}: the "
+            "experiment's preprocessing normalises it later"
+        )
+
+
+def network_input(x: Any, channels: int | None) -> None:
+    """Raise ValueError if x is no input of a network, float [n h w c]; costs nothing under jit.
+
+    Args:
+      x: the input of a layer.
+      channels: that the layer's weights take; None: it has none yet.
+    """
+    if "int" in str(x.dtype):
+        raise ValueError(
+            f"a network takes normalised float images [n h w c], got {x.dtype} {x.shape}: apply "
+            "the preprocessing first (Pretrained.preprocessing, or that of experiment.data)"
+        )
+    if channels is not None and x.ndim == 4 and x.shape[3] != channels == x.shape[1]:
+        raise ValueError(
+            f"image {x.shape} has its channels first: the layers take [n h w {channels}], "
+            "jnp.moveaxis(image, 1, -1)"
+        )
+
+
+def heads(outputs: Any) -> None:
+    """Raise ValueError unless a network's outputs are a dictionary: head -> logits [n h w k]."""
+    if hasattr(outputs, "ndim") or not hasattr(outputs, "keys"):
+        shape = getattr(outputs, "shape", "")
+        raise ValueError(
+            f'the outputs of a network are a dictionary, {{"out": logits [n h w k]}}, got '
+            f"{type(outputs).__name__} {shape}"
+        )
+
+
 def logits_shape(logits: Any, label: Any) -> None:
     """Raise ValueError unless logits [n h w k] and label [n h w] fit together."""
     if logits.ndim != 4 or label.ndim != 3 or logits.shape[:3] != label.shape:

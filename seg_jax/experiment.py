@@ -38,6 +38,12 @@ class TrainConfig:
         or published weights, a file or a name of `weights list`, or a release, which must fit.
         Empty: from scratch.
       init_allow: regular expression; published layers whose names it matches need not fit.
+      init_as: name of the published weights (`weights list`) whose layers the file of `init` has,
+        where it is another than the published file: your own training of that network.
+      init_channels: how the first convolution of weights for RGB takes images of n other channels,
+        its responses to equal channels unchanged: "mean": each gets 3/n of the mean of red, green
+        and blue; "repeat": 3/n of red, green and blue in turn; "zero": the first three get them,
+        the others 0.
       log_every: steps between two lines of metrics.jsonl.
       evaluate_first: whether the validation split is scored before step 1: "auto": if every layer
         came from the weights of `init`.
@@ -60,6 +66,8 @@ class TrainConfig:
     seed: int = 0
     init: str = ""
     init_allow: str = ""
+    init_as: str = ""
+    init_channels: Literal["mean", "repeat", "zero"] = "mean"
     log_every: int = 20
     evaluate_first: Literal["auto", "yes", "no"] = "auto"
     evaluate_every: int = 0
@@ -198,6 +206,25 @@ class Experiment:
         """The list of images that is scored during training."""
         return self.train.evaluate_split or self.data.val_split
 
+    def with_backbone(self, name: str) -> "Experiment":
+        """Return the experiment with its head on another backbone, see `backbones.choose`.
+
+        Parameters of the new backbone that no rule of the recipe names (VGG's biases, where a
+        ResNet has norms) learn as all others do.
+
+        Raises:
+          ValueError: there is no such backbone, or the network cannot have it.
+        """
+        from seg_jax.backbones import choose
+
+        model = choose.replace(self.model, name)
+        if model == self.model:
+            return self
+        rules = (*self.optim.rules, optim.Rule("backbone/.*"))
+        return dataclasses.replace(
+            self, model=model, optim=dataclasses.replace(self.optim, rules=rules)
+        )
+
     @property
     def published(self) -> tuple[papers.Figure, ...]:
         """The figures the paper and its authors report for this experiment."""
@@ -272,6 +299,24 @@ def get(name: str) -> Experiment:
     if name not in _BUILDERS:
         raise checks.UserError(f"experiment: {checks.unknown(name, _BUILDERS)}")
     return dataclasses.replace(_BUILDERS[name](), name=name)
+
+
+def network(name: str, **fields: Any) -> Any:
+    """Return the Linen module of an experiment, with fields of it replaced.
+
+    Args:
+      name: of the experiment.
+      **fields: of the module, e.g. num_classes=5.
+
+    Raises:
+      UserError: there is no such experiment, or the module has no such field.
+    """
+    model = get(name).model
+    known = {field.name for field in dataclasses.fields(model)} - {"name", "parent"}
+    for field in fields:
+        if field not in known:
+            raise checks.UserError(f"network {name}: {checks.unknown(field, known)}")
+    return dataclasses.replace(model, **fields)
 
 
 def suites() -> dict[str, int]:

@@ -1,17 +1,71 @@
-"""Read files that may come from a stranger, and write files whole or not at all."""
+"""Read files that may come from a stranger, and write files whole or not at all; where a user's
+data sets, weights and caches are.
+"""
 
 import contextlib
+import functools
 import json
+import logging
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from seg_jax.checks import UserError
 
 MOST_JSON = 16 * 2**20  # bytes; parsed data takes up to 30 times as much memory
 _DEEPEST = 100  # levels of lists and objects in a JSON file
+
+Kind = Literal["data", "weights", "cache"]
+VARIABLES: dict[Kind, str] = {  # each names the folder of a kind itself
+    "data": "SEG_JAX_DATA", "weights": "SEG_JAX_WEIGHTS", "cache": "SEG_JAX_CACHE",
+}  # fmt: skip
+# Where earlier versions put them, below the current folder.
+_FORMER: dict[Kind, Path] = {"data": Path("data"), "weights": Path("data") / "weights"}
+_log = logging.getLogger(__name__)
+
+
+def place(kind: Kind) -> Path:
+    """Return the folder for new files of a kind: what its variable in VARIABLES names, else the
+    user's own by the platform's custom (platformdirs), on Linux ~/.local/share/seg_jax/KIND for
+    data sets and weights and ~/.cache/seg_jax for caches.
+    """
+    if named := os.environ.get(VARIABLES[kind]):
+        return Path(named)
+    import platformdirs
+
+    if kind == "cache":
+        return platformdirs.user_cache_path("seg_jax", appauthor=False)
+    return platformdirs.user_data_path("seg_jax", appauthor=False) / kind
+
+
+def find_place(kind: Kind, name: str) -> Path:
+    """Return where files of that name are: a folder in the current one's data/, where earlier
+    versions kept them, if there is one and no variable says otherwise; else in `place`.
+    """
+    former = former_place(kind)
+    if former is not None and (former / name).is_dir():
+        _say_former(kind, former / name)
+        return former / name
+    return place(kind) / name
+
+
+def former_place(kind: Kind) -> Path | None:
+    """Return the folder in which earlier versions kept a kind, below the current folder; None if
+    there is none, or its variable names another.
+    """
+    former = _FORMER.get(kind)
+    unused = former is None or os.environ.get(VARIABLES[kind]) or not former.is_dir()
+    return None if unused else former
+
+
+@functools.cache  # once for each
+def _say_former(kind: Kind, path: Path) -> None:
+    _log.warning(
+        "%s in the current folder is used; the place is now %s: move it there, or set %s",
+        path, place(kind), VARIABLES[kind],
+    )  # fmt: skip
 
 
 def open_regular(path: Path) -> IO[bytes]:

@@ -46,31 +46,53 @@ CAFFE_RULES = (
 )
 
 
+# Where a field would have no effect it is refused: nobody should believe that it had one.
+_ONLY_OF = {
+    "milestones": ("multi_step",), "end": ("poly", "cosine"), "decay_steps": ("poly", "cosine"),
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """Learning rate over the steps, as a multiple of the base rate.
 
     Attributes:
-      kind: "fixed"; "poly": (1 - step/steps)^power; "step": factor^floor(step/every).
+      kind: "fixed"; "poly": end + (1 - end) (1 - step/steps)^power; "cosine": end + (1 - end) (1 +
+        cos(pi step/steps))/2; "step": factor^floor(step/every); "multi_step": factor^(number of
+        milestones that are reached).
       power: of "poly".
       every: steps between two drops of "step".
       factor: of a drop.
+      milestones: steps at which "multi_step" drops, ascending.
+      end: of "poly" and "cosine": their last value, as a multiple of the base rate.
+      decay_steps: over which "poly" and "cosine" fall; they stay at `end` then. 0: all steps.
       warmup: initial steps over which the rate rises linearly from 0 to the schedule's.
       settle: last steps, at a rate of 0, in which the running averages of batch norms converge.
         Needed if the rate stays high to the end.
     """
 
-    kind: Literal["fixed", "poly", "step"] = "fixed"
+    kind: Literal["fixed", "poly", "cosine", "step", "multi_step"] = "fixed"
     power: float = 0.9
     every: int = 2000
     factor: float = 0.1
+    milestones: tuple[int, ...] = ()
+    end: float = 0.0
+    decay_steps: int = 0
     warmup: int = 0
     settle: int = 0
 
     def __post_init__(self):
-        checks.one_of(("fixed", "poly", "step"), kind=self.kind)
+        checks.one_of(("fixed", "poly", "cosine", "step", "multi_step"), kind=self.kind)
         checks.positive(power=self.power, every=self.every, factor=self.factor)
-        checks.non_negative(warmup=self.warmup, settle=self.settle)
+        checks.non_negative(warmup=self.warmup, settle=self.settle, decay_steps=self.decay_steps)
+        checks.fraction(end=self.end)
+        if list(self.milestones) != sorted({*self.milestones, 0})[1:]:
+            raise ValueError(f"milestones must be positive and ascend, got {self.milestones}")
+        for name, kinds in _ONLY_OF.items():
+            if getattr(self, name) and self.kind not in kinds:
+                raise ValueError(f"{name} is of the schedules {', '.join(kinds)}, not {self.kind}")
+        if self.kind == "multi_step" and not self.milestones:
+            raise ValueError('kind "multi_step" needs milestones: the steps at which it drops')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +146,7 @@ class Numbers:
       factor: float32.
       warmup: float32.
       steps: int32, after which the schedule settles.
-      length: the same, float32.
+      length: over which the rate falls, float32: the same steps, or `decay_steps`.
     """
 
     base_lr: Any
@@ -161,7 +183,7 @@ def numbers(config: OptimConfig, steps: int) -> Numbers:
         factor=np.float32(schedule.factor),
         warmup=np.float32(schedule.warmup),
         steps=np.int32(min(steps, _LARGEST_INT)),
-        length=np.float32(steps),
+        length=np.float32(schedule.decay_steps or steps),
     )
 
 
@@ -178,6 +200,7 @@ def structure(config: OptimConfig) -> OptimConfig:
         factor=1.0,
         warmup=min(config.schedule.warmup, 1),
         settle=min(config.schedule.settle, 1),
+        decay_steps=0,
     )
     return dataclasses.replace(
         config,
@@ -201,10 +224,12 @@ def learning_rate(config: OptimConfig, steps: int, step: Any) -> jax.Array:
 def scheduled_rate(schedule: Schedule, numbers: Numbers, step: Any) -> jax.Array:
     """Return the learning rate of update number `step` (from 0), float32 [].
 
-    "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end.
+    "poly" is DeepLab v2's and PSPNet's: base_lr * (1 - step / steps)^power, 0 at the end. With an
+    end and a length of its own it is TensorFlow's polynomial_decay.
 
     Args:
-      schedule: its kind, and whether it warms up and settles; its other numbers are not read.
+      schedule: its kind, end and milestones, and whether it warms up and settles; its other numbers
+        are not read.
       numbers: perhaps traced.
       step: perhaps traced.
     """
@@ -212,12 +237,24 @@ def scheduled_rate(schedule: Schedule, numbers: Numbers, step: Any) -> jax.Array
     now = step.astype(jnp.float32)
     rate = jnp.float32(numbers.base_lr)
     if schedule.kind == "poly":
-        rate = rate * jnp.maximum(1.0 - now / numbers.length, 0.0) ** numbers.power
+        left = jnp.maximum(1.0 - now / numbers.length, 0.0) ** numbers.power
+        rate = rate * _from_one_to(schedule.end, left)
+    elif schedule.kind == "cosine":
+        turn = np.float32(np.pi) * jnp.minimum(now / numbers.length, 1.0)
+        rate = rate * _from_one_to(schedule.end, (1.0 + jnp.cos(turn)) / 2)
+    elif schedule.kind == "multi_step":
+        reached = jnp.sum(step >= np.array(schedule.milestones, np.int32))
+        rate = rate * numbers.factor ** reached.astype(jnp.float32)
     elif schedule.kind == "step":
         rate = rate * numbers.factor ** (step // numbers.every).astype(jnp.float32)
     if schedule.warmup:
         rate = rate * jnp.minimum(now / numbers.warmup, 1.0)
     return jnp.where(step < numbers.steps, rate, 0.0) if schedule.settle else rate
+
+
+def _from_one_to(end: float, left: Any) -> Any:
+    """Return `left`, which falls from 1 to 0, squeezed so that it falls from 1 to `end`."""
+    return np.float32(end) + np.float32(1 - end) * left if end else left
 
 
 def multipliers(config: OptimConfig, params: Any) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from seg_jax import checks
+from seg_jax import checks, files
 from seg_jax.types import DATA_AXIS
 
 Implementation = Literal["shard_map", "pmap"]
@@ -61,12 +61,11 @@ def enable_compilation_cache() -> Path | None:
     or can write is not used. A warning says so, and programs are then compiled every time.
 
     Returns:
-      The folder, $JAX_COMPILATION_CACHE_DIR or else seg_jax/xla in $XDG_CACHE_HOME or ~/.cache;
-      None if it cannot be used.
+      The folder, $JAX_COMPILATION_CACHE_DIR or else xla in `files.place("cache")`; None if it
+      cannot be used.
     """
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache / "seg_jax" / "xla")
+        folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or files.place("cache") / "xla")
         _make_private(folder)
         problem = _unsafe(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home

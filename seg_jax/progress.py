@@ -4,16 +4,20 @@ Progress is never worth a run: where standard output or error cannot be written 
 closed terminal), it is dropped, and `lost` says so to whoever keeps a log.
 """
 
+import contextlib
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from tqdm import tqdm
 
 from seg_jax.checks import printable
 
-# A log file gets a line now and then.
-_INTERVAL_SECONDS = 0.1 if sys.stderr is not None and sys.stderr.isatty() else 30.0
+SILENCE_SECONDS = 10.0  # the longest, while something is being waited for
+_REDRAW_SECONDS = 0.1  # of a bar on a terminal
 
 lost: dict[str, str] = {}  # name of the stream: why it cannot be written
 
@@ -27,15 +31,69 @@ def bar(iterable: Any = None, *, shown: bool = True, leave: bool = False, **opti
       leave: keep it on the screen when it is done.
       **options: of tqdm: total, initial, desc, unit.
     """
-    stream: Any = _Lenient(sys.stderr, "standard error")
-    return tqdm(
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    stream: Any = (_Lenient if terminal else _Lines)(sys.stderr, "standard error")
+    return _Bar(
         iterable,
         disable=not shown or sys.stderr is None,
         leave=leave,
-        mininterval=_INTERVAL_SECONDS,
+        mininterval=_REDRAW_SECONDS if terminal else SILENCE_SECONDS,
         file=stream,
         **options,
     )
+
+
+class _Bar(tqdm):
+    """A bar that is also drawn anew when nothing has happened for a while."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._stop_beat = (lambda: None) if self.disable else _every(SILENCE_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        if time.time() - self.last_print_t > SILENCE_SECONDS / 2:
+            self.refresh()
+
+    def close(self) -> None:
+        """Draw it for the last time."""
+        getattr(self, "_stop_beat", lambda: None)()
+        super().close()
+
+
+@contextlib.contextmanager
+def waiting(what: str, *, shown: bool = True, note: str = "") -> Iterator[None]:
+    """Say on standard error what is being waited for, and every 10 s how long it has been.
+
+    Args:
+      what: e.g. "compiling the training step".
+      shown: print it.
+      note: follows it on the first line.
+    """
+    if not shown:
+        yield
+        return
+    began = time.monotonic()
+    say(f"{what} {note}".rstrip(), error=True)
+    stop = _every(
+        SILENCE_SECONDS,
+        lambda: say(f"{what}: {time.monotonic() - began:.0f} s so far", error=True),
+    )
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
+    """Call a function in a thread every so many seconds; return what ends that."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(seconds):
+            act()
+
+    threading.Thread(target=run, daemon=True, name="progress").start()
+    return stopped.set
 
 
 def say(text: str = "", *, error: bool = False) -> None:
@@ -95,3 +153,12 @@ class _Lenient:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class _Lines(_Lenient):
+    """The same for a bar that is not drawn on a terminal: each drawing is a line of its own."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip("\r\n "):
+            super().write(f"{line}\n")
+        return len(text)

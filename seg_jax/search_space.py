@@ -4,10 +4,9 @@ Space({"optim.base_lr": LogUniform(1e-4, 1e-1), "train.batch_size": Choice((8, 1
 """
 
 import dataclasses
-import itertools
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from seg_jax import config, overrides
@@ -100,6 +99,32 @@ class Choice:
 Distribution = Uniform | LogUniform | Integer | Choice
 
 
+@dataclasses.dataclass(frozen=True)
+class When:
+    """A distribution for each option of another field, which stands before it in the space.
+
+    For an option that is not named, the field keeps the experiment's value.
+
+    Attributes:
+      field: dotted name of the other field, a Choice.
+      options: (option, distribution) pairs, or a mapping.
+    """
+
+    field: str
+    options: Any
+
+    def __post_init__(self):
+        pairs = self.options.items() if isinstance(self.options, Mapping) else self.options
+        object.__setattr__(self, "options", tuple((option, item) for option, item in pairs))
+        for _, item in self.options:
+            if not isinstance(item, Distribution):
+                raise UserError(f"When({self.field!r}): {item!r} is no distribution")
+
+    def given(self, values: Mapping[str, Any]) -> Distribution | None:
+        """Return the distribution for the values of the fields before; None: not varied."""
+        return dict(self.options).get(values.get(self.field))
+
+
 def _short(value: float) -> float:
     """Drop the digits that are rounding: a grid's 0.01 is 0.01."""
     return float(f"{value:.12g}")
@@ -109,26 +134,74 @@ def _short(value: float) -> float:
 class Space:
     """What a sweep varies: dotted fields of an experiment, each with its distribution."""
 
-    fields: Mapping[str, Distribution]
+    fields: Mapping[str, Distribution | When]
 
     def __post_init__(self):
         if not isinstance(self.fields, Mapping) or not self.fields:
             raise UserError("a space is Space({'dotted.field': distribution, ...}) with a field")
         for path, distribution in self.fields.items():
-            if not isinstance(distribution, Distribution):
+            if not isinstance(distribution, Distribution | When):
                 raise UserError(
                     f"space: {path} has {distribution!r}; "
-                    "give a Uniform, LogUniform, Integer or Choice"
+                    "give a Uniform, LogUniform, Integer, Choice or When"
                 )
+        before: dict[str, Any] = {}
+        for path, item in self.fields.items():
+            if isinstance(item, When):
+                _check_condition(path, item, before)
+            before[path] = item
 
     def grid(self) -> list[dict[str, Any]]:
         """Return every point of the grid, the last field changing fastest."""
-        values = (distribution.grid() for distribution in self.fields.values())
-        return [dict(zip(self.fields, point, strict=True)) for point in itertools.product(*values)]
+        points: list[dict[str, Any]] = [{}]
+        for path, item in self.fields.items():
+            points = [longer for point in points for longer in _longer(point, path, item)]
+        return points
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
         return {path: config.to_dict(distribution) for path, distribution in self.fields.items()}
+
+
+def _check_condition(path: str, item: When, before: Mapping[str, Any]) -> None:
+    other = before.get(item.field)
+    if not isinstance(other, Choice):
+        raise UserError(f"space: {path} depends on {item.field}, which is no Choice before it")
+    unknown = [option for option, _ in item.options if option not in other.options]
+    if unknown:
+        raise UserError(f"space: {path}: {item.field} has no option {unknown[0]!r}")
+
+
+def _longer(
+    point: dict[str, Any], path: str, item: Distribution | When
+) -> Iterator[dict[str, Any]]:
+    found = item.given(point) if isinstance(item, When) else item
+    if found is None:
+        yield point
+    else:
+        yield from ({**point, path: value} for value in found.grid())
+
+
+def distributions(item: Distribution | When) -> tuple[Distribution, ...]:
+    """Return all that a field may be drawn from."""
+    return tuple(each for _, each in item.options) if isinstance(item, When) else (item,)
+
+
+def is_conditional(space: Space) -> bool:
+    """Whether some field is varied for some options of another one only."""
+    return any(isinstance(item, When) for item in space.fields.values())
+
+
+def parameter(path: str, item: Distribution | When, values: Mapping[str, Any]) -> str:
+    """Return the name under which a field's values are compared with those of other trials."""
+    if isinstance(item, When):
+        return f"{path} [{item.field}={values[item.field]!r}]"
+    return path
+
+
+def path_of(parameter: str) -> str:
+    """Return the dotted field of a `parameter`."""
+    return parameter.partition(" [")[0]
 
 
 def check(space: Space, experiment: Any) -> None:
@@ -144,7 +217,8 @@ def check(space: Space, experiment: Any) -> None:
             inner = ", ".join(f"{path}.{field}" for field in config.fields(current))
             raise UserError(f"space: {path} is a group; vary one of its fields: {inner}")
         hint = typing.get_type_hints(type(owner)).get(name, Any)
-        for value in _extremes(distribution):
+        values = [value for item in distributions(distribution) for value in _extremes(item)]
+        for value in values:
             if not config.fits(value, hint):
                 raise UserError(
                     f"space: {path} is of type {config.type_name(hint)} (now {current!r}), "

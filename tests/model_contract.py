@@ -27,7 +27,7 @@ def get(name):
 
 
 def abstract_image(chosen, size):
-    return jax.ShapeDtypeStruct((2, *size, chosen.data.preprocessing.channels), jnp.float32)
+    return jax.ShapeDtypeStruct((2, *size, chosen.data.preprocessing.inputs), jnp.float32)
 
 
 @functools.cache  # for tests of one experiment, and for experiments of one model

@@ -180,6 +180,28 @@ def test_schedules_equal_their_closed_forms_and_optax():
     )
 
 
+def test_schedules_with_an_end_or_milestones_equal_optax():
+    def rates(schedule):
+        config = OptimConfig(0.02, schedule=schedule)
+        return [float(optim.learning_rate(config, STEPS, step)) for step in range(STEPS + 2)]
+
+    # TensorFlow's polynomial_decay(end_learning_rate, decay_steps), as in the DeepLab release.
+    poly = optax.polynomial_schedule(0.02, 0.002, power=0.9, transition_steps=6)
+    found = rates(Schedule("poly", end=0.1, decay_steps=6))
+    np.testing.assert_allclose(found, [poly(s) for s in range(12)], rtol=1e-5)
+    cosine = optax.cosine_decay_schedule(0.02, STEPS, alpha=0.1)
+    found = rates(Schedule("cosine", end=0.1))
+    np.testing.assert_allclose(found, [cosine(s) for s in range(12)], rtol=1e-5)
+    drops = optax.piecewise_constant_schedule(0.02, {2: 0.1, 6: 0.1})
+    found = rates(Schedule("multi_step", milestones=(3, 7)))  # optax drops after its boundary
+    np.testing.assert_allclose(found, [drops(s - 1) for s in range(12)], rtol=1e-5)
+    for fields in ({"end": 0.1}, {"decay_steps": 5}, {"milestones": (3,)}):
+        with pytest.raises(ValueError, match=f"{next(iter(fields))} is of the schedules"):
+            Schedule("step", **fields)
+    with pytest.raises(ValueError, match="needs milestones"):
+        Schedule("multi_step")
+
+
 def test_step_schedule_drops_exactly_at_multiples_of_every():
     config = OptimConfig(1.0, schedule=Schedule("step", every=7, factor=0.5))
     rate = jax.jit(jax.vmap(lambda step: optim.learning_rate(config, 10**6, step)))

@@ -20,7 +20,7 @@ NOT_RUN = "not run"
 def image_shape(experiment: Any) -> tuple[int, int, int]:
     """Return (height, width, channels) of the images that an experiment trains on: its crop."""
     height, width = experiment.data.augmentation.crop
-    return height, width, experiment.data.preprocessing.channels
+    return height, width, experiment.data.preprocessing.inputs
 
 
 def analyse_experiment(experiment: Any) -> Analysis:

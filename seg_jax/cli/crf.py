@@ -70,12 +70,7 @@ def search(args: Sequence[str]) -> None:
     parallel.enable_compilation_cache()
     loaded = pretrained.load(options.run)
     where = loaded.experiment.data
-    source = data.open_source(
-        where.dataset,
-        options.root or where.root,
-        options.split or where.val_split,
-        allow_outside=where.allow_outside,
-    )
+    source = data.open_configured(where, options.split or where.val_split, root=options.root)
     outcome = crf_search.search(
         loaded.experiment,
         loaded.variables,

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -13,6 +14,7 @@ USAGE = """\
 usage: python -m seg_jax data VERB ...
 
   check ROOT        read a whole data set and report every problem in it
+  import SOURCE     colour masks, COCO, LabelMe, CVAT, Supervisely, ... to a folder of masks
   prepare voc2012   PASCAL VOC 2012 and SBD from the authors' archives, with all lists
   pack DATASET      write a data set as ArrayRecord files with TFDS, without TensorFlow
   stats ROOT        class frequencies, sizes, void, median-frequency and ENet weights
@@ -26,7 +28,20 @@ class _ReadOptions:
     root: tyro.conf.Positional[Path]
     dataset: str = ""
     split: tuple[str, ...] = ()
+    map: tuple[str, ...] = ()
+    channels: int = 3
+    range: tuple[float, float] | None = None
     json: bool = False
+
+    def adapt(self, source: Any) -> Any:
+        """Return a split with the meaning of mask values and the channels that were given."""
+        from seg_jax.data.config import mask_values
+
+        try:
+            source = source.with_values(mask_values(self.map))
+        except ValueError as error:
+            raise checks.UserError(f"--{error}") from error
+        return dataclasses.replace(source, channels=self.channels, range=self.range)
 
 
 class CheckOptions(_ReadOptions):
@@ -36,10 +51,14 @@ class CheckOptions(_ReadOptions):
       root: the data set's folder.
       dataset: reader; default: recognised by the folder's layout.
       split: lists to read; default: all that are there.
+      map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
+      channels: of the images, as --data.preprocessing.channels.
+      range: stored values that become 0 and 255, as --data.preprocessing.range.
       json: print the report as JSON.
     """
 
 
+@dataclasses.dataclass(frozen=True)
 class StatsOptions(_ReadOptions):
     """Class frequencies, sizes, share of void, median-frequency and ENet weights.
 
@@ -47,8 +66,14 @@ class StatsOptions(_ReadOptions):
       root: the data set's folder.
       dataset: reader; default: recognised by the folder's layout.
       split: lists to read; default: all that are there.
+      map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
+      channels: of the images, as --data.preprocessing.channels.
+      range: stored values that become 0 and 255, as --data.preprocessing.range.
       json: print the report as JSON.
+      measure: also measure mean and std of every channel, as other channels and ranges do.
     """
+
+    measure: bool = False
 
 
 def check(args: Sequence[str]) -> int:
@@ -57,7 +82,7 @@ def check(args: Sequence[str]) -> int:
     from seg_jax.data.validate import check
 
     dataset = options.dataset or check.recognise(options.root)
-    report = check.check(dataset, options.root, splits=options.split or None)
+    report = check.check(dataset, options.root, splits=options.split or None, adapt=options.adapt)
     print_json(report.to_dict()) if options.json else progress.show(report.as_text())
     return 2 if report.problems else 0
 
@@ -69,11 +94,24 @@ def stats(args: Sequence[str]) -> int:
     from seg_jax.data.validate import check, stats
 
     dataset = options.dataset or check.recognise(options.root)
-    report = check.check(dataset, options.root, splits=options.split or None)
+    measured = None
+    if options.channels != 3 or options.range is not None or options.measure:
+        from seg_jax.data.validate import channels
+
+        split = options.split[0] if options.split else "train"
+        source = data.open_source(dataset, options.root, split)
+        measured = channels.measure(source, options.channels, options.range)
+        if measured.dtype != "uint8" and options.range is None:
+            spread = min(measured.lowest), max(measured.highest)
+            options = dataclasses.replace(options, range=spread)
+    report = check.check(dataset, options.root, splits=options.split or None, adapt=options.adapt)
     if options.json:
-        print_json(report.to_dict())
+        more = {"channels": dataclasses.asdict(measured)} if measured else {}
+        print_json({**report.to_dict(), **more})
     else:
         progress.show(stats.as_text(report, data.reader(dataset).published_weights))
+        if measured:
+            progress.show(f"channels of {split}:\n{measured.as_text()}")
     return 2 if report.problems else 0
 
 
@@ -87,7 +125,8 @@ class PrepareOptions:
       dataset: voc2012.
       voc: VOCtrainval_11-May-2012.tar; not needed if its files are already in ROOT.
       sbd: benchmark.tgz, for trainaug, trainval_aug, sbd_train and seg11valid.
-      root: folder for VOCdevkit/; default $SEG_JAX_DATA/voc2012, else data/voc2012.
+      root: folder for VOCdevkit/; default: voc2012 in the place for data sets, see
+        `env`.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -119,7 +158,8 @@ class PackOptions:
       dataset: voc2012, camvid, isbi2012 or folder.
       out: TFDS's data_dir.
       config: splits of voc2012: voc, aug (trainaug and val) or fcn (sbd_train and seg11valid).
-      root: the data set's folder; default $SEG_JAX_DATA/DATASET, else data/DATASET.
+      root: the data set's folder; default: DATASET in the place for data sets, see
+        `env`.
       shards: files per split; 0: TFDS chooses.
     """
 
@@ -202,8 +242,66 @@ def view(args: Sequence[str]) -> None:
     progress.show(f"wrote {options.out}: {len(chosen)} images of {source.description}")
 
 
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """Convert labels of other tools to images/, masks/ and classes.txt.
+
+    SOURCE is a folder or file of: masks in colours (VOC's SegmentationClass, CamVid, Cityscapes,
+    CVAT's "Segmentation mask"), COCO's JSON (also Roboflow's export), LabelMe, CVAT's XML for
+    images, or a Supervisely project.
+
+    Attributes:
+      source: folder or file.
+      out: folder to write; must not exist or be empty.
+      images: folder of the images, where it is not found by itself.
+      masks: folder of colour masks, where it is not found by itself.
+      colors: camvid, cityscapes, voc, a CSV "name,r,g,b", or find: list the colours that occur.
+      distance: largest distance, in RGB of 0..255, of a colour that counts as the nearest one of
+        the table; for masks that were resized or saved as JPEG.
+      unknown_void: colours that are in no table become void.
+    """
+
+    source: tyro.conf.Positional[Path]
+    out: Path | None = None
+    images: Path | None = None
+    masks: Path | None = None
+    colors: str = ""
+    distance: float = 0.0
+    unknown_void: bool = False
+
+
+def import_labels(args: Sequence[str]) -> None:
+    """Import labels."""
+    options = parse(ImportOptions, args, "data import")
+    from seg_jax.data.imports import colors, layout, recognise
+
+    given = recognise.Options(
+        options.images,
+        options.masks,
+        "" if options.colors == "find" else options.colors,
+        options.distance,
+        options.unknown_void,
+    )
+    if options.colors == "find":
+        pairs = colors.pairs(*recognise.mask_folders(options.source, given))
+        progress.show(colors.listing(colors.count([mask for *_, mask in pairs]), len(pairs)))
+        return
+    if options.out is None:
+        raise checks.UserError("--out is missing: the folder that the data set is written to")
+    found = recognise.read(options.source, given)
+    written = layout.write(found, options.out)
+    progress.show(f"{found.kind}: {written.images} images -> {options.out}")
+    total = max(sum(written.pixels), 1)
+    for name, pixels in zip((*found.classes, "void"), written.pixels, strict=True):
+        progress.show(f"  {name:<24}{100 * pixels / total:>8.3f} % of the pixels")
+    for note in found.notes:
+        progress.show(f"  {note}")
+    progress.show(f"train with --data.dataset folder --data.root {options.out}")
+
+
 VERBS: dict[str, Verb] = {
     "check": check,
+    "import": import_labels,
     "pack": pack,
     "prepare": prepare,
     "stats": stats,

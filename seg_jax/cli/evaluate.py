@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import progress
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
 
@@ -44,16 +44,18 @@ def evaluate(args: Sequence[str]) -> None:
     run = Path(args[0])
     is_run = (run / folder.CONFIG).is_file() and not (run / "model.safetensors").is_file()
     loaded = None if is_run or run.is_dir() else _published(args[0])
-    start = loaded.experiment if loaded else folder.read_config(run)[0]
+    start = start_of_run = loaded.experiment if loaded else folder.read_config(run)[0]
     if name := named(args, "--protocol"):
         start = dataclasses.replace(start, evaluation=protocols.apply(name, start.evaluation))
     if name := named(args, "--crf"):
         start = start.with_evaluation(crf=presets.get(name))
     fields = ("model", "evaluation")
     found, options = override(start, args[1:], f"evaluate {run}", EvaluateOptions, fields=fields)
-    from seg_jax.evaluation.run import NotWritten, evaluate_run
+    from seg_jax import parallel
+    from seg_jax.evaluation.run import NotWritten, evaluate_run, meaningless
     from seg_jax.report import table
 
+    parallel.enable_compilation_cache()
     words, not_written = command("evaluate", *args), None
     if loaded is not None:
         if options.checkpoint:
@@ -76,10 +78,27 @@ def evaluate(args: Sequence[str]) -> None:
         except NotWritten as error:
             record, not_written = error.record, error
     print_json(record.to_dict()) if options.json else progress.show(table.record_text(record))
+    for warning in meaningless(record):
+        progress.say(f"warning: {warning}", error=options.json)
     if not_written is not None:
         if not not_written.read_only:
             raise not_written
         progress.say(not_written, error=True)
+    elif loaded is None and found == start_of_run and options.split in ("", found.data.val_split):
+        _write_page(run)
+
+
+def _write_page(run: Path) -> None:
+    """Write the page of a run whose own record is new, and say where it is and what comes next."""
+    from seg_jax import report
+
+    out = run / report.PAGE
+    report.write_page([run], out)
+    progress.say(
+        f"\npage: {out.resolve().as_uri()}\n"
+        f"next: {command('predict', str(run), 'IMAGE', '--out', 'predictions')}",
+        error=True,
+    )
 
 
 def _published(name: str) -> Any:

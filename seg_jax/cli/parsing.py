@@ -136,11 +136,9 @@ def _with_backbone(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
         if option != BACKBONE:
             rest.append(word)
             continue
-        from seg_jax.backbones import choose
-
         try:
             name = name if equals else next(words, "")
-            default = dataclasses.replace(default, model=choose.replace(default.model, name))
+            default = default.with_backbone(name)
         except ValueError as error:
             raise checks.UserError(f"{BACKBONE} {name}: {error}") from error
     return default, rest

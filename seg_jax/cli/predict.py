@@ -8,14 +8,16 @@ from typing import Any
 import tyro
 
 from seg_jax import progress
-from seg_jax.cli.parsing import parse
+from seg_jax.cli.parsing import override, parse
+from seg_jax.data.colours import Palette
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
     """Write a label map (palette PNG) and an overlay of every image.
 
-    An image that cannot be read does not stop the others, but the exit code is then 2.
+    An image that cannot be read does not stop the others, but the exit code is then 2. After the
+    images, --evaluation.FIELD VALUE changes the run's protocol, e.g. --evaluation.scales 0.5 1 1.5.
 
     Attributes:
       run: a run folder, a release, or published weights: a file, or the name of imported ones.
@@ -27,6 +29,8 @@ class PredictOptions:
         "none". Default: as the run is evaluated.
       checkpoint: of a run: newest, best (by --train.best-metric), or a step. Default: the best if
         the run chooses one, else the newest.
+      palette: colours of the classes: voc; safe, which colour-blind readers can tell apart; auto:
+        the data set's own, where it has none VOC's for VOC's classes, and else safe.
     """
 
     run: tyro.conf.Positional[str]
@@ -35,10 +39,12 @@ class PredictOptions:
     probabilities: bool = False
     crf: str = ""
     checkpoint: str = ""
+    palette: Palette = "auto"
 
 
 def predict(args: Sequence[str]) -> int:
     """Predict label maps of images."""
+    args, protocol = _split(args)
     options = parse(PredictOptions, args, "predict")
     from seg_jax import parallel
 
@@ -49,6 +55,8 @@ def predict(args: Sequence[str]) -> int:
         options.out,
         crf_name=options.crf,
         checkpoint=options.checkpoint,
+        palette_name=options.palette,
+        protocol=protocol,
         probabilities=options.probabilities,
     )
     for failure in outcome.failures:
@@ -61,6 +69,23 @@ def predict(args: Sequence[str]) -> int:
     return 2 if outcome.failures else 0
 
 
+@dataclasses.dataclass(frozen=True)
+class _NoOptions:
+    """Only fields of the experiment."""
+
+
+def _split(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the verb's own words, and --evaluation.FIELD with the values that follow it."""
+    own: list[str] = []
+    protocol: list[str] = []
+    into = own
+    for word in args:
+        if word.startswith("--"):
+            into = protocol if word.startswith("--evaluation.") else own
+        into.append(word)
+    return own, protocol
+
+
 def predict_with(
     source: str | Path,
     images: Sequence[Path],
@@ -68,6 +93,8 @@ def predict_with(
     *,
     crf_name: str = "",
     checkpoint: str = "",
+    palette_name: str = "auto",
+    protocol: Sequence[str] = (),
     **options: Any,
 ) -> Any:
     """Predict images with a run, a release or published weights.
@@ -79,6 +106,8 @@ def predict_with(
       source: what `pretrained.load` accepts.
       images: see `inference.inputs.find`.
       out: folder for the files.
+      palette_name: "auto": that of the classes; otherwise see `data.colours.of`.
+      protocol: words --evaluation.FIELD VALUE ... that change the experiment's.
       crf_name: of a dense CRF's constants, see `kernels.crf.presets`; empty: the experiment's own.
       checkpoint: of a run, see `pretrained.load`.
       **options: of `inference.predict.predict`.
@@ -87,6 +116,7 @@ def predict_with(
       `inference.predict.Outcome`.
     """
     from seg_jax import pretrained
+    from seg_jax.data import colours
     from seg_jax.inference import predict
     from seg_jax.kernels.crf import presets
 
@@ -94,7 +124,12 @@ def predict_with(
     chosen = loaded.experiment
     if crf_name:
         chosen = chosen.with_evaluation(crf=presets.get(crf_name))
+    if protocol:
+        command = f"predict {source}"
+        chosen, _ = override(chosen, protocol, command, _NoOptions, fields=("evaluation",))
     classes, palette = loaded.labels.names, loaded.labels.palette
+    if palette_name != "auto":
+        palette = colours.of(classes, palette_name)
     return predict.predict(
         chosen, loaded.variables, images, out, classes=classes, palette=palette, **options
     )

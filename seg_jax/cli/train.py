@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -20,11 +20,14 @@ class TrainOptions:
       workdir: the run folder; default runs/NAME.
       parallel: how the training step is compiled for several devices.
       distributed: this is one of several processes that train together, e.g. one on each host.
+      extend: let --train.steps of a run grow although the learning rates of its steps so far were
+        those of a shorter schedule.
     """
 
     workdir: Path | None = None
     parallel: Literal["shard_map", "pmap"] = "shard_map"
     distributed: bool = False
+    extend: bool = False
 
 
 def train(args: Sequence[str]) -> None:
@@ -32,20 +35,42 @@ def train(args: Sequence[str]) -> None:
     # --init and --init-allow are short forms of --train.init and --train.init-allow.
     args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = parse_experiment(args, "train", TrainOptions)
-    from seg_jax import parallel
+    found = _on_own_data(found, args)
+    import jax
+
+    from seg_jax import parallel, progress
     from seg_jax.evaluation import evaluate
     from seg_jax.train import loop
 
     if options.distributed:
         parallel.initialize_distributed()
     parallel.enable_compilation_cache()
+    run = options.workdir or Path("runs") / found.name
     loop.fit(
         found,
-        options.workdir or Path("runs") / found.name,
+        run,
         parallel=options.parallel,
         evaluate=evaluate.intermediate,
+        extend=options.extend,
         command=command("train", *args),
     )
+    if jax.process_index() == 0:
+        progress.say(f"next: {command('evaluate', str(run))}")
+
+
+def _on_own_data(found: Any, args: Sequence[str]) -> Any:
+    """Return the experiment with what follows from another data set than the recipe's, said."""
+    from seg_jax import experiment, progress
+
+    recipe = experiment.get(found.name)
+    if found.data.dataset == recipe.data.dataset:
+        return found
+    from seg_jax.train import own_data
+
+    found, changes = own_data.adapt(recipe, found, own_data.given_fields(args))
+    for change in changes:
+        progress.say(f"{found.name}: {change}")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +137,7 @@ class SweepOptions:
 def sweep(args: Sequence[str]) -> None:
     """Search hyperparameters."""
     found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
+    found = _on_own_data(found, args)
     from seg_jax import parallel
     from seg_jax.sweep import search, trial
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from seg_jax import checks, progress
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import Verb, command, dispatch, parse, print_json
 
 USAGE = """\
@@ -45,16 +45,18 @@ def list_weights(args: Sequence[str]) -> None:
 class ImportOptions:
     """Check a file of published weights, convert it, and keep it under its catalogue name.
 
-    It is copied to $SEG_JAX_WEIGHTS/NAME, else data/weights/NAME; `--init NAME`, `predict NAME`
-    and `weights verify NAME` find it there.
+    It is copied to NAME in the place for weights (see `env`); `--init NAME`, `predict NAME` and
+    `weights verify NAME` find it there.
 
     Attributes:
       file: as downloaded from its publishers.
       name: its name in `weights list`; default: found by the file's checksum or name.
+      any_file: take a file with another checksum than the published one's: your own.
     """
 
     file: tyro.conf.Positional[Path]
     name: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")] = ""
+    any_file: bool = False
 
 
 def import_weights(args: Sequence[str]) -> None:
@@ -66,9 +68,9 @@ def import_weights(args: Sequence[str]) -> None:
     if not options.file.is_file():
         raise checks.UserError(f"{options.file}: no such file")
     name = options.name or catalogue.of_file(options.file).name
-    found = pretrained.check(name, options.file)
+    found = pretrained.check(name, options.file, any_file=options.any_file)
     progress.show(found.as_text())
-    progress.show(f"  kept in   {cache.add(options.file, name)}")
+    progress.show(f"  kept in   {cache.add(options.file, name, any_file=options.any_file)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,7 @@ class VerifyOptions:
 
     Attributes:
       name: of imported weights, see `weights list`.
+      any_file: they may be of another file than the published one.
       root: folder of the data set to score on.
       split: list of images to score on.
       record: file for the record of the score.
@@ -86,6 +89,7 @@ class VerifyOptions:
     """
 
     name: tyro.conf.Positional[str]
+    any_file: bool = False
     root: Path | None = None
     split: str = "val"
     record: Path | None = None
@@ -99,7 +103,7 @@ def verify(args: Sequence[str]) -> None:
     from seg_jax.evaluation import pretrained as published
     from seg_jax.report import table
 
-    found = published.check(options.name)
+    found = published.check(options.name, any_file=options.any_file)
     if not options.json:
         progress.show(found.as_text())
     if options.root is None:
@@ -177,7 +181,7 @@ class PullOptions:
 
     Attributes:
       repo: owner/name on the hub.
-      out: folder for the release; default: data/weights/owner/name.
+      out: folder for the release; default: owner/name in the place for weights, see `env`.
       revision: branch, tag or commit; default: the newest.
     """
 
@@ -191,7 +195,7 @@ def pull(args: Sequence[str]) -> None:
     options = parse(PullOptions, args, "weights pull")
     from seg_jax.export import hub
 
-    out = options.out or Path("data") / "weights" / options.repo
+    out = options.out or files.place("weights") / options.repo
     hub.pull(options.repo, out, revision=options.revision or None)
     progress.show(f"wrote {out}")
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from seg_jax import checks, plugins
+from seg_jax import checks, files, plugins
 
 if TYPE_CHECKING:
+    from seg_jax.data.config import DataConfig
     from seg_jax.data.source import Source
 
 _FOLDER = "datasets"
@@ -100,8 +101,8 @@ def reader(dataset: str) -> Reader:
 
 
 def default_root(dataset: str) -> Path:
-    """Return $SEG_JAX_DATA/<dataset>, or data/<dataset> where the variable is not set."""
-    return Path(os.environ.get("SEG_JAX_DATA") or "data") / dataset
+    """Return the data set's folder where none is given: see `files.find_place`."""
+    return files.find_place("data", dataset)
 
 
 def find_root(dataset: str, root: Path | None = None) -> Path:
@@ -135,3 +136,26 @@ def open_source(
     """
     source = reader(dataset)(find_root(dataset, root), split)
     return dataclasses.replace(source, allow_outside=allow_outside).check_files()
+
+
+def open_configured(config: "DataConfig", split: str, *, root: Path | None = None) -> "Source":
+    """Return the split as an experiment's configuration reads it, checked as by `open_source`.
+
+    Args:
+      config: gives the data set, its folder, the meaning of mask values and the images' channels.
+      split: name of a list.
+      root: the data set's folder, instead of the configuration's.
+
+    Raises:
+      UserError: as `open_source`; a class id in `config.map` that the data set does not have.
+    """
+    from seg_jax.data.config import mask_values
+
+    where = root or config.root
+    source = open_source(config.dataset, where, split, allow_outside=config.allow_outside)
+    meant, seen = mask_values(config.map), config.preprocessing
+    if meant:
+        source = source.with_values(meant)
+    if seen.is_plain:
+        return source
+    return dataclasses.replace(source, channels=seen.channels, range=seen.range)

@@ -12,18 +12,18 @@ _WEIGHTS = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
 
 
 def blur(image: np.ndarray) -> np.ndarray:
-    """Return the image, uint8 [h w 3], after a Gaussian of 5x5 px, mirrored at its borders.
+    """Return the image, [h w c] of 0..255, after a Gaussian of 5x5 px, mirrored at its borders.
 
     PSPNet's blur, as in its first author's later release (semseg).
     """
     blurred = image.astype(np.float32)
     for axis in (0, 1):
         blurred = ndimage.correlate1d(blurred, _WEIGHTS, axis, mode="mirror")
-    return (blurred + np.float32(0.5)).astype(np.uint8)
+    return _as_before(blurred, image.dtype)
 
 
 def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """Return the image, uint8 [h w 3], with its brightness, contrast and saturation multiplied.
+    """Return the image, [h w 3] of 0..255, with its brightness, contrast and saturation multiplied.
 
     As in torchvision, in this order: brightness multiplies; contrast blends with the mean grey
     level of the image; saturation blends with each pixel's grey level (ITU-R BT.601). Values are
@@ -34,4 +34,8 @@ def jitter(image: np.ndarray, brightness: float, contrast: float, saturation: fl
     changed = np.clip(mean + (changed - mean) * np.float32(contrast), 0, 255)
     grey = (changed @ LUMA)[..., None]
     changed = np.clip(grey + (changed - grey) * np.float32(saturation), 0, 255)
-    return (changed + np.float32(0.5)).astype(np.uint8)
+    return _as_before(changed, image.dtype)
+
+
+def _as_before(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return (values + np.float32(0.5)).astype(dtype) if dtype == np.uint8 else values.astype(dtype)

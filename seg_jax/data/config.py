@@ -1,11 +1,13 @@
 """The configuration of an experiment's data, from which the pipeline is built."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Literal
 
 from seg_jax import checks
 from seg_jax.data.preprocessing import Preprocessing
+from seg_jax.types import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ class DataConfig:
       dataset: reader, one of `seg_jax.data.names()`.
       augmentation: of the training images.
       preprocessing: channel normalisation; runs on the device.
-      root: the data set's folder; None: $SEG_JAX_DATA/<dataset>, else data/<dataset>.
+      root: the data set's folder; None: the user's place, `files.find_place`.
       train_split: list of training images.
       val_split: list of validation images.
       repeat_classes: training images that hold one of these class ids are taken twice an epoch
@@ -83,6 +85,8 @@ class DataConfig:
       weight_map: per-pixel loss weight that is computed with each label.
       workers: processes that decode and augment; 0: in the training process.
       allow_outside: a list may name files outside the data set's folder.
+      map: what values of the masks mean, each VALUE=CLASS_ID or VALUE=void, e.g. "255=1"; other
+        values keep the data set's meaning.
     """
 
     dataset: str
@@ -95,7 +99,28 @@ class DataConfig:
     weight_map: Literal["none", "unet_border"] = "none"
     workers: int = 0
     allow_outside: bool = False
+    map: tuple[str, ...] = ()
 
     def __post_init__(self):
+        mask_values(self.map)
         checks.non_negative(workers=self.workers)
         checks.at_most(1024, workers=self.workers)
+
+
+def mask_values(entries: tuple[str, ...]) -> dict[int, int]:
+    """Return the class id (or IGNORE) of every mask value that `DataConfig.map` names.
+
+    Raises:
+      ValueError: an entry is not VALUE=CLASS_ID or VALUE=void, or a value has two.
+    """
+    found: dict[int, int] = {}
+    for entry in entries:
+        match = re.fullmatch(r"(\d{1,3})=(\d{1,3}|void)", entry, re.ASCII)
+        if not match or int(match[1]) > 255 or (match[2] != "void" and int(match[2]) > 254):
+            raise ValueError(
+                f"map has {entry!r}: an entry is VALUE=CLASS_ID or VALUE=void, e.g. 255=1"
+            )
+        if int(match[1]) in found:
+            raise ValueError(f"map has two entries for the value {match[1]}")
+        found[int(match[1])] = IGNORE if match[2] == "void" else int(match[2])
+    return found

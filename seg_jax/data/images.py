@@ -106,7 +106,7 @@ def read_image(path: File) -> np.ndarray:
 
     Alpha is dropped. 16 bits a channel are refused: nothing in the file says which part of the
     range it fills (12 bits, of many a camera and microscope), and taking the upper 8 bits would
-    give an almost black image.
+    give an almost black image. `bands.read` reads them once the range is given.
 
     Raises UserError for a file that is missing, broken, truncated, of another format, too large,
     of 16 bits or floating point, or a TIFF whose orientation tag would turn it.
@@ -221,13 +221,13 @@ def _to_rgb(file: Image.Image) -> Image.Image:
     return file.convert("RGB")
 
 
-def _raw_mode(file: Image.Image) -> str:
+def raw_mode(file: Image.Image) -> str:
     """Return how the file stores its pixels, in Pillow's words: "RGB;16B", "L;2I", ..."""
     tile: Any = getattr(file, "tile", None)
-    raw_mode = tile[0].args if tile else None
-    if isinstance(raw_mode, tuple):
-        raw_mode = raw_mode[0] if raw_mode else None
-    return raw_mode if isinstance(raw_mode, str) else file.mode
+    found = tile[0].args if tile else None
+    if isinstance(found, tuple):
+        found = found[0] if found else None
+    return found if isinstance(found, str) else file.mode
 
 
 def _stored_values(file: Image.Image) -> np.ndarray:
@@ -237,7 +237,7 @@ def _stored_values(file: Image.Image) -> np.ndarray:
     mask would become 17), and inverts a TIFF that is stored WhiteIsZero (I in its raw mode). Both
     are undone.
     """
-    stored = _raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
+    stored = raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
     values = np.array(file).astype(np.uint8)
     if file.mode == "P":
         return values
@@ -266,11 +266,11 @@ def _decode(
 ) -> np.ndarray:
     with open_image(path) as file:
         try:
-            mode, raw_mode = file.mode, _raw_mode(file)
+            mode, stored_as = file.mode, raw_mode(file)
             problem = _tiff_problem(file, upright=upright) if file.format == "TIFF" else ""
             if modes is _LABEL_MODES and file.format in ("JPEG", "MPO"):
                 problem = LOSSY_MASK
-            if not problem and mode in modes and ";16" not in raw_mode:
+            if not problem and mode in modes and ";16" not in stored_as:
                 return np.array(convert(file)).astype(np.uint8, copy=False)
         except Exception as error:  # decoders raise a dozen types; each means a bad file
             raise unreadable(path, error) from error
@@ -286,8 +286,9 @@ def _tiff_problem(file: Image.Image, *, upright: bool) -> str:
     channels, extra = tags.get(_SAMPLES, 1), tags.get(_EXTRA_SAMPLES, ())
     if channels > 4 or 0 in (extra if isinstance(extra, tuple) else (extra,)):
         return (
-            f"a TIFF of {channels} channels, of which only the first three would be read; save "
-            "those that are wanted as an RGB or grey image"
+            f"a TIFF of {channels} channels, of which only the first three would be read; set "
+            f"--data.preprocessing.channels {channels}, or save those that are wanted as an RGB or "
+            "grey image"
         )
     if not upright and file.getexif().get(_ORIENTATION, 1) != 1:
         return (
@@ -304,7 +305,10 @@ LOSSY_MASK = (
 _RAISE_LIMIT = (
     f"shrink the image, and its mask, or raise the limit with {LIMIT_VARIABLE}=NUMBER_OF_PIXELS"
 )
-_SAVE_IMAGE = "save the image as 8-bit RGB or grey"
+_SAVE_IMAGE = (
+    "save the image as 8-bit RGB or grey, or say which stored values become 0 and 255: "
+    "--data.preprocessing.range LOW HIGH"
+)
 _MODES = {
     "I": "16 or 32 bits",
     "I;16": "16 bits",

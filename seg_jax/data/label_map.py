@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seg_jax import checks, data
+from seg_jax.data import colours
 from seg_jax.data.config import DataConfig
 from seg_jax.types import VOC_CLASSES, voc_palette
 
@@ -31,7 +32,8 @@ class LabelMap(NamedTuple):
 def find(config: DataConfig, num_classes: int) -> LabelMap:
     """Return the label map of the data set, if its folder is there.
 
-    Otherwise the names and colours are VOC's for 21 classes, and numbers for any other count.
+    Otherwise the names and colours are VOC's for 21 classes; for any other count they are numbers,
+    with colours that colour-blind readers can tell apart.
 
     Args:
       config: configuration of the data that the model was trained on.
@@ -40,13 +42,11 @@ def find(config: DataConfig, num_classes: int) -> LabelMap:
     names = tuple(f"class {index}" for index in range(num_classes))
     if num_classes == len(VOC_CLASSES):
         names = VOC_CLASSES
-    palette = voc_palette()
+    palette = colours.of(names)
     try:
-        source = data.open_source(
-            config.dataset, config.root, config.val_split, allow_outside=config.allow_outside
-        )
+        source = data.open_configured(config, config.val_split)
         names, palette = tuple(source.classes), source.palette
     except checks.UserError:
         pass  # predicting images and releasing weights must work without the data set
-    colours = ((int(r), int(g), int(b)) for r, g, b in palette[: len(names)])
-    return LabelMap(names, tuple(colours))
+    found = ((int(r), int(g), int(b)) for r, g, b in palette[: len(names)])
+    return LabelMap(names, tuple(found))

@@ -50,6 +50,19 @@ def insist(
     )
 
 
+def used_colors(values: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return the colours of the indices that a mask uses, int16 [256 3]; -1: not used.
+
+    Args:
+      values: pixels by index, [256].
+      colors: its palette, uint8 [n 3].
+    """
+    used = np.flatnonzero(values[: len(colors)])
+    found = np.full((256, 3), -1, np.int16)
+    found[used] = colors[used]
+    return found
+
+
 def disagreement(palettes: Sequence[tuple[File, np.ndarray]]) -> str | None:
     """Return what is wrong where masks give one index different colours, else None.
 

@@ -11,7 +11,7 @@ _ROWS = 32  # rows in a block: small enough for the processor's cache
 
 
 def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the image at every pair of a row and a column point: uint8 [rows columns 3].
+    """Return the image at every pair of a row and a column point: of its type, [rows columns c].
 
     Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2.
     """
@@ -22,7 +22,7 @@ def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
     first, last = left[0], left[-1] + 1
     strip = image[:, first : last + 1]
     next_column = np.minimum(left + 1, image.shape[1] - 1) - first
-    result = np.empty((len(rows), len(columns), 3), np.uint8)
+    result = np.empty((len(rows), len(columns), image.shape[2]), image.dtype)
     for start in range(0, len(rows), _ROWS):
         block = slice(start, start + _ROWS)
         upper = strip[above[block]].astype(np.float32)
@@ -30,9 +30,14 @@ def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
         upper += lower * down[block, None, None]
         value = np.take(upper, left - first, axis=1)  # half the time of fancy indexing
         value += (np.take(upper, next_column, axis=1) - value) * right[:, None]
-        value += 0.5
+        value += _half(image.dtype)
         result[block] = value
     return result
+
+
+def _half(dtype: np.dtype) -> np.float32:
+    """Return what is added so that storing as `dtype` rounds to the nearest value."""
+    return np.float32(0.5 if dtype == np.uint8 else 0.0)
 
 
 def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,11 +50,11 @@ def _neighbours(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 def sample_at(
     image: np.ndarray, label: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return image, uint8 [a b 3], and label, uint8 [a b], at points [a b] of the image."""
+    """Return image [a b c] and label, uint8 [a b], at points [a b] of the image."""
     height, width = label.shape
-    new_image = np.empty((*rows.shape, 3), np.uint8)
+    new_image = np.empty((*rows.shape, image.shape[2]), image.dtype)
     new_label = np.empty(rows.shape, np.uint8)
-    flat, flat_label = image.reshape(-1, 3), label.ravel()
+    flat, flat_label = image.reshape(-1, image.shape[2]), label.ravel()
     for start in range(0, len(rows), _ROWS):
         block = slice(start, start + _ROWS)
         y, down = _neighbours(rows[block], height)
@@ -63,7 +68,7 @@ def sample_at(
         lower = np.take(flat, below + x, axis=0).astype(np.float32)
         lower += (np.take(flat, below + beside, axis=0) - lower) * right
         upper += (lower - upper) * down
-        upper += 0.5
+        upper += _half(image.dtype)
         new_image[block] = upper
         nearest = [
             np.clip(points[block], 0, side - 1).astype(np.intp)

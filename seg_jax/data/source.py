@@ -15,7 +15,7 @@ import numpy as np
 
 from seg_jax import files
 from seg_jax.checks import UserError
-from seg_jax.data import images, palettes
+from seg_jax.data import bands, images, palettes
 from seg_jax.types import IGNORE
 
 LIST_BYTES = 64 * 2**20  # of a list of ids: some millions of lines
@@ -27,7 +27,7 @@ class Record(TypedDict):
     """One labelled image, as stored."""
 
     id: str
-    image: np.ndarray  # uint8 [h w 3], RGB
+    image: np.ndarray  # uint8 [h w 3], RGB; or uint8 or float32 [h w channels]
     label: np.ndarray  # uint8 [h w], class id or IGNORE
 
 
@@ -54,6 +54,8 @@ class Source:
       mask_palette: the colours that the data set's own palette masks have, uint8 [256 3]; a mask
         whose palette contradicts it is an error. None: any palette may stand there.
       allow_outside: paths may lead out of `root`.
+      channels: of the images, see `Preprocessing.channels`.
+      range: of their values, see `Preprocessing.range`.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Source:
     records: Sequence[tuple[bytes, bytes]] | None = None
     mask_palette: np.ndarray | None = None
     allow_outside: bool = False
+    channels: int = 3
+    range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,10 +82,30 @@ class Source:
         """Read one image and its mask; a bad one is a UserError that names the file."""
         image_file, label_file = self.files(index)
         label = self._read_label(label_file)
-        image = images.read_image(image_file)
+        image = self.read_image(image_file)
         if image.shape[:2] != label.shape:
             raise UserError(size_mismatch(label_file, label.shape, image.shape[:2]))
         return {"id": self.ids[index], "image": image, "label": label}
+
+    def read_image(self, file: images.File) -> np.ndarray:
+        """Read an image: uint8 or, with a `range`, float32 [h w channels]."""
+        if bands.is_plain(file, self.channels, self.range):
+            return images.read_image(file)
+        return bands.read(file, self.channels, self.range)
+
+    def with_values(self, meant: Mapping[int, int]) -> "Source":
+        """Return the source with another class id (or IGNORE) for some values of its masks.
+
+        Raises:
+          UserError: a class id that is none of the data set's.
+        """
+        for value, class_id in meant.items():
+            if class_id != IGNORE and class_id >= self.num_classes:
+                raise UserError(
+                    f"--data.map {value}={class_id}: {self.name} has the class ids 0 to "
+                    f"{self.num_classes - 1}"
+                )
+        return dataclasses.replace(self, label_ids={**self.label_ids, **meant})
 
     def files(self, index: int) -> tuple[images.File, images.File]:
         """Return where an image and its mask are stored."""
@@ -122,7 +146,10 @@ class Source:
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (height, width) of an image, from the file's header only."""
-        return images.image_size(self.files(index)[0])
+        file = self.files(index)[0]
+        if bands.is_plain(file, self.channels, self.range):
+            return images.image_size(file)
+        return bands.describe(file).size
 
     @property
     def num_classes(self) -> int:
@@ -153,8 +180,9 @@ class Source:
         found = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
         return (
             f"label value {found} is neither a class id (0..{self.num_classes - 1}) nor void "
-            f"({IGNORE}); if it means void or a class, read the data with --data.dataset folder "
-            f"and give the value a line in classes.txt, e.g. '{values[0]} void'"
+            f"({IGNORE}); if it means void or a class, say so with --data.map {values[0]}=void or "
+            f"{values[0]}=CLASS_ID, or (data set `folder`) with a line in classes.txt, e.g. "
+            f"'{values[0]} void'"
         )
 
     def check_files(self) -> "Source":

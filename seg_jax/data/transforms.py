@@ -17,7 +17,7 @@ from seg_jax.data import color, sampling
 from seg_jax.data.config import Augmentation
 from seg_jax.types import IGNORE
 
-# (image uint8 [h w 3], label uint8 [h w], rng) -> both, changed; the sizes may differ.
+# (image as the data have it, [h w c], label uint8 [h w], rng) -> both, changed; sizes may differ.
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 _TRANSFORMS: plugins.Registry[Transform] = plugins.Registry("transform", {})
 
@@ -105,19 +105,19 @@ def augment(
     rng: np.random.Generator,
     config: Augmentation,
     *,
-    pad_value: tuple[int, int, int],
+    pad_value: tuple[float, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a randomly changed crop.
 
     Args:
-      image: uint8 [h w 3].
+      image: uint8 or float32 [h w c]; colours change only where c is 3.
       label: uint8 [h w].
       rng: source of all randomness.
       config: ranges and probabilities of the changes.
-      pad_value: RGB of points outside the image.
+      pad_value: of points outside the image, one a channel.
 
     Returns:
-      Image, uint8 [*crop 3], and label, uint8 [*crop].
+      Image, of its type, [*crop c], and label, uint8 [*crop].
     """
     for name in config.extra:
         image, label = find(name)(image, label, rng)
@@ -140,13 +140,13 @@ def apply(
     change: Change,
     *,
     crop: tuple[int, int],
-    pad_value: tuple[int, int, int],
+    pad_value: tuple[float, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply a drawn change: uint8 [h w 3] and [h w] to uint8 [*crop 3] and [*crop].
+    """Apply a drawn change: [h w c] and uint8 [h w] to [*crop c] and uint8 [*crop].
 
     Order: colours, geometry, blur. The blur also uses pixels just outside the crop.
     """
-    if change.jitter is not None:
+    if change.jitter is not None and image.shape[2] == 3:
         image = color.jitter(image, *change.jitter)
     margin = color.BLUR_PX if change.blur else 0
     # The part of the scaled image inside the crop, and a margin for the blur.
@@ -201,7 +201,7 @@ def _warp(image, label, change, rows, columns, pad_value):
     y, x = (p * (old / new) for p, old, new in zip((y, x), label.shape, change.size, strict=True))
     outside = (y < 0) | (y >= label.shape[0]) | (x < 0) | (x >= label.shape[1])
     warped, warped_label = sampling.sample_at(image, label, y, x)
-    warped[outside] = np.array(pad_value, np.uint8)
+    warped[outside] = np.array(pad_value, image.dtype)
     warped_label[outside] = IGNORE
     return warped, warped_label
 
@@ -211,8 +211,8 @@ def _pad(image, label, crop, pad_value):
     height, width = label.shape
     if (height, width) == crop:
         return image, label
-    padded = np.empty((*crop, 3), np.uint8)
-    padded[...] = np.array(pad_value, np.uint8)
+    padded = np.empty((*crop, image.shape[2]), image.dtype)
+    padded[...] = np.array(pad_value, image.dtype)
     padded[:height, :width] = image
     padded_label = np.full(crop, IGNORE, np.uint8)
     padded_label[:height, :width] = label

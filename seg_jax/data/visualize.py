@@ -24,6 +24,16 @@ def label_image(label: np.ndarray, palette: np.ndarray) -> Image.Image:
     return image
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Return an image [h w c] of 0..255 as uint8 [h w 3]: its first three channels, or its first
+    as grey where it has fewer.
+    """
+    if image.shape[2] == 3 and image.dtype == np.uint8:
+        return image
+    shown = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
+
+
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Blend the colours of the classes into an image, with solid outlines.
 

@@ -117,8 +117,7 @@ def intermediate(experiment: Experiment, variables: Mapping[str, Any], step: int
     Returns:
       `metrics.summary`: "mean_iou", "pixel_accuracy", ..., each in 0..1.
     """
-    where, split = experiment.data, experiment.monitored_split
-    source = data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
+    source = data.open_configured(experiment.data, experiment.monitored_split)
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"

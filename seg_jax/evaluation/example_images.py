@@ -1,5 +1,10 @@
-"""A few images of a split with truth and prediction, for a report: RUN/predictions."""
+"""Some images of a split with truth and prediction, for a report: RUN/predictions.
 
+They are spread evenly over the split; those with the lowest IoU are added.
+"""
+
+import heapq
+import math
 import os
 import shutil
 from pathlib import Path
@@ -8,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_jax import checks
+from seg_jax import checks, metrics
 from seg_jax.data import visualize
 from seg_jax.data.source import Source
 
-_COUNT = 8
+_COUNT, _WORST = 8, 4
 _KINDS = ("input.jpg", "truth.png", "prediction.png")
 
 
@@ -30,12 +35,29 @@ class ExampleImages:
         self.error: OSError | None = None
         self._folder, self._source = folder, source
         self._shown = set(np.linspace(0, len(source) - 1, min(len(source), _COUNT)).astype(int))
+        self._worst: list[tuple[float, int, np.ndarray]] = []  # (-mean IoU, -index, prediction)
         self._new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.part")
 
     def keep(self, index: int, prediction: np.ndarray) -> None:
-        """Write an image if it is one of the examples; prediction is uint8 [h w]."""
-        if index not in self._shown or self.error:
+        """Write an image if it is one of the examples, and remember it if it is among the worst.
+
+        Args:
+          index: in the split.
+          prediction: uint8 [h w].
+        """
+        if self.error:
             return
+        if index in self._shown:
+            self._write(index, prediction)
+            return
+        label, k = self._source[index]["label"], len(self._source.classes)
+        iou = metrics.mean_iou(metrics.confusion_on_host(label, prediction, k))
+        if not math.isnan(iou):
+            heapq.heappush(self._worst, (-iou, -index, prediction))
+            if len(self._worst) > _WORST:
+                heapq.heappop(self._worst)  # the best of them
+
+    def _write(self, index: int, prediction: np.ndarray) -> None:
         try:
             write_images(self._new, self._source, index, prediction)
         except OSError as error:
@@ -47,6 +69,9 @@ class ExampleImages:
         Raises:
           OSError: they could not be written; the earlier ones are all there.
         """
+        for _, index, prediction in self._worst:
+            if not self.error:
+                self._write(-index, prediction)
         if self.error:
             raise self.error
         names = {path.name for path in self._new.iterdir()} if self._new.is_dir() else set()
@@ -69,7 +94,7 @@ def write_images(folder: Path, source: Source, index: int, prediction: np.ndarra
     example = source[index]
     name = checks.path_component(example["id"].replace("/", "_").replace("\\", "_"), "image")
     images = (
-        Image.fromarray(example["image"]),
+        Image.fromarray(visualize.as_rgb(example["image"])),
         visualize.label_image(example["label"], source.palette),
         visualize.label_image(prediction, source.palette),
     )

@@ -35,8 +35,12 @@ class Check:
 
     def as_text(self) -> str:
         """Return one line for each finding."""
-        known = catalogue.get(self.name).sha256
-        checksum = "as catalogued" if known != "unknown" else "the catalogue has none to compare"
+        entry = catalogue.get(self.name)
+        checksum = "as catalogued"
+        if entry.sha256 == "unknown":
+            checksum = "the catalogue has none to compare"
+        elif not cache.is_published(self.sha256, entry):
+            checksum = "NOT the published file's: what is known of it does not hold for this one"
         forward = (
             "x".join(map(str, self.logits)) + ", all finite" if self.logits else "a classifier"
         )
@@ -48,12 +52,13 @@ class Check:
         )
 
 
-def check(name: str, file: Path | None = None) -> Check:
+def check(name: str, file: Path | None = None, *, any_file: bool = False) -> Check:
     """Check a file's checksum, convert it, and run the network on one random image.
 
     Args:
       name: in the catalogue.
       file: None: the imported one.
+      any_file: another checksum than the published file's is no error.
 
     Raises:
       UserError: it is not imported, not the published file, does not fit the network, or gives
@@ -61,7 +66,7 @@ def check(name: str, file: Path | None = None) -> Check:
     """
     entry = catalogue.get(name)
     path = file or cache.find(name)
-    digest = cache.check(path, entry)
+    digest = cache.check(path, entry, any_file=any_file)
     if entry.experiment is None:
         variables, logits = loading.convert(path, entry, None), ()
     else:
@@ -103,12 +108,7 @@ def score_published(
             f"{entry.name} was trained on {entry.trained_on}: a score on val means nothing; "
             "choose another --split"
         )
-    source = data.open_source(
-        experiment.data.dataset,
-        root or experiment.data.root,
-        split,
-        allow_outside=experiment.data.allow_outside,
-    )
+    source = data.open_configured(experiment.data, split, root=root)
     parallel.enable_compilation_cache()
     return run.score(
         experiment,

@@ -11,6 +11,7 @@ import numpy as np
 
 from seg_jax import checks, config, data
 from seg_jax.data.source import Source
+from seg_jax.data.validate import meaning
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
@@ -77,10 +78,7 @@ def evaluate_run(
     stored = "" if checkpoint in ("", checkpoints.default(trained)) else f"_step{step}"
     name = file_name(trained, experiment, split, checkpoint=stored)
     own = name == files.FILE
-    allow_outside = experiment.data.allow_outside
-    source = data.open_source(
-        experiment.data.dataset, root, split or own_split, allow_outside=allow_outside
-    )
+    source = data.open_configured(experiment.data, split or own_split, root=root)
     images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
     per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     try:
@@ -196,6 +194,12 @@ def score(
     )
 
 
+def meaningless(result: record.Record) -> list[str]:
+    """Return what makes a score meaningless, from the pixels of each class in the truth."""
+    pixels = np.asarray(result.scores.confusion).sum(axis=1)
+    return meaning.class_warnings(result.classes, pixels)
+
+
 def describe(source: Source) -> record.Split:
     """Return what a record keeps of a split."""
     return record.Split(
@@ -212,12 +216,7 @@ def _training(
 ) -> record.Training:
     try:
         split = describe(
-            data.open_source(
-                experiment.data.dataset,
-                root,
-                experiment.data.train_split,
-                allow_outside=experiment.data.allow_outside,
-            )
+            data.open_configured(experiment.data, experiment.data.train_split, root=root)
         )
     except checks.UserError:
         split = None  # an evaluation needs no training images

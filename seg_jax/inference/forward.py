@@ -143,8 +143,12 @@ def _stitched(
     finish: Callable[[jax.Array], jax.Array],
 ) -> np.ndarray:
     """Apply `finish` to the probabilities of each window; return the results merged, [h w ...]."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"image must be uint8 [h w 3], got {image.dtype} {image.shape}")
+    seen = experiment.data.preprocessing
+    fits = image.ndim == 3 and image.shape[2] == seen.channels and image.dtype == seen.dtype
+    if not fits or not image.size:
+        raise ValueError(
+            f"image must be {seen.dtype} [h w {seen.channels}], got {image.dtype} {image.shape}"
+        )
     windows.check_evaluation(experiment)
     cut = windows.cut(
         image,

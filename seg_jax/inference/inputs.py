@@ -10,8 +10,8 @@ from typing import NamedTuple
 from seg_jax.checks import UserError
 
 SUFFIXES = {
-    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm",
-    ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".npy", ".pgm", ".png",
+    ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 LIST = Path("-")
 

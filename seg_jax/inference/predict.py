@@ -12,8 +12,9 @@ from PIL import Image
 
 from seg_jax import checks, files
 from seg_jax import progress as progress_bar
+from seg_jax.data import bands, visualize
 from seg_jax.data import images as image_files
-from seg_jax.data import visualize
+from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, inputs, windows
 from seg_jax.kernels.crf import presets
@@ -90,10 +91,10 @@ def predict(
 
     def run(task: _Task) -> Failure | None:
         try:
-            image = image_files.read_upright(task.image)
+            image = read(task.image, experiment.data.preprocessing)
             with device:
                 label, shares = _predict(experiment, variables, image, probabilities, refine)
-            drawn = visualize.overlay(image, label, palette)
+            drawn = visualize.overlay(visualize.as_rgb(image), label, palette)
             task.label.parent.mkdir(parents=True, exist_ok=True)
             if task.probabilities:
                 with files.write_atomically(task.probabilities) as file:
@@ -112,6 +113,28 @@ def predict(
         failures = list(bar)
     written = (task.label for task, failed in zip(tasks, failures, strict=True) if failed is None)
     return Outcome(tuple(written), tuple(filter(None, failures)))
+
+
+def predict_image(
+    experiment: Experiment, variables: Any, image: np.ndarray, *, probabilities: bool = False
+) -> np.ndarray:
+    """Return the label map of one image, uint8 [h w 3], as uint8 [h w], or its probabilities,
+    float32 [h w k], under the experiment's protocol with its CRF.
+    """
+    windows.check_evaluation(experiment)
+    crf = experiment.evaluation.crf
+    refine = presets.refine(crf) if crf else None
+    label, shares = _predict(experiment, variables, image, probabilities, refine)
+    return label if shares is None or not probabilities else np.asarray(shares)
+
+
+def read(path: Path, seen: Preprocessing) -> np.ndarray:
+    """Return an image as a network is to see it: uint8 [h w 3] turned upright as its EXIF
+    orientation says, or as `bands.read` returns it.
+    """
+    if bands.is_plain(path, seen.channels, seen.range):
+        return image_files.read_upright(path)
+    return bands.read(path, seen.channels, seen.range)
 
 
 def _predict(

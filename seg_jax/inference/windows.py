@@ -25,7 +25,7 @@ class Window(NamedTuple):
     """The input of one forward pass, and the region that it predicts.
 
     Attributes:
-      image: uint8 [h w 3], the network's input.
+      image: the network's input before it is normalised, uint8 [h w 3] or as the data have it.
       region: rows and columns that are predicted, of the original image or ("sliding") of the
         scaled image; the first pixel of the scores is the first of the region, and scores beyond
         the region are dropped.
@@ -45,6 +45,12 @@ def model_margin(model: Any) -> int:
 def check_evaluation(experiment: Experiment) -> None:
     """Raise UserError unless the experiment's protocol fits its model."""
     evaluation, margin = experiment.evaluation, model_margin(experiment.model)
+    seen = experiment.data.preprocessing
+    if evaluation.crf is not None and not seen.is_plain:
+        raise checks.UserError(
+            "evaluation.crf compares colours of 8 bits, but preprocessing has "
+            f"{seen.channels} channels and the range {seen.range}: use --crf none"
+        )
     if margin and evaluation.mode != "tile":
         raise checks.UserError(
             f"evaluation.mode is {evaluation.mode!r}, but the model's scores lose {margin} "
@@ -119,15 +125,15 @@ def by_input_size(sizes: Sequence[tuple[int, int]], evaluation: EvalConfig) -> I
 
 
 def cut(
-    image: np.ndarray, evaluation: EvalConfig, *, margin: int, pad_value: Sequence[int]
+    image: np.ndarray, evaluation: EvalConfig, *, margin: int, pad_value: Sequence[float]
 ) -> list[Window]:
     """Cut an image into the windows of the protocol.
 
     Args:
-      image: uint8 [h w 3], RGB.
+      image: uint8 [h w 3], RGB, or as the experiment's preprocessing takes it.
       evaluation: the protocol.
       margin: pixels that the model's scores lose on each side of its input ("tile").
-      pad_value: uint8 RGB that the image is padded with ("whole", "sliding").
+      pad_value: that the image is padded with, one a channel ("whole", "sliding").
 
     Returns:
       Windows of one shape. Their regions cover the image, without overlap except for "sliding".
@@ -138,19 +144,33 @@ def cut(
         return [Window(_padded(image, size, pad_value), region)]
     if evaluation.mode == "resize":
         region = (slice(0, image.shape[0]), slice(0, image.shape[1]))
-        # Pillow antialiases when it shrinks, as most programs that prepare images do.
-        small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return [Window(np.asarray(small), region)]
+        return [Window(_antialiased(image, size), region)]
     if evaluation.mode == "tile":
         return _tiles(image, size, margin)
     return _sliding(image, evaluation, size, pad_value)
 
 
-def _padded(image: np.ndarray, size: tuple[int, int], pad_value: Sequence[int]) -> np.ndarray:
+def _antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize as Pillow does: it antialiases when it shrinks, as most programs that prepare images
+    do.
+    """
+
+    def small(pixels: np.ndarray) -> np.ndarray:
+        bilinear = Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), bilinear))
+
+    if image.shape[2] == 3 and image.dtype == np.uint8:
+        return small(image)
+    channels = (np.ascontiguousarray(image[..., c]) for c in range(image.shape[2]))
+    return np.stack([small(channel) for channel in channels], axis=-1)
+
+
+def _padded(image: np.ndarray, size: tuple[int, int], pad_value: Sequence[float]) -> np.ndarray:
     """Pad at the bottom and the right to at least `size`."""
     height, width = image.shape[:2]
-    padded = np.empty((max(size[0], height), max(size[1], width), 3), np.uint8)
-    padded[:] = np.asarray(pad_value, np.uint8)
+    shape = max(size[0], height), max(size[1], width), image.shape[2]
+    padded = np.empty(shape, image.dtype)
+    padded[:] = np.asarray(pad_value, image.dtype)
     padded[:height, :width] = image
     return padded
 
@@ -174,7 +194,7 @@ def _tiles(image: np.ndarray, size: tuple[int, int], margin: int) -> list[Window
 
 
 def _sliding(
-    image: np.ndarray, evaluation: EvalConfig, size: tuple[int, int], pad_value: Sequence[int]
+    image: np.ndarray, evaluation: EvalConfig, size: tuple[int, int], pad_value: Sequence[float]
 ) -> list[Window]:
     found = []
     for index, scaled_size in enumerate(scaled_sizes(image.shape[:2], evaluation)):
@@ -215,7 +235,7 @@ def window_starts(length: int, window: int, stride: float) -> list[int]:
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 [h w 3] bilinearly to [*size 3], half-pixel centres, without antialiasing.
+    """Resize [h w c] bilinearly to [*size c], half-pixel centres, without antialiasing.
 
     Training scales its images in the same way. (PSPNet's release antialiases when it shrinks:
     Matlab's default.)

@@ -149,7 +149,7 @@ def _data(experiment: Any, cluster: Cluster) -> Finding:
     from seg_jax import data
 
     try:
-        source = data.open_source(where.dataset, where.root, where.train_split)
+        source = data.open_configured(where, where.train_split)
     except checks.UserError as error:
         return Finding("wrong", f"data: {error}")
     return Finding("ok", f"data: {len(source)} images of {where.dataset} {where.train_split}")

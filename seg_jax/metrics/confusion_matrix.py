@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
@@ -17,7 +18,8 @@ def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
 
     Args:
       label: integers [...], class id or IGNORE; a label outside [0, k) is counted nowhere.
-      prediction: integers [...], class id in [0, k).
+      prediction: integers [...], class id in [0, k); another one is a ValueError, or under jit,
+        where values are not known, makes all counts -1, which no metric takes.
       num_classes: k.
 
     Returns:
@@ -26,19 +28,35 @@ def confusion(label: Any, prediction: Any, num_classes: int) -> Any:
     """
     if label.shape != prediction.shape:
         raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
-    truth = label.astype(jnp.int32)
+    if not isinstance(prediction, Tracer):
+        _check_prediction(np.asarray(prediction), num_classes)
+    truth, predicted = label.astype(jnp.int32), prediction.astype(jnp.int32)
     counted = (truth >= 0) & (truth < num_classes)
-    pair = truth * num_classes + prediction.astype(jnp.int32)
+    pair = truth * num_classes + predicted
     nowhere = num_classes * num_classes  # an extra bin for pixels that are not counted
     bins = jnp.bincount(jnp.where(counted, pair, nowhere).ravel(), length=nowhere + 1)
-    return bins[:nowhere].reshape(num_classes, num_classes).astype(jnp.int32)
+    sound = jnp.all((predicted >= 0) & (predicted < num_classes))  # fused with what reads it anyway
+    matrix = bins[:nowhere].reshape(num_classes, num_classes).astype(jnp.int32)
+    return jnp.where(sound, matrix, -1)
 
 
 def confusion_on_host(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
     """Return `confusion` of one image as int64 [k k], in NumPy: no compilation for its size."""
+    _check_prediction(prediction, num_classes)
     counted = label < num_classes
     pair = label[counted].astype(np.int64) * num_classes + prediction[counted]
     return np.bincount(pair, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _check_prediction(prediction: np.ndarray, num_classes: int) -> None:
+    """Raise ValueError for a predicted id that is no class: its pixel would count as another pair
+    of classes.
+    """
+    if prediction.size and not 0 <= prediction.min() <= prediction.max() < num_classes:
+        raise ValueError(
+            f"prediction holds {prediction.min()} to {prediction.max()}, but there are "
+            f"{num_classes} classes, 0 to {num_classes - 1}"
+        )
 
 
 def per_class_iou(confusion: np.ndarray) -> np.ndarray:
@@ -98,6 +116,10 @@ def _as_float(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     matrix = np.asarray(confusion, np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"a confusion matrix is square [k k], got shape {matrix.shape}")
+    if (matrix < 0).any():
+        raise ValueError(
+            "the counts are negative: a prediction held an id that is no class (see `confusion`)"
+        )
     return matrix, np.diag(matrix)
 
 

@@ -1,0 +1,1 @@
+"""Architectures, one module a paper: `seg_jax.models.unet.UNet`, ..."""

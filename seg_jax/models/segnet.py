@@ -231,6 +231,7 @@ def local_response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: flo
 
     Caffe's LRN layer across the channels of x [n h w c]; computed in float32 at least.
     """
+    checks.network_input(x, None)  # here, SegNet-Basic's first layer
     wide = x.astype(np.promote_types(x.dtype, np.float32))
     before = (size - 1) // 2
     squares = jnp.pad(wide**2, ((0, 0), (0, 0), (0, 0), (before, size - 1 - before)))

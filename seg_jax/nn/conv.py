@@ -168,6 +168,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return [n h' w' features] for x [n h w c]."""
+        known = self.get_variable("params", "kernel")
+        checks.network_input(x, None if known is None else known.shape[2])
         shape = (*pair(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         y = conv(x, kernel, stride=self.stride, rate=self.rate, padding=self.padding)

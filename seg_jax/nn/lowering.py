@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jax
 import numpy as np
@@ -39,6 +40,9 @@ MOST_TAPS = 16
 # the cache; in blocks of this many numbers it is not. More blocks would take long to compile.
 BLOCK = 2**21
 MOST_BLOCKS = 8
+
+# Up to so many channels a strided convolution on TPU is one of blocks of pixels: pictures.
+FEW_CHANNELS = 4
 
 Lowering = Callable[[Array, Array, Geometry], Array]
 TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
@@ -80,8 +84,10 @@ def platform() -> str:
 
 def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
     """Return the lowering for a convolution of an image of this size on `platform()`."""
-    if _choice.get() == "xla" or platform() != "cpu":
+    if _choice.get() == "xla" or platform() == "gpu":
         return conv_xla
+    if platform() == "tpu":
+        return conv_xla if geometry.stride == (1, 1) else conv_strided
     if kernel_size == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return conv_matmul
     if geometry.beyond(kernel_size) != ((0, 0), (0, 0)):
@@ -130,6 +136,16 @@ def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
     return separable_batched
 
 
+def choose_max_pool() -> Literal["positions", "reduce_window"]:
+    """Return the form of max pooling and its gradient on `platform()`.
+
+    "reduce_window" is XLA's, whose gradient is a select-and-scatter: the TPU's compiler estimates a
+    tenth of the cycles for it (`python -m seg_jax.targets.operations`). On GPUs it would add in no
+    fixed order (flax#4233), and XLA:CPU's is slower than "positions", written out in `nn.pool`.
+    """
+    return "reduce_window" if platform() == "tpu" else "positions"
+
+
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
     """XLA's convolution: x [n h w cin], kernel [kh kw cin/groups cout]."""
     return lax.conv_general_dilated(
@@ -141,6 +157,42 @@ def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) ->
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def conv_strided(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """XLA's convolution; on a picture of few channels, of its blocks of stride x stride pixels."""
+    few = x.shape[3] <= FEW_CHANNELS and geometry.rate == (1, 1)
+    return (conv_space_to_depth if few else conv_xla)(x, kernel, geometry)
+
+
+def conv_space_to_depth(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A strided convolution as one of stride 1 whose channels are blocks of stride x stride pixels.
+
+    The same products; as in MLPerf's ResNet on TPU, whose 128 lanes hold channels: three of a
+    picture waste the others.
+    """
+    (down, right), size = geometry.stride, kernel_size(kernel)
+    cin, cout = kernel.shape[2:]
+    rows, columns = -(-size[0] // down), -(-size[1] // right)
+    height, width = geometry.output_size(image_size(x), size)
+    config = [
+        (before, (out - 1 + taps) * stride - n - before, 0)
+        for (before, _), out, taps, stride, n in zip(
+            geometry.padding,
+            (height, width),
+            (rows, columns),
+            geometry.stride,
+            image_size(x),
+            strict=True,
+        )
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    x = x.reshape(x.shape[0], height - 1 + rows, down, width - 1 + columns, right, cin)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(*x.shape[:2], x.shape[3], down * right * cin)
+    kernel = jnp.pad(kernel, ((0, -size[0] % down), (0, -size[1] % right), (0, 0), (0, 0)))
+    kernel = kernel.reshape(rows, down, columns, right, cin, cout).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(rows, columns, down * right * cin, cout)
+    return conv_xla(x, kernel, Geometry((1, 1), (1, 1), ((0, 0), (0, 0))))
 
 
 def conv_padded(x: Array, kernel: Array, geometry: Geometry) -> Array:

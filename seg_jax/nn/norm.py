@@ -26,17 +26,19 @@ class Norm:
       epsilon: added to the variance.
       statistics: in training, "sync" normalises by the whole batch over all devices, "per_device"
         by each device's own part of it; "frozen" by the running averages, with constant scale and
-        bias.
+        bias; "frozen_statistics" by them too, while scale and bias learn (the DeepLab release's
+        fine_tune_batch_norm=False, which only sets is_training).
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
-    statistics: Literal["sync", "per_device", "frozen"] = "sync"
+    statistics: Literal["sync", "per_device", "frozen", "frozen_statistics"] = "sync"
 
     def __post_init__(self):
         checks.fraction(momentum=self.momentum)
         checks.positive(epsilon=self.epsilon)
-        checks.one_of(("sync", "per_device", "frozen"), statistics=self.statistics)
+        known = ("sync", "per_device", "frozen", "frozen_statistics")
+        checks.one_of(known, statistics=self.statistics)
 
 
 class BatchNorm(nn.Module):
@@ -69,7 +71,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if self.norm.statistics == "frozen":
             scale, bias = lax.stop_gradient((scale, bias))
-        if train and self.norm.statistics != "frozen":
+        if train and self.norm.statistics in ("sync", "per_device"):
             mean, var = batch_statistics(x, _axis(self.norm))
             if not self.is_initializing():
                 momentum = self.norm.momentum

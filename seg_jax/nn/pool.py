@@ -1,7 +1,8 @@
 """Pooling: maximum with indices and its inverse (unpooling), average, pyramid.
 
-The gradients are written out: that of a maximum goes to its first position, as in Caffe, and none
-needs XLA's select-and-scatter, which sums in no fixed order on GPUs (flax#4233).
+The gradient of a maximum goes to its first position, as in Caffe. The gradients are written out,
+without XLA's select-and-scatter, which sums in no fixed order on GPUs (flax#4233); only max pooling
+without indices uses it on TPUs (`lowering.choose_max_pool`).
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from seg_jax import checks
+from seg_jax.nn import lowering
 from seg_jax.nn.conv import Size, pair
 from seg_jax.nn.conv_geometry import Pair, image_size
 from seg_jax.nn.named_scope import scoped
@@ -42,6 +44,26 @@ class _Windows:
             )
         ]
         return lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+
+    def pads(self) -> tuple[Pair, Pair]:
+        """Return the pixels before and after the image that windows cover, none below zero."""
+        ends = [
+            max((o - 1) * s + k - n - p, 0)
+            for p, o, s, k, n in zip(
+                self.padding, self.outputs, self.stride, self.window, self.size, strict=True
+            )
+        ]
+        return (self.padding[0], ends[0]), (self.padding[1], ends[1])
+
+    def crop(self, x: Array) -> Array:
+        """Return x [n h w c] without the last rows and columns that no window covers."""
+        rows, columns = (
+            min(n, (o - 1) * s + k - p)
+            for p, o, s, k, n in zip(
+                self.padding, self.outputs, self.stride, self.window, self.size, strict=True
+            )
+        )
+        return x[:, :rows, :columns]
 
     def taps(self, padded: Array) -> list[Array]:
         """Return, for each position in the window in row-major order, its inputs [n oh ow c]."""
@@ -116,8 +138,27 @@ def max_pool(
     The gradient of a window goes to its first maximum in row-major order. The maximum of a window
     with a NaN is NaN, so that it reaches the loss.
     """
-    y, _ = _max_pool(x, _windows(x, window, stride, padding, rounding))
-    return y
+    windows = _windows(x, window, stride, padding, rounding)
+    if lowering.choose_max_pool() == "reduce_window":
+        return _reduce_window(x, windows)
+    return _max_pool(x, windows)[0]
+
+
+def _reduce_window(x: Array, windows: _Windows) -> Array:
+    """XLA's maximum of windows; its gradient is a select-and-scatter.
+
+    That selects by ">=" in row-major order, so of equal values the first, as `_max_pool` does; the
+    gradient of a window with a NaN may go to another pixel of it than there.
+    """
+    low = np.array(-np.inf, x.dtype)  # a traced one would not be recognised as a maximum
+    return lax.reduce_window(
+        windows.crop(x),
+        low,
+        lax.max,
+        (1, *windows.window, 1),
+        (1, *windows.stride, 1),
+        ((0, 0), *windows.pads(), (0, 0)),
+    )
 
 
 @scoped

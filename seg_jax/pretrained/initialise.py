@@ -17,7 +17,7 @@ import numpy as np
 from seg_jax import checks
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
-from seg_jax.pretrained import loading, norm_epsilon
+from seg_jax.pretrained import catalogue, loading, norm_epsilon
 from seg_jax.pretrained.init_report import InitReport
 from seg_jax.pretrained.layers import layers_of, split_path
 
@@ -55,16 +55,22 @@ class Source:
         return dict.fromkeys(norms, self.epsilon) if self.epsilon else {}
 
 
-def find(path: str | Path) -> Source:
+def find(path: str | Path, name: str = "", *, num_classes: int | None = None) -> Source:
     """Return the weights of a file, of a release, or of a name in the catalogue.
+
+    Args:
+      path: where they are.
+      name: in the catalogue, of weights with the same layers; empty: by the file itself.
+      num_classes: that they may have instead of the published number.
 
     Raises:
       UserError: there are no such weights, or they cannot be read.
     """
     place = loading.resolve(path)
-    entry = None if place.is_dir() else loading.entry_of(place)
+    named = catalogue.get(name) if name else None
+    entry = named if named or place.is_dir() else loading.entry_of(place)
     if entry is None or entry.experiment is not None:
-        loaded = loading.load(place)
+        loaded = loading.load(place, name or None, num_classes=num_classes)
         label = loaded.name or str(path)
         trained = loaded.experiment
         return Source(label, loaded.variables, trained.data.preprocessing, experiment=trained)
@@ -80,6 +86,7 @@ def initialise(
     preprocessing: Preprocessing,
     allow: str = "",
     epsilons: Mapping[str, float] | None = None,
+    channels: str = "mean",
 ) -> tuple[Any, InitReport]:
     """Replace freshly initialised variables by a source's.
 
@@ -90,6 +97,8 @@ def initialise(
       allow: regular expression; layers whose names it matches in full may keep their own
         initialisation, and those of the source may be left over.
       epsilons: of the network's batch norms by layer; None: as in the weights.
+      channels: rule by which weights for RGB take images of other channels, as
+        `TrainConfig.init_channels`.
 
     Returns:
       The variables, and what was done with every layer.
@@ -99,7 +108,7 @@ def initialise(
         layer of the source is not used; all such layers are named, with the reason.
     """
     ours, theirs = layers_of(variables), layers_of(source.variables)
-    changed = _rescale_inputs(theirs, source.preprocessing, preprocessing)
+    changed = _rescale_inputs(theirs, source.preprocessing, preprocessing, channels)
     taken: Layers = {}
     lines, problems, origins = [], [], {}
     for name, arrays in ours.items():
@@ -225,7 +234,9 @@ def decimate(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     return array[tuple(steps)]
 
 
-def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing) -> dict[str, str]:
+def _rescale_inputs(
+    theirs: Layers, trained: Preprocessing, seen: Preprocessing, rule: str
+) -> dict[str, str]:
     """Adapt the first convolution to another preprocessing; return {layer: what was done}.
 
     It was trained on x = (p - m) / s of a pixel p, and will see y = (p - m') / s', perhaps with red
@@ -243,6 +254,11 @@ def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing)
     if len(first) != 1:
         return {}
     (name,) = first
+    if seen.channels != 3:
+        kernel = np.asarray(theirs[name]["kernel"], np.float64)
+        kernel = kernel[:, :, ::-1] if trained.order == "bgr" else kernel
+        theirs[name] = {**theirs[name], "kernel": _expanded(kernel, trained, seen, rule)}
+        return {name: f"3 -> {seen.channels} channels by the rule {rule}"}
     mean, std, new_mean, new_std = (
         np.array(values, np.float64) for values in (trained.mean, trained.std, seen.mean, seen.std)
     )
@@ -259,3 +275,24 @@ def _rescale_inputs(theirs: Layers, trained: Preprocessing, seen: Preprocessing)
     mean = np.asarray(theirs[norm]["batch_stats/mean"]) - shift
     theirs[norm] = {**theirs[norm], "batch_stats/mean": mean}
     return {name: "for these inputs", norm: "for these inputs"}
+
+
+def _expanded(
+    kernel: np.ndarray, trained: Preprocessing, seen: Preprocessing, rule: str
+) -> np.ndarray:
+    """Return a first kernel [h w 3 o] for RGB as one for n channels, see
+    `TrainConfig.init_channels`.
+
+    The mean of each new channel takes the place of the means that were subtracted in training, so
+    that there is no offset; the standard deviations give the unit of a pixel's value, 0..255.
+    """
+    count = seen.channels
+    per_unit = kernel / np.array(trained.std)[:, None]
+    if rule == "mean":
+        wide = np.repeat(per_unit.mean(2, keepdims=True), count, axis=2) * (3 / count)
+    elif rule == "repeat":
+        wide = per_unit[:, :, np.arange(count) % 3] * (3 / count)
+    else:
+        wide = np.zeros((*kernel.shape[:2], count, kernel.shape[3]))
+        wide[:, :, :3] = per_unit[:, :, :count]
+    return wide * np.array(seen.std)[:, None]

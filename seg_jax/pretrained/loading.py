@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks
+from seg_jax import checks, overrides, progress
 from seg_jax.pretrained import cache, catalogue
+from seg_jax.pretrained.formats import state_names
 from seg_jax.pretrained.network import Pretrained
 from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
@@ -19,11 +20,20 @@ READERS = {
     ".tflite": "tflite",
     ".pth": "torch",
     ".pt": "torch",
+    ".pth.tar": "torch",
+    ".pt.tar": "torch",
+    ".ckpt": "torch",
     ".safetensors": "torch",
 }
 
 
-def load(path: str | Path, name: str | None = None, *, checkpoint: str = "") -> Pretrained:
+def load(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    checkpoint: str = "",
+    num_classes: int | None = None,
+) -> Pretrained:
     """Return the network that a file or folder holds, with its weights and its preprocessing.
 
     Args:
@@ -32,6 +42,7 @@ def load(path: str | Path, name: str | None = None, *, checkpoint: str = "") -> 
       name: which published weights a file holds, of the catalogue; None: by its checksum or name.
       checkpoint: of a run: "newest", "best" or a step; empty: the best if it chooses one by
         `train.best_metric`, else the newest.
+      num_classes: that the file may have instead of the published number: trained by others.
 
     Raises:
       UserError: there is no such file, it is of another kind, or not what `name` says.
@@ -51,7 +62,17 @@ def load(path: str | Path, name: str | None = None, *, checkpoint: str = "") -> 
             f"training: train NAME --train.init {entry.name}"
         )
     experiment = entry.experiment()
-    return Pretrained(experiment, convert(path, entry, experiment.model), entry.name)
+    try:
+        return Pretrained(experiment, convert(path, entry, experiment.model), entry.name)
+    except checks.UserError:
+        if num_classes in (None, getattr(experiment.model, "num_classes", num_classes)):
+            raise
+        other = overrides.apply(experiment, {"model.num_classes": num_classes})
+        try:
+            return Pretrained(other, convert(path, entry, other.model, quiet=True), entry.name)
+        except checks.UserError:
+            pass  # the first error compares with what is published
+        raise
 
 
 def resolve(path: str | Path) -> Path:
@@ -74,19 +95,32 @@ def resolve(path: str | Path) -> Path:
     )
 
 
-def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
+def convert(
+    path: Path, entry: catalogue.Entry, model: Any, *, quiet: bool = False
+) -> dict[str, Any]:
     """Return the variables of a published file; every leaf covered and every tensor used.
+
+    Prefixes that training scripts put before the names are stripped, and said.
+
+    Args:
+      path: the file.
+      entry: whose conversion it takes.
+      model: of its experiment; None: of a classifier.
+      quiet: say nothing.
 
     Raises:
       UserError: the file cannot be read, or holds other weights; it names the file.
     """
-    if path.suffix not in READERS:
+    reader = READERS.get("".join(path.suffixes[-2:]), READERS.get(path.suffix))
+    if reader is None:
         raise checks.UserError(
             f"{path}: files of published weights end in {', '.join(sorted(READERS))}"
         )
-    tensors = importlib.import_module(f"seg_jax.pretrained.formats.{READERS[path.suffix]}").read(
-        path
-    )
+    tensors = importlib.import_module(f"seg_jax.pretrained.formats.{reader}").read(path)
+    if reader == "torch":
+        tensors, done = state_names.unwrap(tensors)
+        for sentence in () if quiet else done:
+            progress.say(f"{path}: {sentence}", error=True)
     try:
         return entry.convert(model, tensors)
     except checks.UserError as error:
@@ -95,9 +129,8 @@ def convert(path: Path, entry: catalogue.Entry, model: Any) -> dict[str, Any]:
 
 def entry_of(path: Path) -> catalogue.Entry:
     """Return the catalogue's entry of a file: an imported one's, else by its checksum or name."""
-    if cache.folder().resolve() in path.resolve().parents and path.parent.name in catalogue.names():
-        return catalogue.get(path.parent.name)
-    return catalogue.of_file(path)
+    name = cache.name_of(path)
+    return catalogue.get(name) if name else catalogue.of_file(path)
 
 
 def _is_run(path: Path) -> bool:

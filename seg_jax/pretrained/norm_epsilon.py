@@ -15,7 +15,7 @@ from seg_jax.pretrained.layers import layers_of, split_path
 def image_shape(experiment: Experiment) -> tuple[int, ...]:
     """Return [1 h w c] of a training image."""
     data = experiment.data
-    return (1, *data.augmentation.crop, data.preprocessing.channels)
+    return (1, *data.augmentation.crop, data.preprocessing.inputs)
 
 
 def of(experiment: Experiment) -> dict[str, float]:

@@ -118,7 +118,7 @@ def load(folder: Path) -> Pretrained:
         tensors,
         lambda collection, module, leaf: "/".join(filter(None, (collection, module, leaf))),
         lambda _, tensor: tensor,
-        image_shape=(1, *found.data.augmentation.crop, found.data.preprocessing.channels),
+        image_shape=(1, *found.data.augmentation.crop, found.data.preprocessing.inputs),
     )
     labels = _labels(content, getattr(found.model, "num_classes", None), folder / CONFIG)
     return Pretrained(found, {"batch_stats": {}, **variables}, content["name"], labels)

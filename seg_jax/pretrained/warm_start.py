@@ -95,13 +95,17 @@ def _weights(
             "published weights of this name (`python -m seg_jax weights list`); train it there "
             "first, name its run folder, or start from scratch with --train.init ''"
         )
-    source = initialise.find(init)
+    settings = experiment.train
+    source = initialise.find(
+        init, settings.init_as, num_classes=getattr(experiment.model, "num_classes", None)
+    )
     variables, report = initialise.initialise(
         variables,
         source,
         preprocessing=experiment.data.preprocessing,
         allow=experiment.train.init_allow,
         epsilons=norm_epsilon.of(experiment),
+        channels=settings.init_channels,
     )
     return variables, report, source.experiment
 

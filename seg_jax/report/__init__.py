@@ -8,6 +8,8 @@ from seg_jax.report import html, table
 from seg_jax.report.images import Run
 from seg_jax.results import load
 
+PAGE = "report.html"
+
 
 def write(runs: Sequence[Path], out: Path, *, title: str = "seg_jax") -> str:
     """Write table.md and report.html for some runs; return the table as Markdown.
@@ -25,5 +27,22 @@ def write(runs: Sequence[Path], out: Path, *, title: str = "seg_jax") -> str:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / "table.md", f"# {title}\n\n{text}\n")
-    files.write_text(out / "report.html", html.render(found, title=title))
+    files.write_text(out / PAGE, html.render(found, title=title))
     return text
+
+
+def write_page(runs: Sequence[Path], out: Path, *, title: str = "", palette: str = "auto") -> None:
+    """Write the page of some runs.
+
+    Args:
+      runs: run folders that have been evaluated.
+      out: the HTML file.
+      title: of the page; empty: the runs' names.
+      palette: "auto": the images' own colours; otherwise see `data.colours.of`.
+
+    Raises:
+      UserError: a run has no record, or a file of it cannot be read.
+    """
+    found = [Run(Path(folder), load(folder)) for folder in runs]
+    title = title or ", ".join(dict.fromkeys(run.record.run for run in found))
+    files.write_text(Path(out), html.render(found, title=title, palette=palette))

@@ -2,27 +2,23 @@
 
 import html
 import json
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from seg_jax import metrics
-from seg_jax.report import images, page, svg, table
+from seg_jax.report import confusion, curves, images, page, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.images import Run
 from seg_jax.results import Record
-from seg_jax.runs import log
-
-_LOSS_POINTS = 300  # per curve: more would not be visible in a small chart
 
 
-def render(runs: Sequence[Run], *, title: str) -> str:
+def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
     """Return the report of the runs as a self-contained HTML document.
 
     Args:
       runs: run folders with their records; `metrics.jsonl` and `predictions/` of a folder are
         shown if they exist.
       title: of the page, plain text.
+      palette: of the images, see `images.section`.
     """
     records = [run.record for run in runs]
     measured_on = ", ".join(dict.fromkeys(record.data.description for record in records))
@@ -30,11 +26,13 @@ def render(runs: Sequence[Run], *, title: str) -> str:
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
-            ("Images", images.section(runs)),
+            ("Images", images.section(runs, palette=palette)),
             ("Near the boundaries", _trimap(records)),
             ("Objects", _bars("objects", metrics.SIZE_NAMES, records, "object_iou")),
             ("Classes", _classes(records)),
-            ("Training loss", _losses(runs)),
+            ("What is taken for what", confusion.matrix(records)),
+            ("Training loss", curves.training(runs)),
+            ("Validation during training", curves.validation(runs)),
             ("How each was obtained", table.provenance_grid(records).as_html() + _details(records)),
         ],
         introduction=f"Measured on {measured_on}. Scores are in percent.",
@@ -78,7 +76,11 @@ def _trimap(records: Sequence[Record]) -> str:
 
 
 def _classes(records: Sequence[Record]) -> str:
-    """Return tables of IoU bars, one for each set of classes: a row per class, a column per run."""
+    """Return tables of IoU bars, one for each set of classes: a row per class, a column per run; of
+    a single run, all scores of its classes.
+    """
+    if len(records) == 1:
+        return confusion.classes(records[0])
     by_classes: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         by_classes.setdefault(record.classes, []).append(record)
@@ -106,44 +108,6 @@ def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: st
 def _bar(value: float | None) -> str:
     share = f"{100 * value:.1f}%" if value is not None else "0%"
     return f'<td class="bar" style="--share:{share}">{percent(value)}</td>'
-
-
-def _losses(runs: Sequence[Run]) -> str:
-    """Return one small chart per run; runs that minimise the same loss have the same y-axis."""
-    curves = [read_losses(run.folder) for run in runs]
-    values: dict[str, list[float]] = {}
-    for run, points in zip(runs, curves, strict=True):
-        finite = [loss for _, loss in points if math.isfinite(loss)]
-        values.setdefault(_loss_of(run.record), []).extend(finite)
-    charts = []
-    for run, points in zip(runs, curves, strict=True):
-        drawn = svg.chart(
-            [svg.Series("loss", points)],
-            x_title="step",
-            y_title="",
-            y_values=values[_loss_of(run.record)],
-            width=320,
-            height=170,
-        )
-        if drawn:
-            charts.append(f"<div><h3>{html.escape(run.record.experiment)}</h3>{drawn}</div>")
-    return f'<div class="multiples">{"".join(charts)}</div>' if charts else ""
-
-
-def _loss_of(record: Record) -> str:
-    """Return what two runs must have in common for their losses to be comparable."""
-    return json.dumps([record.config.get("loss"), record.classes], sort_keys=True)
-
-
-def read_losses(run: Path) -> list[tuple[float, float]]:
-    """Return (step, loss) from a run's log, evenly thinned; the last step is always kept."""
-    points = [
-        (line["step"], line["loss"])
-        for line in log.read(run)
-        if line["kind"] == "train" and line.get("loss") is not None
-    ]
-    stride = -(-len(points) // _LOSS_POINTS) or 1
-    return points[::-stride][::-1]
 
 
 def _details(records: Sequence[Record]) -> str:

@@ -6,19 +6,23 @@ what a link there leads to.
 
 import base64
 import html
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from seg_jax import files
+from seg_jax import files, metrics
 from seg_jax.checks import UserError
-from seg_jax.data import images
+from seg_jax.data import colours, images, visualize
 from seg_jax.results import Record
 from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
 
+_ERROR_COLOURS = np.zeros((256, 3), np.uint8)
+_ERROR_COLOURS[:3] = (222, 226, 230), (153, 27, 30), (255, 255, 255)  # differ also in lightness
 _NOTICEABLE = 0.005  # share of a prediction's pixels; the legend leaves out classes with fewer
 _MOST_BYTES = 64 * 2**20  # of one image file: the page holds them all, in base64
 
@@ -30,8 +34,13 @@ class Run(NamedTuple):
     record: Record
 
 
-def section(runs: Sequence[Run]) -> str:
-    """Return HTML with one row for each image that any run predicted; empty if there is none.
+def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
+    """Return HTML with one row for each image that any run predicted, the worst first; empty if
+    there is none.
+
+    Args:
+      runs: with their records.
+      palette: "auto": the files' own colours; otherwise see `data.colours.of`.
 
     Raises:
       UserError: an image file is broken, a link, or has values that are no class of the run.
@@ -39,10 +48,10 @@ def section(runs: Sequence[Run]) -> str:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:  # runs on the same images stand side by side
         groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
-    return "\n".join(_group(group) for group in groups.values())
+    return "\n".join(_group(group, palette) for group in groups.values())
 
 
-def _group(runs: Sequence[Run]) -> str:
+def _group(runs: Sequence[Run], palette: str) -> str:
     for folder in (run.folder / PREDICTIONS for run in runs):
         for path in (folder, *sorted(folder.glob("*"))):
             _refuse_link(path)
@@ -51,39 +60,76 @@ def _group(runs: Sequence[Run]) -> str:
         for run in runs
         for path in (run.folder / PREDICTIONS).glob("*.prediction.png")
     }
-    return "\n".join(_row(name, runs) for name in sorted(ids))
+    rows = [_row(name, runs, palette) for name in sorted(ids)]
+    if not rows:
+        return ""
+    note = (
+        "Some images of the split, spread evenly, and those with the lowest IoU; the worst first. "
+        "Beside each prediction, its errors: dark where the class is wrong, light where right, "
+        "white where the truth is void."
+    )
+    rows.sort(key=lambda row: row.score)  # stable: equal ones by name
+    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in rows)
 
 
-def _row(name: str, runs: Sequence[Run]) -> str:
+class _Row(NamedTuple):
+    """An image's row, and its mean IoU: of the worst of the runs."""
+
+    score: float
+    html: str
+
+
+def _row(name: str, runs: Sequence[Run], palette_name: str) -> _Row:
     file_name = f"{name}.prediction.png"
     having = [run for run in runs if (run.folder / PREDICTIONS / file_name).exists()]
     first, classes = having[0].folder / PREDICTIONS, having[0].record.classes
-    truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes))
+    chosen = None if palette_name == "auto" else colours.of(classes, palette_name)
+    truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes), chosen)
     input_jpg = _read_jpeg(first / f"{name}.input.jpg")
     size = truth.shape
     figures = [
         figure(input_jpg, "image/jpeg", "input", "", size),
         figure(truth_png, "image/png", "truth", "", size),
     ]
-    present = set(np.unique(truth).tolist())
+    present, scores = set(np.unique(truth).tolist()), []
     for run in having:
-        label, _, content = _read_label(run.folder / PREDICTIONS / file_name, len(classes))
+        label, _, content = _read_label(run.folder / PREDICTIONS / file_name, len(classes), chosen)
         values, pixels = np.unique(label, return_counts=True)
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
-        note = _share_right(truth, label)
+        note, score = _score(truth, label, len(classes))
+        scores.append(score)
         figures.append(figure(content, "image/png", run.record.experiment, note, size))
+        if label.shape == truth.shape:
+            wrong = _png(visualize.label_image(_errors(truth, label), _ERROR_COLOURS))
+            figures.append(figure(wrong, "image/png", "errors", "", size))
     shown_classes = legend(sorted(present), classes, palette)
-    return (
+    return _Row(
+        min(scores),
         f'<section class="row"><h3>{html.escape(name)}</h3>{shown_classes}'
-        f'<div class="strip">{"".join(figures)}</div></section>'
+        f'<div class="strip">{"".join(figures)}</div></section>',
     )
 
 
-def _share_right(truth: np.ndarray, label: np.ndarray) -> str:
+def _score(truth: np.ndarray, label: np.ndarray, num_classes: int) -> tuple[str, float]:
+    """Return what is written below a prediction, and its mean IoU (1 where nothing is known)."""
     known = truth != IGNORE
     if label.shape != truth.shape or not known.any():
-        return ""
-    return f"{100 * (label == truth)[known].mean():.1f} % of pixels right"
+        return "", 1.0
+    seen = known & (label < num_classes)
+    iou = metrics.mean_iou(metrics.confusion_on_host(truth[seen], label[seen], num_classes))
+    share = (label == truth)[known].mean()
+    return f"{100 * share:.1f} % of pixels right, mean IoU {100 * iou:.1f}", iou
+
+
+def _errors(truth: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return what is wrong in a prediction, uint8 [h w]: 0 right, 1 wrong, 2 void."""
+    return np.where(truth == IGNORE, 2, label != truth).astype(np.uint8)
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
 
 
 def figure(content: bytes, kind: str, title: str, note: str, size: tuple[int, ...]) -> str:
@@ -141,8 +187,12 @@ def _read_jpeg(path: Path) -> bytes:
     return content
 
 
-def _read_label(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, bytes]:
-    """Return a palette PNG's values, uint8 [h w], its palette, uint8 [256 3], and its content."""
+def _read_label(
+    path: Path, num_classes: int, chosen: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """Return a palette PNG's values, uint8 [h w], its palette, uint8 [256 3], and its content; with
+    a chosen palette, the file as it would be in that.
+    """
     content = files.read_bytes(path, most=_MOST_BYTES)
     try:
         with images.open_image(images.Encoded(str(path), content)) as file:
@@ -161,4 +211,6 @@ def _read_label(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, b
             f"{path}: holds {strange[:5].tolist()}, but the run has {num_classes} classes; "
             "evaluate the run again"
         )
+    if chosen is not None:
+        return label, chosen, _png(visualize.label_image(label, chosen))
     return label, palette, content

@@ -24,6 +24,10 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 td.long { white-space: normal; min-width: 15rem; }
 td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to right,
   var(--bar) var(--share), transparent var(--share)) no-repeat 0 50% / 100% 60%; }
+.matrix { table-layout: fixed; } .matrix td { min-width: 1.9rem; padding: .2rem; text-align: right;
+  background: color-mix(in srgb, var(--bar) var(--share), transparent); }
+.matrix thead th { height: 6rem; padding: .2rem; } .matrix thead span { writing-mode: vertical-rl;
+  transform: rotate(180deg); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; max-width: none; font-size: .8rem; }
 .legend span { white-space: nowrap; }
 .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em;

@@ -2,6 +2,7 @@
 
 import re
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def measurements_markdown(records: Sequence[Record]) -> str:
 
 
 def record_text(record: Record) -> str:
-    """Return one record as text: scores, provenance, and the IoU of each class."""
+    """Return one record as Markdown of at most 100 columns: one line with mIoU, split and protocol,
+    then all scores, how they were obtained, and the IoU of each class.
+    """
     metrics = record.metrics
     classes = Grid(
         (Column("class"), Column("IoU", number=True), Column("boundary F1", number=True)),
@@ -140,7 +143,12 @@ def record_text(record: Record) -> str:
             for name, iou in metrics["per_class_iou"].items()
         ),
     )
-    parts = [measurements_markdown([record]), _more(metrics).as_markdown(), classes.as_markdown()]
+    parts = [
+        headline(record),
+        _scores(metrics).as_markdown(),
+        _origin(record),
+        classes.as_markdown(),
+    ]
     if record.training.selection.endswith(f" on {record.data.split}"):
         parts.append(
             f"The checkpoint is the {record.training.selection}, the images of this score, which "
@@ -149,9 +157,40 @@ def record_text(record: Record) -> str:
     return "\n\n".join(parts)
 
 
-def _more(metrics: dict[str, Any]) -> Grid:
-    """Return the metrics that the table of scores has no room for, one in each row."""
+def headline(record: Record) -> str:
+    """Return one line: mIoU, split and protocol."""
+    protocol = record.cutting.partition(":")[0]  # the origin below has all of it
+    return (
+        f"mIoU {percent(record.metrics['mean_iou'])} % on {record.data.description}, "
+        f"protocol {protocol} ({record.protocol})"
+    )
+
+
+def _origin(record: Record) -> str:
+    """Return how a record was obtained, as a Markdown list whose lines are wrapped."""
+    grid = provenance_grid([record])
+    cells = dict(zip([column.title for column in grid.columns], grid.rows[0], strict=True))
+    training = record.training
+    cells["parameters"] = count(training.parameters)
+    if not record.weights:
+        cells["training"] = f"{training.steps} steps of {training.batch_size} images"
+        if training.seconds is not None:
+            cells["training"] += f", {duration(training.seconds)}"
+    known = {title: cell for title, cell in cells.items() if cell != NONE}
+    return "\n".join(
+        textwrap.fill(f"- {title}: {cell}", 100, subsequent_indent="  ", break_on_hyphens=False)
+        for title, cell in known.items()
+    )
+
+
+def _scores(metrics: dict[str, Any]) -> Grid:
+    """Return the metrics, one in each row."""
     named = {
+        "mean IoU": metrics["mean_iou"],
+        "pixel accuracy": metrics["pixel_accuracy"],
+        "mean accuracy": metrics["mean_accuracy"],
+        "frequency-weighted IoU": metrics["frequency_weighted_iou"],
+        "boundary F1": metrics["boundary_f1"],
         "mean Dice": metrics["mean_dice"],
         "mean IoU of single images": metrics["mean_image_iou"],
         "accuracy within 7 px of a boundary": metrics["boundary_accuracy"],

@@ -36,7 +36,7 @@ def as_text() -> str:
             str(entry.score) if entry.score else NONE,
             entry.license,
             "folded" if entry.folded else "",
-            "yes" if _imported(entry.name) else "",
+            "yes" if cache.is_imported(entry.name) else "",
         )
         for entry in entries
     )
@@ -71,7 +71,7 @@ def entry_text(entry: catalogue.Entry) -> str:
 
 
 def _use(entry: catalogue.Entry) -> str:
-    if not _imported(entry.name):
+    if not cache.is_imported(entry.name):
         return f"python -m seg_jax weights import FILE --as {entry.name}"
     if entry.experiment is None:
         return f"python -m seg_jax train NAME --init {entry.name}"
@@ -95,9 +95,5 @@ def plain(entry: catalogue.Entry) -> dict[str, Any]:
         "score": dataclasses.asdict(entry.score) if entry.score else None,
         "folded": entry.folded,
         "note": entry.note,
-        "imported": _imported(entry.name),
+        "imported": cache.is_imported(entry.name),
     }
-
-
-def _imported(name: str) -> bool:
-    return (cache.folder() / name).is_dir()

@@ -23,7 +23,7 @@ from seg_jax.experiment import Experiment
 
 CONFIG, CHECKPOINTS, _LOCK = "config.json", "checkpoints", ".lock"
 _OURS = re.compile(
-    r"config\.json|metrics\.jsonl|result[^/]*\.json|checkpoints|predictions|tensorboard|\.lock"
+    r"config\.json|metrics\.jsonl|result[^/]*\.json|report\.html|checkpoints|predictions|tensorboard|\.lock"
 )
 
 # Fields that may change when a run is resumed, with the reason; all others decide what is trained.
@@ -103,12 +103,18 @@ def identities(run: Path) -> set[str]:
     return {identity(content["experiment"]), *(item for item in former if type(item) is str)}
 
 
-def check_resumable(run: Path, experiment: Experiment) -> bool:
+def check_resumable(run: Path, experiment: Experiment, *, extend: bool = False) -> bool:
     """Return whether the folder holds checkpoints that the experiment may go on from.
+
+    Args:
+      run: the run folder.
+      experiment: that is to be trained in it.
+      extend: its steps may grow although the learning rates of those done would be others.
 
     Raises:
       UserError: they were trained with another configuration (every field that differs is named
-        with both values; those in FREE may differ), or the configuration is gone.
+        with both values; those in FREE may differ, and train.steps may grow where the schedule
+        allows it), or the configuration is gone.
     """
     if not has_checkpoints(run):
         return False  # nothing to lose: a start that failed does not block the correction
@@ -122,6 +128,7 @@ def check_resumable(run: Path, experiment: Experiment) -> bool:
         name: values for name, values in config.difference(before, experiment).items()
         if not _is_free(name)
     }  # fmt: skip
+    _take_extension(run, before, experiment, changed, extend)
     if changed:
         fields = "; ".join(
             f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items()
@@ -132,6 +139,40 @@ def check_resumable(run: Path, experiment: Experiment) -> bool:
             f"there, --init {run} starts from the last state of this run"
         )
     return True
+
+
+def _take_extension(
+    run: Path, before: Experiment, after: Experiment, changed: dict[str, Any], extend: bool
+) -> None:
+    """Take "train.steps" out of `changed` if nothing else has changed and it grows in a way that
+    leaves the steps so far as they were, or if that is not asked for.
+
+    Raises:
+      UserError: earlier steps would have had other learning rates; says which.
+    """
+    old, new = changed.get("train.steps", (0, 0))
+    if [*changed] != ["train.steps"] or new < old:
+        return
+    from seg_jax import optim
+
+    schedule, done = before.optim.schedule, _newest(run)
+    same = schedule.kind != "poly" and done <= old - schedule.settle
+    if not same and not extend:
+        at = min(done, old) - 1
+        rates = [float(optim.learning_rate(before.optim, steps, at)) for steps in (old, new)]
+        what = f'"{schedule.kind}"' + (" that settles" if schedule.settle else "")
+        raise UserError(
+            f"{run} was trained for {old} steps, now {new} are asked for, and its schedule is "
+            f"{what}: step {at + 1} had a learning rate of {rates[0]:.3g} and would have had "
+            f"{rates[1]:.3g}. --extend goes on all the same; another --workdir begins anew"
+        )
+    del changed["train.steps"]
+
+
+def _newest(run: Path) -> int:
+    """Return the number of the newest checkpoint, damaged or not."""
+    names = [path.name for path in _entries(Path(run) / CHECKPOINTS)]
+    return max((int(name) for name in names if re.fullmatch(r"\d{8,}", name)), default=0)
 
 
 def has_checkpoints(run: Path) -> bool:
@@ -214,6 +255,21 @@ def lock(run: Path) -> Iterator[Lock]:
                 ) from error
             # else a file system without locks
         yield Lock(run, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in here with the folder: for a moment's work
+    that several workers would do at once.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(folder / ".workers", flags, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

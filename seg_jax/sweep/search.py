@@ -1,13 +1,15 @@
 """Hyperparameter search: every trial is an ordinary run, and a killed sweep can be continued.
 
     workdir/trial-0001/ ...   run folders
-    workdir/journal.log       Optuna's storage: what was tried, what came of it
+    workdir/sweep.db          Optuna's storage: what was tried, what came of it; older sweeps have
+                              journal.log, and --storage names a database that many machines reach
     workdir/sweep.json        settings and history, rewritten after every trial
 
 The values of a trial depend only on the seed, its number and the results before it: a sweep that
 was killed and started again tries the same values.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,7 +17,8 @@ import re
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,12 @@ from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.runs import folder as run_folder
 from seg_jax.search_space import Space
-from seg_jax.sweep import study
-from seg_jax.sweep.study import Pruned, Report, Sampler, Trial
+from seg_jax.sweep import samplers, storage, study
+from seg_jax.sweep.samplers import Pruner, Sampler
+from seg_jax.sweep.study import Pruned, Report, Trial
 
 HISTORY = "sweep.json"
+_DEFAULTS = {"pruner": "median", "repeats": 1}  # of sweeps that began before these were settings
 # Trains and scores one run: (experiment, run folder, report) -> mIoU, a share of 1.
 RunTrial = Callable[[Experiment, Path, Report], float]
 
@@ -79,9 +84,15 @@ def sweep(
     run_trial: RunTrial,
     sampler: Sampler = "tpe",
     seed: int = 0,
+    pruner: Pruner = "median",
+    repeats: int = 1,
+    url: str = "",
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Search for the values of a space with the highest mIoU, or go on with a search.
+
+    Several processes may call this at once with the same arguments, on machines that reach the
+    storage: they share the trials. A trial whose process dies is continued by another one.
 
     A trial that raises is recorded as failed and the sweep goes on; but a UserError of the first
     one, which is as true of all others, ends it. A diverging loss is a result, not such an error.
@@ -90,44 +101,85 @@ def sweep(
       experiment: what the values are put into.
       space: checked against the experiment before anything runs.
       workdir: the sweep's folder; one that holds a sweep must have been begun with the same
-        experiment, space, sampler and seed. More trials may be asked for.
+        experiment, space, sampler, pruner and seed. More trials may be asked for.
       trials: number that have ended when this returns, those of earlier sessions included.
       run_trial: trains and scores a run: (experiment, run folder, report) -> mIoU. It calls
         report(step, mIoU) where it scores on the way, and lets what that raises pass.
-      sampler: "tpe" (Bergstra et al. 2011), "random", or "grid": every point once.
+      sampler: "tpe" (Bergstra et al. 2011), "random", "cmaes", or "grid": every point once.
       seed: of the sampler.
+      pruner: ends trials early: `samplers.pruner`.
+      repeats: seeds of a trial, train.seed and the next ones; its mIoU is their mean.
+      url: of the storage: `storage.connect`; empty: a file in the folder.
       say: receives a line for each trial.
 
     Raises:
-      UserError: the space does not fit, the folder holds another sweep or one at work, a grid has
-        more points than trials, or no trial completed.
+      UserError: the space does not fit, folder or storage hold another sweep, the storage cannot
+        be used, a grid has more points than trials, or no trial completed.
     """
-    checks.positive(trials=trials)
-    checks.one_of(("tpe", "random", "grid"), sampler=sampler)
+    checks.positive(trials=trials, repeats=repeats)
+    checks.one_of(typing.get_args(Sampler), sampler=sampler)
+    checks.one_of(typing.get_args(Pruner), pruner=pruner)
     spaces.check(space, experiment)
+    samplers.check(sampler, space)
+    if repeats > 1 and pruner not in ("wilcoxon", "none"):
+        raise UserError("several seeds a trial are pruned between seeds: give --pruner wilcoxon")
     if sampler == "grid":
         trials = _grid_trials(space, trials)
     workdir = Path(workdir)
-    with run_folder.lock(workdir):
-        settings = {
-            "experiment": config.to_dict(experiment),
-            "space": space.to_dict(),
-            "sampler": sampler,
-            "seed": seed,
-        }
-        _check_same(workdir / HISTORY, settings)
-        search = study.Study(workdir / study.JOURNAL, space, sampler, seed)
+    settings = {
+        "experiment": config.to_dict(experiment),
+        "space": space.to_dict(),
+        "sampler": sampler,
+        "seed": seed,
+        "pruner": pruner,
+        "repeats": repeats,
+    }
+    with contextlib.ExitStack() as stack:
+        search = _open(workdir, settings, space, url, stack)
+        if warning := storage.network_warning(url or storage.default(workdir)):
+            say(f"  {warning}")
         _write(workdir / HISTORY, settings, search.ended(), experiment)
-        search.requeue_interrupted()
-        while len(search.ended()) < trials:
-            trial = _run_one(search, experiment, run_trial, workdir)
-            ended = search.ended()
-            _write(workdir / HISTORY, settings, ended, experiment)
-            say(f"[{len(ended)}/{trials}] {_line(trial)}")
+
+        def run(name: str, values: dict[str, Any], report: Report) -> study.Ended:
+            if url:
+                say(f"{name} starts: {_values(values)}")
+            task = _Task(experiment, run_trial, workdir, repeats, is_first=not search.ended())
+            ended = task(name, values, report)
+            trial = Trial(run=name, values=values, **dataclasses.asdict(ended))
+            say(f"[{len(search.ended()) + 1}/{trials}] {_line(trial)}")
+            return ended
+
+        search.work(
+            trials, run, lambda ended: _write(workdir / HISTORY, settings, ended, experiment)
+        )
     outcome = _outcome(search.ended(), experiment)
     if outcome.best is None:
         raise UserError(f"{workdir}: no trial completed; the first: {_line(outcome.trials[0])}")
     return outcome
+
+
+def _open(
+    workdir: Path, settings: dict[str, Any], space: Space, url: str, stack: contextlib.ExitStack
+) -> study.Study:
+    """Open the study, made if it is not there; UserError if it is another sweep's."""
+    url = url or storage.default(workdir)
+    if storage.is_journal(url):
+        stack.enter_context(run_folder.lock(workdir))
+    workdir.mkdir(parents=True, exist_ok=True)
+    with run_folder.exclusive(workdir):
+        _check_same(workdir / HISTORY, settings)
+        search = study.Study(
+            url, _name(workdir, url), space, settings["sampler"], settings["seed"],
+            settings["pruner"],
+        )  # fmt: skip
+        now = json.loads(json.dumps(settings))
+        _compare(search.settings(now), settings, f"{search.url}, study {search.name},")
+    return search
+
+
+def _name(workdir: Path, url: str) -> str:
+    """Return the study's name: fixed, because Hyperband's brackets depend on it."""
+    return "sweep" if storage.is_journal(url) else workdir.resolve().name
 
 
 def _grid_trials(space: Space, trials: int) -> int:
@@ -139,30 +191,53 @@ def _grid_trials(space: Space, trials: int) -> int:
     return points
 
 
-def _run_one(search: study.Study, experiment, run_trial, workdir) -> Trial:
-    from seg_jax.train.loop import NonFiniteLoss
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """How one trial is done."""
 
-    is_first = not search.ended()
-    run, values, report = search.ask()
-    started = time.monotonic()
+    experiment: Experiment
+    run_trial: RunTrial
+    workdir: Path
+    repeats: int
+    is_first: bool
 
-    def ended(state, *, miou=None, error=""):
-        return search.tell(state, miou=miou, seconds=time.monotonic() - started, error=error)
+    def __call__(self, name: str, values: dict[str, Any], report: Report) -> study.Ended:
+        from seg_jax.train.loop import NonFiniteLoss
 
-    try:
-        miou = float(run_trial(overrides.apply(experiment, values), workdir / run, report))
-        if not math.isfinite(miou):
-            raise FloatingPointError(f"mIoU is {miou}")
-        return ended("complete", miou=miou)
-    except Pruned:
-        return ended("pruned")
-    except Exception as error:
-        mistake = isinstance(error, UserError) and not isinstance(error, NonFiniteLoss)
-        if is_first and mistake:
-            raise  # the trial stays unfinished, and is done again once the mistake is mended
-        (workdir / run).mkdir(parents=True, exist_ok=True)
-        (workdir / run / "error.txt").write_text(traceback.format_exc())
-        return ended("failed", error=f"{type(error).__name__}: {error}")
+        started, folder = time.monotonic(), self.workdir / name
+
+        def ended(state: study.State, miou: float | None = None, error: str = "") -> study.Ended:
+            return study.Ended(state, miou, round(time.monotonic() - started, 3), error)
+
+        try:
+            miou = float(self._score(overrides.apply(self.experiment, values), folder, report))
+            if not math.isfinite(miou):
+                raise FloatingPointError(f"mIoU is {miou}")
+            return ended("complete", miou)
+        except Pruned:
+            return ended("pruned")
+        except Exception as error:
+            mistake = isinstance(error, UserError) and not isinstance(error, NonFiniteLoss)
+            if self.is_first and mistake:
+                raise  # the trial stays queued, and is done again once the mistake is mended
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(traceback.format_exc())
+            return ended("failed", error=f"{type(error).__name__}: {error}")
+
+    def _score(self, chosen: Experiment, folder: Path, report: Report) -> float:
+        if self.repeats == 1:
+
+            def report_share(step: int, miou: float) -> None:
+                report(samplers.share(step, chosen.train.steps), miou)
+
+            return self.run_trial(chosen, folder, report_share)
+        scores = []
+        for number in range(self.repeats):
+            seed = chosen.train.seed + number
+            again = overrides.apply(chosen, {"train.seed": seed})
+            scores.append(self.run_trial(again, folder / f"seed-{seed}", lambda *_: None))
+            report(number, scores[-1])
+        return sum(scores) / len(scores)
 
 
 def _check_same(history: Path, settings: dict[str, Any]) -> None:
@@ -172,7 +247,13 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     stored = files.read_json(history)
     if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
         raise UserError(f'{history}: has no "settings": is it the history of a sweep?')
-    before = config.flatten({**stored["settings"], **_rebuilt(stored["settings"], history)})
+    _compare(stored["settings"], settings, str(history.parent))
+
+
+def _compare(stored: Any, settings: dict[str, Any], where: str) -> None:
+    if not isinstance(stored, dict):
+        raise UserError(f"{where} has settings that are no sweep's")
+    before = config.flatten({**_DEFAULTS, **stored, **_rebuilt(stored, where)})
     now = config.flatten(json.loads(json.dumps(settings)))
     free = tuple(f"experiment.{name}" for name in run_folder.FREE)
     changed = [
@@ -183,12 +264,12 @@ def _check_same(history: Path, settings: dict[str, Any]) -> None:
     ]
     if changed:
         raise UserError(
-            f"{history.parent} holds another sweep: {'; '.join(changed)}. Repeat the command that "
+            f"{where} holds another sweep: {'; '.join(changed)}. Repeat the command that "
             "began it, or give another --workdir"
         )
 
 
-def _rebuilt(settings: dict[str, Any], history: Path) -> dict[str, Any]:
+def _rebuilt(settings: dict[str, Any], where: str) -> dict[str, Any]:
     """Return experiment and space as they are written today, with the defaults of newer fields."""
     space = settings.get("space")
     try:
@@ -197,7 +278,7 @@ def _rebuilt(settings: dict[str, Any], history: Path) -> dict[str, Any]:
         experiment = config.from_dict(settings.get("experiment"), Experiment)
         fields = {path: config.to_dict(config.from_dict(item)) for path, item in space.items()}
     except ValueError as error:
-        raise UserError(f"{history}: cannot be read ({error}); was it edited?") from error
+        raise UserError(f"{where}: cannot be read ({error}); was it edited?") from error
     return {"experiment": config.to_dict(experiment), "space": fields}
 
 
@@ -232,11 +313,15 @@ def as_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def _values(values: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
+        for path, value in values.items()
+    )
+
+
 def _line(trial: Trial) -> str:
     score = "      -" if trial.miou is None else f"{100 * trial.miou:7.2f}"
-    values = "  ".join(
-        f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
-        for path, value in trial.values.items()
-    )
+    values = _values(trial.values)
     line = f"{trial.run}  {trial.state:8}  mIoU {score}  {trial.seconds:6.0f} s  {values}"
     return f"{line}  {trial.error}" if trial.error else line

@@ -1,29 +1,32 @@
-"""The Optuna study of a sweep: proposes values, prunes trials, and keeps the journal."""
+"""The Optuna study of a sweep, which several workers share: trials begin, end, and are taken up."""
 
 import dataclasses
-import os
 import re
+import time
 import typing
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from seg_jax import files
 from seg_jax import search_space as spaces
 from seg_jax.checks import UserError
 from seg_jax.results import schema
 from seg_jax.search_space import Space
+from seg_jax.sweep import samplers, storage
+from seg_jax.sweep.samplers import Pruner, Sampler
 
-JOURNAL = "journal.log"
-_MOST_BYTES = 64 * 2**20  # of a journal; a trial takes one or two kilobytes
-_STARTUP = 4  # trials that are drawn at random and never pruned, before the others' results count
-Sampler = Literal["tpe", "random", "grid"]
 State = Literal["complete", "pruned", "failed"]
-Report = Callable[[int, float], None]  # (step, mIoU so far); raises Pruned
+Report = Callable[[int, float], None]  # (share of the schedule in percent, mIoU); raises Pruned
+# Does a trial: (folder's name, values, report) -> how it ended. What else it raises interrupts it.
+Run = Callable[[str, dict[str, Any], Report], "Ended"]
+_POLL_SECONDS = 1.0
 
 
 class Pruned(Exception):
-    """Raised in a trial that is worse than the median of the trials before it."""
+    """Raised in a trial that the pruner gives up."""
+
+
+class _Over(Exception):
+    """Ends a trial of Optuna's as failed: ours failed, or is done elsewhere, or is one too many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Ended:
-    """How a trial ended, as the journal has it."""
+class Ended:
+    """How a trial ended, as the storage has it."""
 
     state: str
     miou: float | None
@@ -58,42 +61,67 @@ class _Ended:
 
 
 class Study:
-    """The trials of one sweep, one at a time, kept in Optuna's journal file.
+    """The trials of one sweep.
 
-    Optuna's trials carry two attributes of ours: "run", the folder's name, and "ended", how the
-    trial ended, as a dictionary. A trial without the latter was interrupted; another one is queued
-    in its place, with its folder and values, so that its run is resumed from its checkpoint.
+    Optuna's trials carry attributes of ours: "run", the folder's name; "worker", the process that
+    began it; "ended", how it ended. A trial without the last whose worker is gone is queued again
+    with its folder and values, so that its run is resumed from its checkpoint; of Optuna's trials
+    for one of ours only the last counts.
+
+    Args:
+      url: of the storage.
+      name: of the study.
+      space, sampler, seed, pruner: of the sweep.
     """
 
-    def __init__(self, journal: Path, space: Space, sampler: Sampler, seed: int):
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        space: Space,
+        sampler: Sampler,
+        seed: int,
+        pruner: Pruner = "median",
+    ):
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+        from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        _drop_torn_line(journal)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
         self._states = optuna.trial.TrialState
-        self._journal, self._space, self._sampler, self._seed = journal, space, sampler, seed
+        self.url, self.name, self._space = storage.without_password(url), name, space
+        with storage.quiet():
+            self._requeue = RetryHeartbeatStaleTrialCallback()
+        sampling = samplers.per_trial(sampler, space, seed, self._index, self._encode)
         try:
+            with storage.quiet():
+                connected = storage.connect(url, self._requeue)
             self._study = optuna.create_study(
-                study_name="sweep",
-                storage=JournalStorage(JournalFileBackend(str(journal))),
+                study_name=name,
+                storage=connected,
                 direction="maximize",
                 load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
+                sampler=sampling,
+                pruner=samplers.pruner(pruner),
             )
             trials = self._trials()
+        except UserError:
+            raise
         except Exception as error:  # Optuna checks with assertions and whatever its parsers raise
             raise self._damaged(f"{type(error).__name__}: {error}") from error
         for trial in trials:
             self._check(trial)
-        self._asked: Any = None  # the trial that was begun last
 
     def _damaged(self, reason: str) -> UserError:
-        return UserError(
-            f"{self._journal} is no journal of this sweep ({reason}); restore the file"
-        )
+        reason = storage.without_password(reason).replace("\n", " ")
+        kind = "journal" if storage.is_journal(self.url) else "storage"
+        return UserError(f"{self.url} is no {kind} of this sweep ({reason:.300}); restore it")
+
+    def settings(self, now: Mapping[str, Any]) -> Any:
+        """Return the settings that the storage holds; for a new sweep they are `now`."""
+        if "settings" not in self._study.user_attrs:
+            self._study.set_user_attr("settings", now)
+        return self._study.user_attrs["settings"]
 
     def _check(self, trial: Any) -> None:
         """Raise UserError for a trial that this class would not have written."""
@@ -101,77 +129,202 @@ class Study:
         run = attributes.get("run", "trial-0000")
         if not isinstance(run, str) or not re.fullmatch(r"trial-[0-9]{4,9}", run):
             raise self._damaged(f"run is {run!r:.60}")
+        history = trial.system_attrs.get("retry_history", [])
+        if not isinstance(history, list) or not all(type(number) is int for number in history):
+            raise self._damaged(f"retry_history is {history!r:.60}")
         if "ended" in attributes:
             ended = attributes["ended"]
-            schema.parse(_Ended, ended, file=str(self._journal), field=run)
+            schema.parse(Ended, ended, file=self.url, field=run)
             if ended["state"] not in typing.get_args(State) or "run" not in attributes:
                 raise self._damaged(f"{run} ended as {ended['state']!r:.60}")
             self._decoded(trial.params)
         # A trial that was interrupted may lack values. What is queued is a point of the grid, or a
         # trial of before.
-        for path, value in {**trial.params, **trial.system_attrs.get("fixed_params", {})}.items():
-            self._value(path, value)
+        for name, value in {**trial.params, **trial.system_attrs.get("fixed_params", {})}.items():
+            self._value(name, value)
 
-    def requeue_interrupted(self) -> None:
-        """Queue again what was running when the sweep was killed."""
-        for trial in self._trials(self._states.RUNNING):
-            if "ended" in trial.user_attrs:  # killed between the two halves of `tell`
-                self._end(trial.number, trial.user_attrs["ended"])
-            else:
-                self._study.tell(trial.number, state=self._states.FAIL)
-        known = {trial.user_attrs.get("run") for trial in self._trials(self._states.WAITING)}
-        known |= {trial.run for trial in self.ended()}
-        for trial in self._trials(self._states.FAIL):
-            run = trial.user_attrs.get("run")
-            if run and run not in known:
-                self._study.enqueue_trial(trial.params, user_attrs={"run": run})
-                known.add(run)
+    def work(self, trials: int, run: Run, after: Callable[[list[Trial]], None]) -> None:
+        """Do trials until `trials` of them have ended, those of other workers included.
 
-    def ask(self) -> tuple[str, dict[str, Any], Report]:
-        """Begin a trial; return its folder's name, its values, and the function it reports to."""
-        number = len({t.user_attrs["run"] for t in self._trials() if "run" in t.user_attrs})
-        if self._sampler == "grid" and not self._trials(self._states.WAITING):
-            point = self._space.grid()[number]
-            self._study.enqueue_trial({k: self._encode(k, value) for k, value in point.items()})
-        # A sampler of its own for each trial: what it draws does not depend on earlier sessions.
-        self._study.sampler = self._new_sampler(self._seed + 1_000_003 * number)
-        trial = self._study.ask(
-            {path: self._distribution(item) for path, item in self._space.fields.items()}
-        )
+        After each one, `after` receives all that have ended. A UserError, an interruption or a
+        signal in a trial leaves it queued.
+        """
+        target = self._target(trials)
+        while True:
+            self._take_up_abandoned()
+            ended = len(self.ended())
+            if ended >= target:
+                return
+            waiting = self._trials(self._states.WAITING)
+            if waiting or self._claimed() < target:
+                self._one(target, run)
+                after(self.ended())
+            else:  # other workers are at the last ones; should they die, these are taken up
+                time.sleep(_POLL_SECONDS)
+                self._fail_stale()
+
+    def _target(self, trials: int) -> int:
+        before = self._study.user_attrs.get("trials", 0)
+        target = max(trials, before if type(before) is int else 0)
+        if target != before:
+            self._study.set_user_attr("trials", target)
+        return target
+
+    def _one(self, target: int, run: Run) -> None:
+        begun: list[Any] = []
+
+        def objective(trial: Any) -> float:
+            begun.append(trial)
+            return self._objective(trial, target, run)
+
+        try:
+            with storage.quiet():
+                self._study.optimize(objective, n_trials=1, catch=(_Over,))
+        except BaseException:
+            for trial in begun:
+                self._fail_and_requeue(trial.number)
+            raise
+
+    def _objective(self, trial: Any, target: int, run: Run) -> float:
+        number = self._index(trial)
+        name = trial.user_attrs.get("run", f"trial-{number + 1:04d}")
         if "run" not in trial.user_attrs:
-            trial.set_user_attr("run", f"trial-{number + 1:04d}")
+            if number >= target:  # another worker was faster
+                trial.set_user_attr("surplus", True)
+                raise _Over
+            trial.set_user_attr("run", name)
+        if self._is_done_elsewhere(trial, name):
+            trial.set_user_attr("surplus", True)
+            raise _Over
+        trial.set_user_attr("worker", storage.worker())
+        stored = trial.user_attrs.get("ended")
+        ended = Ended(**stored) if stored else run(name, self._suggest(trial), self._report(trial))
+        # Two writes: should the second be missing, the trial is taken up, and ends with the first.
+        trial.set_user_attr("ended", dataclasses.asdict(ended))
+        if ended.state == "pruned":
+            raise self._optuna.TrialPruned
+        if ended.state == "failed" or ended.miou is None:
+            raise _Over
+        return ended.miou
 
-        def report(step: int, miou: float) -> None:
-            trial.report(miou, step)
+    def _report(self, trial: Any) -> Report:
+        def report(share: int, miou: float) -> None:
+            trial.report(miou, share)
             if trial.should_prune():
-                raise Pruned(f"mIoU {miou:.4f} at step {step}")
+                raise Pruned(f"mIoU {miou:.4f} at {share}")
 
-        self._asked = trial
-        return trial.user_attrs["run"], self._decoded(trial.params), report
+        return report
 
-    def tell(
-        self, state: State, *, seconds: float, miou: float | None = None, error: str = ""
-    ) -> Trial:
-        """End the trial that was begun last."""
-        ended = {"state": state, "miou": miou, "seconds": round(seconds, 3), "error": error}
-        # Two writes: should the second be missing, `requeue_interrupted` makes up for it.
-        self._asked.set_user_attr("ended", ended)
-        return self._ended(self._end(self._asked.number, ended))
+    def _suggest(self, trial: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for path, field in self._space.fields.items():
+            item = field.given(values) if isinstance(field, spaces.When) else field
+            if item is not None:
+                name = spaces.parameter(path, field, values)
+                values[path] = self._value(name, trial._suggest(name, _distribution(item)))
+        return values
 
-    def _end(self, number: int, ended: dict[str, Any]) -> Any:
-        names = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-        return self._study.tell(number, ended["miou"], state=self._states[names[ended["state"]]])
+    def _index(self, trial: Any) -> int:
+        """Return a trial's place among those that are no retries, from 0."""
+        return sum(
+            other.number < trial.number
+            and not other.system_attrs.get("retry_history")
+            and not other.user_attrs.get("surplus")
+            for other in self._trials()
+        )
+
+    def _claimed(self) -> int:
+        return len({t.user_attrs.get("run", t.number) for t in self._counted()})
+
+    def _counted(self) -> list[Any]:
+        return [trial for trial in self._trials() if not trial.user_attrs.get("surplus")]
+
+    def _superseded(self) -> set[int]:
+        trials = self._trials()
+        return {n for trial in trials for n in trial.system_attrs.get("retry_history", ())}
+
+    def _is_done_elsewhere(self, trial: Any, name: str) -> bool:
+        before = self._superseded()
+        return any(
+            other.user_attrs.get("run") == name
+            and other.number < trial.number
+            and other.number not in before
+            and (other.state == self._states.RUNNING or "ended" in other.user_attrs)
+            for other in self._counted()
+        )
+
+    def _take_up_abandoned(self) -> None:
+        """Queue again what the workers of this machine that are gone have left."""
+        journal = storage.is_journal(self.url)  # whose lock says that there is no other worker
+        for trial in self._trials(self._states.RUNNING):
+            worker = trial.user_attrs.get("worker")
+            unknown = worker is None and self._age(trial) > storage.GRACE_SECONDS
+            if journal or unknown or storage.is_gone(worker):
+                self._fail_and_requeue(trial.number)
+        superseded = self._superseded()
+        for trial in self._trials(self._states.FAIL):  # by a worker that was killed right then
+            left = {"ended", "surplus"}.isdisjoint(trial.user_attrs)
+            known = trial.number in superseded or "run" not in trial.user_attrs
+            late = journal or self._age(trial, ended=True) > storage.GRACE_SECONDS
+            runs = {t.user_attrs.get("run") for t in self._counted() if t.number > trial.number}
+            if left and not known and late and trial.user_attrs["run"] not in runs:
+                self._requeue(self._study, trial)
+
+    @staticmethod
+    def _age(trial: Any, *, ended: bool = False) -> float:
+        moment = trial.datetime_complete if ended else trial.datetime_start
+        return time.time() - moment.timestamp() if moment else 0.0
+
+    def _fail_stale(self) -> None:
+        with storage.quiet():
+            self._optuna.storages.fail_stale_trials(self._study)
+
+    def _fail_and_requeue(self, number: int) -> None:
+        """Queue a trial again that is interrupted, unless another worker does."""
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if not trial.state.is_finished():
+            try:
+                self._study.tell(number, state=self._states.FAIL)
+            except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError):
+                return
+        if number in self._superseded() or trial.user_attrs.get("surplus"):
+            return
+        self._requeue(self._study, self._study.get_trials(deepcopy=True)[number])
 
     def ended(self) -> list[Trial]:
         """Return the trials that ended, in the order of their folders."""
-        ended = [
-            self._ended(trial)
-            for trial in self._trials()
-            if "ended" in trial.user_attrs and trial.state.is_finished()
-        ]
-        return sorted(ended, key=lambda trial: trial.run)
+        superseded, found = self._superseded(), {}
+        for trial in self._counted():
+            finished = trial.state.is_finished() and trial.number not in superseded
+            if finished and "ended" in trial.user_attrs:
+                found.setdefault(trial.user_attrs["run"], self._ended(trial))
+        return [found[run] for run in sorted(found)]
 
-    def _ended(self, trial) -> Trial:
+    def running(self) -> list[tuple[str, dict[str, Any], dict[int, float]]]:
+        """Return (folder, values, reported mIoU by percent) of the trials at work."""
+        trials = [t for t in self._trials(self._states.RUNNING) if "run" in t.user_attrs]
+        return [
+            (t.user_attrs["run"], self._decoded(t.params), dict(t.intermediate_values))
+            for t in trials
+        ]
+
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Return what every trial reported, mIoU by percent of its schedule."""
+        return {
+            t.user_attrs["run"]: {int(k): float(v) for k, v in t.intermediate_values.items()}
+            for t in self._counted()
+            if "run" in t.user_attrs and t.intermediate_values
+        }
+
+    def importances(self) -> dict[str, float]:
+        """Return each parameter's share of the variance of mIoU (fANOVA); empty: not enough."""
+        try:
+            with storage.quiet():
+                return dict(self._optuna.importance.get_param_importances(self._study))
+        except (ValueError, RuntimeError, ImportError):
+            return {}
+
+    def _ended(self, trial: Any) -> Trial:
         ended = trial.user_attrs["ended"]
         return Trial(
             run=trial.user_attrs["run"],
@@ -185,31 +338,33 @@ class Study:
     def _trials(self, *states) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
-    def _new_sampler(self, seed: int) -> Any:
-        samplers = self._optuna.samplers
-        if self._sampler == "tpe":
-            return samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
-        return samplers.RandomSampler(seed=seed)
-
-    def _distribution(self, item: spaces.Distribution) -> Any:
-        kinds = self._optuna.distributions
-        if isinstance(item, spaces.Choice):
-            return kinds.CategoricalDistribution(tuple(map(repr, item.options)))
-        if isinstance(item, spaces.Integer):
-            return kinds.IntDistribution(item.low, item.grid()[-1], step=item.step)
-        log = isinstance(item, spaces.LogUniform)
-        return kinds.FloatDistribution(item.low, item.high, log=log)
-
-    def _encode(self, path: str, value: Any) -> Any:
+    def _encode(self, name: str, value: Any) -> Any:
         # Optuna's categories are plain scalars; ours may be tuples.
-        return repr(value) if isinstance(self._space.fields[path], spaces.Choice) else value
+        return repr(value) if isinstance(self._item(name), spaces.Choice) else value
+
+    def _item(self, name: str) -> spaces.Distribution | None:
+        """Return the distribution of a parameter, None if the space has none of this name."""
+        path = spaces.path_of(name)
+        field = self._space.fields.get(path)
+        if not isinstance(field, spaces.When):
+            return field if path == name else None
+        named = {spaces.parameter(path, field, {field.field: o}): i for o, i in field.options}
+        return named.get(name)
 
     def _decoded(self, stored: dict[str, Any]) -> dict[str, Any]:
-        return {path: self._value(path, stored.get(path)) for path in self._space.fields}
+        values: dict[str, Any] = {}
+        for path, field in self._space.fields.items():
+            if isinstance(field, spaces.When):
+                if field.field not in values or field.given(values) is None:
+                    continue
+            name = spaces.parameter(path, field, values)
+            if name in stored or not isinstance(field, spaces.When):
+                values[path] = self._value(name, stored.get(name))
+        return values
 
-    def _value(self, path: str, found: Any) -> Any:
+    def _value(self, name: str, found: Any) -> Any:
         """Return what a stored value stands for; UserError for one that the space does not have."""
-        item = self._space.fields.get(path)
+        item = self._item(name)
         if isinstance(item, spaces.Choice):
             for option in item.options:
                 if repr(option) == found:
@@ -219,16 +374,14 @@ class Study:
                 return found
         elif item is not None and type(found) in (int, float) and item.low <= found <= item.high:
             return found
-        raise self._damaged(f"{path:.60} is {found!r:.60}, which the space does not have")
+        raise self._damaged(f"{name:.60} is {found!r:.60}, which the space does not have")
 
 
-def _drop_torn_line(journal: Path) -> None:
-    """Cut off a last line without an end, which a crash of the machine may leave: Optuna would
-    append to it, and never again read the file.
-    """
-    if not os.path.lexists(journal):
-        return
-    content = files.read_bytes(journal, most=_MOST_BYTES)
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(journal, whole)
+def _distribution(item: spaces.Distribution) -> Any:
+    from optuna import distributions as kinds
+
+    if isinstance(item, spaces.Choice):
+        return kinds.CategoricalDistribution(tuple(map(repr, item.options)))
+    if isinstance(item, spaces.Integer):
+        return kinds.IntDistribution(item.low, item.grid()[-1], step=item.step)
+    return kinds.FloatDistribution(item.low, item.high, log=isinstance(item, spaces.LogUniform))

@@ -49,7 +49,7 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     """
     settings, platform = experiment.train, _platform(mesh)
     parallel.check_batch_size(batch_size, mesh, accumulate=settings.accumulate)
-    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=(1, *crop, channels))
         optimizer = program.optimizer(experiment, shapes["params"])
@@ -75,7 +75,7 @@ def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
 
     Without a canvas the windows are the training crop's bucket.
     """
-    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     size = windows.input_size(crop, experiment.evaluation)
     shapes = train_state.variable_shapes(experiment.model, input_shape=(1, *size, channels))
     variables = _placed(shapes, mesh, PartitionSpec())

@@ -5,16 +5,17 @@ position in the data. Everything random is a function of seed and step, so a run
 anywhere ends with the same bits as one that was not.
 
 Where to change what training does:
-  a term of the loss          `losses.py`: a field of LossConfig and its sum in `loss_sums`
+  a term of the loss          `losses/`: a field of LossConfig and its sum in `_terms`
   a metric in the log         `step.py`: an entry of the `metrics` that `train_step` returns
   a field of the optimiser    `optim.py`: a field of OptimConfig and its use in `make_optimizer`
 """
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,11 @@ def fit(
     evaluate: Evaluate | None = None,
     command: str = "",
     progress: bool = True,
+    batches: Iterable[Any] | None = None,
+    extend: bool = False,
 ) -> RunSummary:
-    """Train an experiment, or go on with it; a finished run is left as it is.
+    """Train an experiment, or go on with it; a finished run is left as it is, unless it now has
+    more steps.
 
     Args:
       experiment: what to train; must be the one that the folder was begun with, except for the
@@ -81,6 +85,8 @@ def fit(
       evaluate: called every `train.evaluate_every` steps.
       command: that asked for this, for the log and the message when a signal ends the run.
       progress: print, and draw a progress bar, on the first process.
+      batches: of this process, in place of the experiment's data, see `data.given.GivenBatches`.
+      extend: let `train.steps` grow although the schedule's earlier rates would have been others.
 
     Raises:
       UserError: a mistake in the configuration or the data; the folder holds another run, or one
@@ -95,7 +101,7 @@ def fit(
         others = stack.enter_context(peers.together())
         watch = stack.enter_context(termination.watch(run, command, others))
         lock = stack.enter_context(run_folder.lock(run)) if first else None
-        resumable = run_folder.check_resumable(run, experiment)
+        resumable = run_folder.check_resumable(run, experiment, extend=extend)
         watch.saved = start = checkpoint.newest(run)
         scores = selection.scores(run, settings.best_metric, until=start or 0)
         if start is not None and (
@@ -103,21 +109,27 @@ def fit(
         ):
             return _finished(run, experiment, start, first, evaluate, command, say)
 
-        begin = setup.prepare(experiment, run, start, parallel, say)
-        state, batches, mesh = begin.state, begin.batches, begin.mesh
-        stack.callback(batches.close)
+        begin = setup.prepare(experiment, run, start, parallel, say, given=batches)
+        state, source, mesh = begin.state, begin.batches, begin.mesh
+        stack.callback(source.close)
+        before = run_folder.read_config(run)[0].train.steps if resumable else settings.steps
         if first:
             former = run_folder.identities(run) if resumable else ()
             run_folder.write_config(run, experiment, former=former)
         log = logs.RunLog(run, begin.start, active=first)
         stack.callback(log.close)
         log.event(begin.start, f"{'resumed' if begin.start else 'started'} {command}".strip())
+        if before != settings.steps:
+            log.event(begin.start, f"extended from {before} to {settings.steps} steps")
         if begin.initialised is not None:
             log.write("event", begin.start, begin.initialised.log)
         if evaluate and start is None and _scores_first(settings.evaluate_first, begin.initialised):
             _score_first(experiment, state, log, evaluate, say)
-        bar = stack.enter_context(progress_bar(experiment, begin.start, shown=first and progress))
-        report = stack.enter_context(Report(experiment, log, bar, batches.get_state(), begin.meter))
+        shown = first and progress
+        open_bar = functools.partial(progress_bar, experiment, begin.start, shown=shown)
+        report = stack.enter_context(
+            Report(experiment, log, open_bar, source.get_state(), begin.meter)
+        )
         session = _Session(run, experiment, report, begin.metadata, watch, lock, evaluate, scores)
         key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # the key itself initialised
 
@@ -127,9 +139,13 @@ def fit(
             if _stops_early(experiment, number - 1, scores):
                 break
             with report.fetching():
-                batch = parallelism.shard_batch(next(batches), mesh)
-            state, metrics = begin.train_step(state, batch, key)
-            report.add(number, metrics, position=batches.get_state())
+                batch = parallelism.shard_batch(next(source), mesh)
+            if number == begin.start + 1:
+                with report.compiling(experiment, shown=shown):
+                    state, metrics = begin.train_step(state, batch, key)
+            else:
+                state, metrics = begin.train_step(state, batch, key)
+            report.add(number, metrics, position=source.get_state())
 
             stop, last = watch(number), number == settings.steps
             save = stop or last or number % settings.checkpoint_every == 0

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from seg_jax import progress
 from seg_jax.experiment import Experiment
 from seg_jax.runs import log as logs
+from seg_jax.train import compile_times
 
 
 class _Sent(NamedTuple):
@@ -44,13 +45,16 @@ class Report:
         self,
         experiment: Experiment,
         log: logs.RunLog,
-        bar: tqdm,
+        open_bar: Callable[[], tqdm],
         position: Any,
         meter: Mapping[str, Any] | None = None,
     ):
-        """Begin to report; `meter` is what an earlier session saved of its meter."""
+        """Begin to report; `meter` is what an earlier session saved of its meter. `open_bar` begins
+        the progress bar and its clock.
+        """
         self.log, self.position, self.last = log, position, {}
-        self._settings, self._bar = experiment.train, bar
+        self._settings, self._open_bar = experiment.train, open_bar
+        self._bar: tqdm | None = None
         self.meter = Meter(experiment.train.batch_size)
         self.meter.restore(meter or {})
         self._lost: dict[str, str] = {}
@@ -63,7 +67,22 @@ class Report:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
         self._reader.shutdown()
+
+    @contextlib.contextmanager
+    def compiling(self, experiment: Experiment, *, shown: bool) -> Iterator[None]:
+        """Around the call of the first step, which compiles it: say so, and how long it took the
+        last time. The bar and its clock begin after it.
+        """
+        before = compile_times.last(experiment)
+        note = f"(about {before:.0f} s the last time)" if before else "(for the first time)"
+        began = time.monotonic()
+        with progress.waiting("compiling the training step", shown=shown, note=note):
+            yield
+        compile_times.keep(experiment, time.monotonic() - began)
+        self._bar = self._open_bar()
 
     @contextlib.contextmanager
     def fetching(self) -> Iterator[None]:
@@ -95,7 +114,8 @@ class Report:
     def _finish(self, sent: _Sent) -> bool:
         """Report a step; return whether its loss, gradient and new state were finite."""
         metrics, done = sent.result.result()
-        self._bar.update()
+        if self._bar is not None:
+            self._bar.update()
         if not metrics.pop("finite"):
             self.last = {"step": sent.number, **metrics}
             return False
@@ -114,10 +134,13 @@ class Report:
         values["seconds"] = self.log.seconds_before + self.seconds()
         self.log.write("train", number, values)
         self.last = values
-        shown = {"loss": f"{values['loss']:.4g}"}
-        if "images_per_second" in values:
-            shown["img/s"] = f"{values['images_per_second']:.1f}"
-        self._bar.set_postfix(shown, refresh=False)
+        shown = f"loss {values['loss']:.4g}"
+        if "images_per_second" in values:  # both of the same steps
+            shown += (
+                f", {values['images_per_second']:.3g} img/s, {values['step_seconds']:.3g} s/step"
+            )
+        if self._bar is not None:
+            self._bar.set_postfix_str(shown, refresh=False)
         for name, why in progress.lost.items() - self._lost.items():
             self.log.event(number, f"{name} cannot be written ({why}): progress is not shown there")
         self._lost = dict(progress.lost)
@@ -133,6 +156,8 @@ def progress_bar(experiment: Experiment, start: int, *, shown: bool) -> tqdm:
         shown=shown,
         leave=True,
         dynamic_ncols=True,
+        smoothing=0,  # the time left is estimated from all steps since the bar began
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
     )
 
 

@@ -3,18 +3,18 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from seg_jax import checks, data, metrics, train_state
 from seg_jax import parallel as parallelism
 from seg_jax.checks import UserError
+from seg_jax.data import given as given_batches
 from seg_jax.data import pipeline
 from seg_jax.data.source import Source
 from seg_jax.experiment import Experiment
@@ -22,7 +22,7 @@ from seg_jax.inference import forward, windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
-from seg_jax.train import program
+from seg_jax.train import own_data, program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Setup:
     mesh: Mesh
     train_step: Callable
     state: train_state.TrainState
-    batches: pipeline.TrainIterator
+    batches: pipeline.TrainIterator | given_batches.GivenBatches
     start: int
     metadata: dict[str, Any]
     meter: Mapping[str, Any] | None
@@ -56,37 +56,59 @@ def prepare(
     start: int | None,
     implementation: parallelism.Implementation,
     say: Callable,
+    *,
+    given: Iterable[Any] | None = None,
 ) -> Setup:
-    """Open the data, and restore the state after step `start` or (None) initialise one."""
+    """Open the data, and restore the state after step `start` or (None) initialise one.
+
+    Args:
+      experiment: to train.
+      run: its folder.
+      start: updates done; None: none.
+      implementation: of the parallel step.
+      say: prints a line.
+      given: batches in place of the experiment's training data.
+    """
     settings = experiment.train
     mesh = parallelism.make_mesh()
     parallelism.check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
-    source = _open_data(experiment)
-    epochs = settings.steps * settings.batch_size / len(source)
+    warn = say if start is None else lambda _: None
+    source = _open_data(experiment, warn, given=given is not None)
+    epochs = settings.steps * settings.batch_size / len(source) if source else 0
     say(f"{experiment.name or experiment.family} -> {run}")
-    say(f"  data   {source.description}")
+    say(f"  data   {source.description if source else 'batches given by the program'}")
     say(
-        f"  steps  {settings.steps} of {settings.batch_size} images ({epochs:.1f} epochs) "
+        f"  steps  {settings.steps} of {settings.batch_size} images "
+        f"{f'({epochs:.1f} epochs) ' if source else ''}"
         f"on {mesh.size} {mesh.devices.flat[0].device_kind} device(s), {settings.precision}"
     )
     metadata = {
-        "images": len(source),
-        "list": source.checksum,
+        "images": len(source) if source else None,
+        "list": source.checksum if source else "batches given by the program",
         checkpoint.IDENTITY: run_folder.identity(experiment),
     }
     for warning in averages.warnings(experiment) if start is None else ():
         say(f"  {warning}")
-    state, saved, initialised = _first_state(experiment, run, start, source, metadata, say)
+    if start is None and source is not None:
+        own_data.check_start(experiment, source, say)
+    state, saved, initialised = _first_state(
+        experiment, run, start, source, metadata, say, given=given
+    )
     compiled = program.bound_step(experiment, mesh, implementation)
     state = parallelism.replicate(state, mesh)
-    batches = pipeline.train_dataset(
-        source,
-        experiment.data,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    if source is None:
+        assert given is not None
+        share = settings.batch_size // jax.process_count()
+        batches = given_batches.GivenBatches(given, batch_size=share)
+    else:
+        batches = pipeline.train_dataset(
+            source,
+            experiment.data,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
     if saved is not None:
         batches.set_state(saved.iterator)
     meter = saved.metadata.get("meter") if saved else None
@@ -94,9 +116,14 @@ def prepare(
     return Setup(mesh, compiled, state, batches, start or 0, metadata, meter, initialised)
 
 
-def _open_data(experiment: Experiment) -> Source:
-    """Return the training split; check that a validation split can be scored, if it will be."""
-    source = _open(experiment, experiment.data.train_split)
+def _open_data(experiment: Experiment, say: Callable, *, given: bool) -> Source | None:
+    """Return the training split, None if batches are given; check that a validation split can be
+    scored, if it will be.
+    """
+    source = None
+    if not given:
+        source = _open(experiment, experiment.data.train_split)
+        own_data.check_classes(experiment, source)
     if experiment.train.evaluate_every:
         monitored = _open(experiment, experiment.monitored_split)
         _check_evaluation(experiment, monitored)
@@ -104,6 +131,15 @@ def _open_data(experiment: Experiment) -> Source:
         known = metrics.summary_names(monitored.classes)
         if metric and metric not in known:
             raise UserError(f"train.best_metric: {checks.unknown(metric, known)}")
+        return source
+    try:
+        later = _open(experiment, experiment.data.val_split)
+    except UserError:
+        return source  # nothing to score is no mistake, if nothing is scored here
+    try:
+        _check_evaluation(experiment, later)
+    except UserError as error:
+        say(f"  warning: `evaluate` will refuse this run: {error}")
     return source
 
 
@@ -137,37 +173,43 @@ def _check_evaluation(experiment: Experiment, source: Source) -> None:
 
 
 def _open(experiment: Experiment, split: str) -> Source:
-    where = experiment.data
-    return data.open_source(where.dataset, where.root, split, allow_outside=where.allow_outside)
+    return data.open_configured(experiment.data, split)
 
 
 def _first_state(
     experiment: Experiment,
     run: Path,
     start: int | None,
-    source: Source,
+    source: Source | None,
     metadata: Mapping[str, Any],
     say: Callable,
+    *,
+    given: Iterable[Any] | None,
 ) -> tuple[train_state.TrainState, checkpoint.Checkpoint | None, warm_start.Start | None]:
     """Return the state to go on from, the checkpoint (None: the start), and what `train.init`
     gave.
     """
     settings = experiment.train
-    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.channels
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     input_shape = (1, *crop, channels)
     try:
         shapes = train_state.variable_shapes(experiment.model, input_shape=input_shape)
         optimizer = program.optimizer(experiment, shapes["params"])
     except ValueError as error:  # a crop that the model cannot take, a parameter without a rule
         raise UserError(f"{experiment.name or experiment.family}: {error}") from error
-    _check_classes(experiment, shapes, input_shape, source)
+    if source is not None:
+        own_data.check_scores(experiment, shapes, input_shape, source)
     if start is None:
         variables = train_state.init_variables(
             experiment.model, input_shape=input_shape, seed=settings.seed
         )
         found = None
         if settings.init:
-            images = functools.partial(_images, source, experiment)
+            images = (
+                functools.partial(_given_images, given)
+                if source is None
+                else functools.partial(_images, source, experiment)
+            )
             found = warm_start.start(variables, experiment, run, images=images)
             variables = found.variables
             say("  " + "\n  ".join(found.report))
@@ -193,15 +235,11 @@ def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:
             yield batch["image"]
 
 
-def _check_classes(
-    experiment: Experiment, shapes: Any, input_shape: tuple[int, ...], source: Source
-) -> None:
-    """Raise UserError unless the model scores the data set's classes."""
-    image = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    apply = functools.partial(experiment.model.apply, train=False)
-    scored = jax.eval_shape(apply, shapes, image)["out"].shape[-1]
-    if scored != len(source.classes):
-        raise UserError(
-            f"the model scores {scored} classes, {source.name} has {len(source.classes)}: set "
-            f"--model.num-classes {len(source.classes)}"
-        )
+def _given_images(given: Any) -> Iterator[np.ndarray]:
+    """Yield the images of given batches, uint8 [n h w 3]; none of an iterator, which would then
+    lack them in the training.
+    """
+    if iter(given) is given:
+        return
+    for batch in given:
+        yield given_batches.as_batch(batch)["image"]

@@ -65,6 +65,7 @@ def train_step(
         weights=weights,
         preprocessing=preprocessing,
         precision=precision,
+        step=state.step,
     )
 
     def gradient(batch_stats, batch, key):
@@ -92,7 +93,9 @@ def train_step(
     return state, metrics | {"finite": state.finite}
 
 
-def _objective(params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision):
+def _objective(
+    params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision, step
+):
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
@@ -107,6 +110,8 @@ def _objective(params, batch_stats, batch, key, *, model, loss, weights, preproc
         numbers=weights,
         pixel_weights=batch.get("weight"),
         margin=margin,
+        step=step,
+        axis=DATA_AXIS,
     )
     head = loss.heads[0][0]
     pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)

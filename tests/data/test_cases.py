@@ -12,6 +12,8 @@ from PIL import Image, TiffImagePlugin
 from seg_jax import data
 from seg_jax.checks import UserError
 from seg_jax.data import images, palettes
+from seg_jax.data.config import Augmentation, DataConfig
+from seg_jax.data.preprocessing import TORCH
 from seg_jax.data.validate import check, meaning
 from seg_jax.types import IGNORE, voc_palette
 
@@ -279,7 +281,7 @@ class TestPalettes:
 @pytest.mark.parametrize(
     ("mask", "classes", "message"),
     [
-        ([0, 255], "background\nobject\n", r"only 0 and 255.*one class is left.*'255 NAME'"),
+        ([0, 255], "background\nobject\n", r"only 0 and 255.*255=1 makes it object.*'255 NAME'"),
         ([0, 0], "object\n", r"one class, object: whatever is predicted is right"),
         ([255, 255], "background\nroad\n", r"every pixel is void: nothing can be learnt"),
         ([1, 1], "background\nroad\n", r"every pixel that is not void is road"),
@@ -291,14 +293,61 @@ class TestPalettes:
 def test_scores_that_mean_nothing_are_named(tmp_path, mask, classes, message):
     root = write(tmp_path, mask=np.array([mask], np.uint8), classes=classes)
     source = data.open_source("folder", root, "train")
-    found = meaning.warnings(source)
+    found = meaning.look(source).warnings
     assert found == tuple(check.check("folder", root, ["train"]).splits[0].notes)
     if message is None:
         assert not found
     else:
         assert len(found) == 1 and re.search(message, found[0])
     if message and "never" in message:
-        assert meaning.warnings(source, most=2) == ()
+        assert meaning.look(source, most_pixels=1).warnings == ()
+
+
+def configured(root: Path, **fields) -> DataConfig:
+    return DataConfig("folder", Augmentation((8, 8)), TORCH, root=root, **fields)
+
+
+def test_values_of_masks_are_mapped(tmp_path):
+    root = write(tmp_path, mask=np.array([[0, 255, 7, 1]], np.uint8), classes="background\nroad\n")
+    source = data.open_configured(configured(root, map=("255=1", "7=void")), "train")
+    assert source.label(0).tolist() == [[0, 1, IGNORE, 1]]
+    assert meaning.look(source).warnings == ()
+    with pytest.raises(UserError, match=r"--data\.map 255=2: .* has the class ids 0 to 1"):
+        data.open_configured(configured(root, map=("255=2",)), "train")
+    for entry in ("255", "255:1", "300=1", "1=255", "-1=0"):
+        with pytest.raises(ValueError, match="VALUE=CLASS_ID or VALUE=void"):
+            configured(root, map=(entry,))
+    with pytest.raises(ValueError, match="two entries for the value 3"):
+        configured(root, map=("3=1", "3=0"))
+
+
+class TestALook:
+    """What is read of the masks before a training."""
+
+    def test_a_rare_palette_is_looked_at_first(self, tmp_path):
+        root = write(tmp_path, names=[f"p{n:02}" for n in range(40)])
+        for number in range(40):
+            palette = voc_palette()
+            if number == 17:
+                palette[[1, 2]] = palette[[2, 1]]
+            image = Image.fromarray(MASK)
+            image.putpalette(palette.tobytes())
+            image.save(root / f"masks/p{number:02}.png")
+        source = data.open_source("folder", root, "train")
+        with pytest.raises(UserError, match="p17.png: the palette gives index|p17.png: the masks"):
+            meaning.look(source, most_pixels=2 * MASK.size)
+
+    def test_its_cost_is_bounded(self, tmp_path):
+        root = write(tmp_path, names=[f"p{n:02}" for n in range(40)])
+        source = data.open_source("folder", root, "train")
+        whole, part = meaning.look(source), meaning.look(source, most_pixels=5 * MASK.size)
+        assert (whole.read, whole.complete) == (32, True)
+        assert (part.read, part.complete) == (5, False)
+
+    def test_an_unknown_value_is_found_before_the_first_step(self, tmp_path):
+        root = write(tmp_path, mask=np.array([[0, 9]], np.uint8))
+        with pytest.raises(UserError, match=r"masks/p\d\.png: label value 9 .*--data\.map 9=void"):
+            meaning.look(data.open_source("folder", root, "train"))
 
 
 CASES = {  # folder of the public cases: classes, images in train, and what is said or None

@@ -63,11 +63,12 @@ class TestOpenSource:
         with pytest.raises(UserError, match=rf"{place} (holds no|has no folder)"):
             data.open_source(dataset, None, "train")
 
-    def test_default_root_is_the_environments_or_data(self, tmp_path, monkeypatch):
+    def test_default_root_is_the_environments_or_the_users(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEG_JAX_DATA", str(tmp_path))
         assert data.default_root("camvid") == tmp_path / "camvid"
         monkeypatch.delenv("SEG_JAX_DATA")
-        assert data.default_root("camvid") == Path("data/camvid")
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+        assert data.default_root("camvid") == tmp_path / "share/seg_jax/data/camvid"
 
     def test_what_can_be_known_at_once_is_an_error_at_once(self, small_voc):
         lists = small_voc / "VOC2012/ImageSets/Segmentation"

@@ -12,7 +12,7 @@ def test_grey_of_a_grey_picture_is_its_grey(rng):
     grey = rng.integers(0, 256, (2, 5, 4, 1)).astype(np.uint8)
     preprocessing = Preprocessing(mean=(100.0,) * 3, std=(50.0,) * 3, order="grey")
     result = preprocessing(np.repeat(grey, 3, axis=-1))
-    assert (result.dtype, result.shape[-1]) == (np.float32, preprocessing.channels)
+    assert (result.dtype, result.shape[-1]) == (np.float32, preprocessing.inputs)
     np.testing.assert_allclose(result, (np.float64(grey) - 100) / 50, atol=1e-6)
 
 

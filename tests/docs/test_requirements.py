@@ -56,6 +56,18 @@ def test_tests_are_no_part_of_what_running_needs():
     assert not needed & {"pytest", "pytest-xdist", "hypothesis", "ruff", "pyright"}
 
 
+def test_every_extra_has_its_file_and_none_is_forgotten():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = settings["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
+    assert extras.keys() == {"dev", "export", "launch", "sweep-db", "tracking"}
+    needed = {canonical(wanted.name) for wanted in requirements("requirements.txt")}
+    for name, entry in extras.items():
+        assert entry["file"] == f"requirements-{name}.txt"
+        found = {canonical(wanted.name) for wanted in requirements(entry["file"])}
+        assert found and not found & needed, "an extra adds something"
+        assert name == "dev" or not found & {"pytest", "hypothesis"}
+
+
 def test_the_wheel_has_every_file_of_the_package():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["*"]

@@ -39,7 +39,7 @@ def drawn(rng, size, count):
 
 def random_variables(found, rng):
     """Random numbers that no layer of the network is blind to; variances are positive."""
-    shape = (1, *found.data.augmentation.crop, found.data.preprocessing.channels)
+    shape = (1, *found.data.augmentation.crop, found.data.preprocessing.inputs)
     shapes = jax.eval_shape(
         lambda key: found.model.init(key, np.zeros(shape, np.float32), train=False),
         jax.random.key(0),

@@ -162,7 +162,7 @@ def test_text_that_is_no_json_is_refused(folder):
 def test_a_real_network_with_statistics_comes_back(tmp_path, rng, name):
     found = experiments.get(name)
     found = dataclasses.replace(found, model=experiments.shrink(found.model, width=1 / 16))
-    shape = (1, *found.data.augmentation.crop, found.data.preprocessing.channels)
+    shape = (1, *found.data.augmentation.crop, found.data.preprocessing.inputs)
     shapes = jax.eval_shape(
         lambda key: found.model.init(key, np.zeros(shape, np.float32), train=False),
         jax.random.key(0),

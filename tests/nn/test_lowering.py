@@ -107,6 +107,28 @@ def test_outputs_of_padding_only_are_padding(rng, kernel_size, g, beyond):
     )
 
 
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((7, 7), geometry(stride=(2, 2), padding=((3, 3), (3, 3)))),  # ResNet's stem
+        ((3, 3), geometry(stride=(2, 2), padding=((0, 1), (0, 1)))),  # MobileNetV2's
+        ((2, 5), geometry(stride=(3, 2), padding=((1, 2), (0, 0)))),
+        ((1, 1), geometry(stride=(2, 1))),
+    ],
+)
+def test_strided_convolution_of_pictures_on_tpu(rng, kernel_size, g):
+    x, kernel = normal(rng, 2, 11, 10, 3), normal(rng, *kernel_size, 3, 4)
+    with lowering.for_platform("tpu"):
+        ours = lowering.choose_conv((11, 10), kernel_size, g)
+    assert_same(lambda x, k: ours(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+    (shape,) = {
+        tuple(equation.invars[0].aval.shape)
+        for equation in jax.make_jaxpr(lambda x, k: ours(x, k, g))(x, kernel).eqns
+        if equation.primitive.name == "conv_general_dilated"
+    }
+    assert shape[3] == 3 * g.stride[0] * g.stride[1]  # lanes
+
+
 @pytest.mark.parametrize("images, block, most", [(2, 100, 8), (2, 40, 3), (5, 60, 3), (1, 1, 99)])
 @pytest.mark.parametrize(
     "kernel_size, g",

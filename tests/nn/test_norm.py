@@ -70,6 +70,28 @@ def test_frozen_norm_is_a_constant_of_training(rng):
         np.testing.assert_array_equal(update.get("batch_stats", state["batch_stats"])[name], value)
 
 
+def test_frozen_statistics_leave_scale_and_bias_learning(rng):
+    x, state = image(rng, 2, 3, 4, 6), variables(rng, 6)
+    stats = state["batch_stats"]
+
+    def loss(params, norm):
+        y, update = BatchNorm(norm).apply(
+            state | {"params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(y**2), (y, update)
+
+    norm = Norm(statistics="frozen_statistics")
+    gradient, (y, update) = jax.grad(loss, has_aux=True)(state["params"], norm)
+    np.testing.assert_array_equal(y, BatchNorm(norm).apply(state, x, train=False))
+    assert not update.get("batch_stats") or all(
+        np.array_equal(update["batch_stats"][name], stats[name]) for name in stats
+    )
+    # d/dbias of the sum of squares is twice the sum; of scale, weighted by the normalised input.
+    z = (x - stats["mean"]) / np.sqrt(stats["var"] + norm.epsilon)
+    np.testing.assert_allclose(gradient["bias"], 2 * y.sum((0, 1, 2)), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(gradient["scale"], 2 * (y * z).sum((0, 1, 2)), rtol=1e-4, atol=1e-3)
+
+
 def test_init_starts_as_the_identity():
     x = jnp.full((2, 3, 3, 4), 7.0)
     state = BatchNorm().init(jax.random.key(0), x, train=True)

@@ -6,6 +6,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
+from seg_jax.nn import lowering
 from seg_jax.nn.pool import (
     adaptive_average_pool,
     average_pool,
@@ -97,6 +98,31 @@ def test_max_pool_and_its_gradient(rng, size, window, stride, padding, rounding)
     np.testing.assert_array_equal(places, indices)
     expected = slow_unpool(weight, indices, size, add=True)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, window, stride, padding, rounding", GEOMETRIES)
+def test_the_tpus_form_is_the_same_with_ties(rng, size, window, stride, padding, rounding):
+    """Whole windows are equal after a ReLU: the gradient goes to the same pixel in both forms."""
+    x = with_ties(rng, 2, *size, 3)
+
+    def run(platform):
+        with lowering.for_platform(platform):
+            keywords = dict(window=window, stride=stride, padding=padding, rounding=rounding)
+            y, back = jax.vjp(lambda x: max_pool(x, **keywords), jnp.asarray(x))
+            weight = np.arange(y.size, dtype=np.float32).reshape(y.shape)  # sums are exact
+            return y, back(weight)[0], jax.make_jaxpr(back)(weight)
+
+    (y, gradient, form), (expected, expected_gradient, other) = run("tpu"), run("cpu")
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(gradient, expected_gradient)
+    assert "select_and_scatter" in str(form) and "select_and_scatter" not in str(other)
+
+
+def test_the_tpus_form_keeps_nan_and_infinity():
+    x = jnp.full((1, 4, 4, 1), -jnp.inf).at[0, 0, 0].set(jnp.nan)
+    with lowering.for_platform("tpu"):
+        y = max_pool(x, window=3, stride=2, padding=1)
+    assert jnp.isnan(y[0, 0, 0, 0]) and jnp.isneginf(y.ravel()[1:]).all()
 
 
 def test_max_pool_gradient_equals_that_of_reduce_window(rng):

@@ -15,9 +15,11 @@ from small_record import small_record, small_run
 from seg_jax import report, results
 from seg_jax.checks import UserError
 from seg_jax.data import visualize
-from seg_jax.report import html, images
+from seg_jax.report import curves, html, images
 from seg_jax.report.images import Run
 from seg_jax.types import voc_palette
+
+ALTS = ["input", "truth", "one", "errors", "two", "errors"]
 
 
 class Page(HTMLParser):
@@ -72,17 +74,23 @@ def test_the_page_makes_no_request(folders, tmp_path):
 def test_images_of_all_runs_are_side_by_side(folders, tmp_path):
     report.write(folders, tmp_path)
     page = Page((tmp_path / "report.html").read_text())
-    assert [image["alt"] for image in page.images] == ["input", "truth", "one", "two"] * 2
+    assert [image["alt"] for image in page.images] == [*ALTS, *ALTS]
     first = (folders[0] / "predictions" / "image0.prediction.png").read_bytes()
-    assert page.images[2]["src"] == f"data:image/png;base64,{base64.b64encode(first).decode()}"
-    assert (page.images[2]["width"], page.images[2]["height"]) == ("16", "12")
+    source = f"data:image/png;base64,{base64.b64encode(first).decode()}"
+    shown = next(image for image in page.images if image["src"] == source)
+    assert (shown["alt"], shown["width"], shown["height"]) == ("one", "16", "12")
+    worst_first = [float(x) for x in re.findall(r"mean IoU ([\d.]+)", page.text)]
+    assert min(worst_first[:2]) <= min(worst_first[2:4])
     assert "% of pixels right" in page.text
     assert "void" in page.text
 
 
 def test_the_share_of_right_pixels_leaves_void_out():
     truth = np.array([[0, 1, 255, 255]], np.uint8)
-    assert images._share_right(truth, np.zeros_like(truth)) == "50.0 % of pixels right"
+    found = images._score(truth, np.zeros_like(truth), 2)
+    assert found == ("50.0 % of pixels right, mean IoU 25.0", 0.25)  # 1/2 and 0
+    errors = images._errors(truth, np.zeros_like(truth))
+    np.testing.assert_array_equal(errors, [[0, 1, 2, 2]])
 
 
 def test_no_text_becomes_markup(tmp_path):
@@ -132,10 +140,10 @@ def test_losses_are_thinned_and_keep_the_last(tmp_path):
     lines = [{"kind": "train", "step": step, "loss": 1 / step} for step in range(1, 2001)]
     lines += [{"kind": "evaluate", "step": 2000, "mean_iou": 0.5}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = html.read_losses(tmp_path)
+    found = curves.read(tmp_path, "train", "loss")
     assert 200 < len(found) <= 300
     assert found[-1] == (2000, 1 / 2000)
-    assert html.read_losses(tmp_path / "nowhere") == []
+    assert curves.read(tmp_path / "nowhere", "train", "loss") == []
 
 
 def test_a_run_without_images_or_log_is_reported_without_them(tmp_path):

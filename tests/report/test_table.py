@@ -163,6 +163,9 @@ def test_one_record_in_the_terminal_shows_every_metric_that_has_a_score():
     ):
         assert f"| {100 * value:.1f} |" in lines[name]
     assert "IoU of large objects" not in lines  # there are none
+    first = f"mIoU {100 * scores.mean_iou:.1f} % on memory val: 3 images, protocol native (OS 8, "
+    assert text.startswith(first) and "trained on: memory val" in text
+    assert max(map(len, text.splitlines())) <= 100
     errors = np.array([[1, 2, 2, 0], [1, 1, 1, 1]]) * np.array([[2**22], [1]])
     membranes = small_record(scores=dataclasses.replace(scores, membranes=errors))
     assert "| ISBI 2012 warping error" in table.record_text(membranes)

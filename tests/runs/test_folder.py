@@ -8,7 +8,7 @@ import shutil
 import pytest
 import tiny
 
-from seg_jax import config
+from seg_jax import config, optim
 from seg_jax.checks import UserError
 from seg_jax.runs import folder
 
@@ -80,6 +80,40 @@ def test_a_start_that_failed_does_not_block_the_correction(tmp_path):
     assert folder.check_resumable(tmp_path, EXPERIMENT) is True
     with pytest.raises(UserError, match=rf"train.seed was 0, is 1.*--init {tmp_path} starts"):
         folder.check_resumable(tmp_path, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "allowed"),
+    [
+        (optim.Schedule("fixed"), True),
+        (optim.Schedule("step", every=2), True),
+        (optim.Schedule("step", every=2, settle=3), True),  # step 3 of 6: not reached yet
+        (optim.Schedule("fixed", settle=4), False),
+        (optim.Schedule("poly"), False),
+    ],
+)
+def test_steps_may_grow_where_the_schedule_allows_it(tmp_path, schedule, allowed):
+    def of(steps, **optim_fields):
+        return dataclasses.replace(
+            EXPERIMENT,
+            optim=dataclasses.replace(EXPERIMENT.optim, schedule=schedule, **optim_fields),
+            train=dataclasses.replace(EXPERIMENT.train, steps=steps),
+        )
+
+    folder.write_config(with_checkpoint(tmp_path), of(6))
+    longer = of(12)
+    if allowed:
+        assert folder.check_resumable(tmp_path, longer)
+    else:
+        rates = "|".join(
+            f"{float(optim.learning_rate(longer.optim, steps, 2)):.3g}" for steps in (6, 12)
+        )
+        with pytest.raises(UserError, match=f"step 3 had .*({rates}).*({rates}).*--extend"):
+            folder.check_resumable(tmp_path, longer)
+    assert folder.check_resumable(tmp_path, longer, extend=True)
+    for other in (of(5), of(12, momentum=0.5)):  # shorter; something else as well
+        with pytest.raises(UserError, match="another configuration"):
+            folder.check_resumable(tmp_path, other, extend=True)
 
 
 def test_damage_that_was_set_aside_is_something_to_lose(tmp_path):

@@ -5,6 +5,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import json
 import shutil
@@ -241,6 +242,56 @@ def _make_folder(folder: Path) -> None:
     (folder / "train.txt").write_text("a\nb\n")
 
 
+def _make_bands(folder: Path) -> None:
+    values = np.arange(24 * 24 * 5, dtype=np.uint16).reshape(24, 24, 5)
+    np.save(folder / "a.npy", values)
+    Image.fromarray(values[..., 0]).save(folder / "a.png")
+    if importlib.util.find_spec("tifffile"):
+        import tifffile
+
+        options = {"photometric": "minisblack", "compression": "zlib", "tile": (16, 16)}
+        options["planarconfig"] = "contig"
+        tifffile.imwrite(folder / "a.tif", values, **options)
+
+
+def _bands(folder: Path) -> Any:
+    from seg_jax.data import bands
+
+    window = slice(3, 20), slice(5, 23)
+    files = sorted(folder.glob("a.*"))
+    return [
+        bands.read(file, 1 if file.suffix == ".png" else 5, (0, 65535), window) for file in files
+    ]
+
+
+def _imports(kind: str) -> tuple[Callable[[Path], Any], Callable[[Path], Any]]:
+    """Return what writes and what reads a small export of a labelling tool."""
+
+    def make(folder: Path) -> None:
+        import label_exports
+
+        made = {"coco": lambda root: label_exports.coco_json(root, form="runs")}
+        (label_exports.SOURCES | made)[kind](folder / "source")
+
+    def read(folder: Path) -> Any:
+        import tempfile
+
+        from seg_jax.data.imports import layout, recognise
+
+        with tempfile.TemporaryDirectory() as out:
+            found = recognise.read(folder / "source", recognise.Options())
+            return layout.write(found, Path(out) / "out"), found.classes
+
+    return make, read
+
+
+def _import_reader(kind: str, module: str, *names: str, text: bool = True) -> Reader:
+    make, read = _imports(kind)
+    modules = (f"data.imports.{module}", "data.imports.recognise", "data.imports.layout")
+    files = tuple(f"source/{name}" for name in names)
+    return Reader(modules, make, files, read, text=text, cost=4)
+
+
 def _make_voc(folder: Path) -> None:
     home = folder / "VOC2012"
     _image(home / "JPEGImages/a.jpg", _RGB)
@@ -374,6 +425,13 @@ READERS = {
         ("data.datasets.folder", "data.images", "data.source"), _make_folder,
         ("images/*", "masks/*", "*.txt"), _dataset("folder"),
     ),
+    "images of other channels or depth": Reader(
+        ("data.bands", "data.tiff"), _make_bands, ("a.*",), _bands, cost=2,
+    ),
+    "export of COCO": _import_reader("coco", "coco", "_annotations.coco.json"),
+    "export of LabelMe": _import_reader("labelme", "shapes", "*.json"),
+    "export of CVAT": _import_reader("cvat", "shapes", "annotations.xml", text=False),
+    "export of Supervisely": _import_reader("supervisely", "shapes", "meta.json", "ds/ann/*"),
     "VOC": Reader(
         ("data.datasets.voc2012",), _make_voc, ("VOC2012/**/*",),
         _dataset("voc2012"),
@@ -395,6 +453,7 @@ READERS = {
 # Modules among the readers that read no file of a stranger's themselves, and why.
 HELPERS = {
     "pretrained.formats.protobuf": "the wire format, for Caffe and TensorFlow",
+    "pretrained.formats.state_names": "names of tensors that PyTorch's reader has read",
     "pretrained.formats.reading": "bounds that the formats share",
     "pretrained.formats.strict_pickle": "for PyTorch",
     "data.datasets.synthetic_voc": "draws its images",
@@ -403,6 +462,7 @@ HELPERS = {
     "analysis.index": "reads experiments/index.json, which is part of the project",
     "launch.preflight": "reads a survey that the user's own command wrote",
     "launch.start": "reads what the user's own command wrote",
+    "train.compile_times": "reads what an earlier training wrote into the user's private cache",
     "train.peers": "reads what processes of one training tell each other",
     "targets.survey": "reads what the user's own command wrote",
 }

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -447,6 +448,19 @@ def test_the_evaluation_s_geometry_is_checked_before_the_first_step(
     with pytest.raises(UserError, match=message):
         loop.fit(experiment.with_evaluation(**evaluation), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_waiting_speaks(root, tmp_path, capsys):
+    experiment = tiny.experiment(root=root, steps=3, seed=11)
+    for again in (False, True):
+        loop.fit(experiment, tmp_path / str(again))
+        err = capsys.readouterr().err
+        note = "s the last time)" if again else "(for the first time)"
+        assert f"compiling the training step {note}" in err or (again and note in err)
+        assert err.index("compiling") < err.index("tiny:   0%")  # the bar's clock begins after it
+        # img/s and s/step are of one window: batch_size 4 is their product
+        speed = re.search(r"([\d.e+-]+) img/s, ([\d.e+-]+) s/step", err)
+        assert speed and float(speed[1]) * float(speed[2]) == pytest.approx(4, rel=0.02)
 
 
 def test_a_checkpoint_is_written_before_the_first_evaluation(root, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_other_errors_keep_their_traceback(verb):
     verb(fail)
     with pytest.raises(OSError, match="Input/output"):
         program.main(["x"])
+
+
+def test_in_a_pipe_a_line_comes_though_nothing_happens(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.05)
+    with progress.waiting("compiling", note="(about 59 s the last time)"):
+        time.sleep(0.2)
+    with progress.bar(total=3, desc="steps") as bar:
+        time.sleep(0.2)
+        bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "compiling (about 59 s the last time)"
+    assert sum(line.startswith("compiling: ") for line in lines) >= 2
+    assert sum(line.startswith("steps:   0%") for line in lines) >= 3  # each a line of its own
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""  # both have ended
 
 
 def test_progress_on_a_full_disk_is_dropped_and_noted(monkeypatch):

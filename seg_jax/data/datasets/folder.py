@@ -1,6 +1,6 @@
 """Your own images: a folder of images, a folder of masks, a list of classes.
 
-    images/<id>.jpg               any of .jpg .jpeg .png .bmp .tif .tiff .webp; subfolders allowed
+    images/<id>.jpg               .jpg .jpeg .png .bmp .tif .tiff .webp .npy; subfolders allowed
     masks/<id>.png                one 8-bit channel or a palette; .png .bmp .tif .tiff .gif; the
                                   same id, or the id and _mask, _label, _gt, _gtFine_labelIds, _seg
     classes.txt                   the classes
@@ -34,12 +34,13 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.checks import UserError, unknown
+from seg_jax.data import colours
 from seg_jax.data.images import LOSSY_MASK
 from seg_jax.data.source import MOST_CLASSES, Source, class_problem, is_hidden, read_list
 from seg_jax.types import IGNORE, voc_palette
 
 GET = "put images/, masks/ and classes.txt"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 # What tools append to an image's name to name its mask, and Cityscapes' ending of an image's name.
@@ -93,7 +94,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int], np.ndarra
 
     Returns:
       Names by class id; the class id (or IGNORE) of every mask value; a palette, uint8 [256 3],
-      VOC's where the file has no colours.
+      that of `colours.of` where the file has no colours.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such file; write one class a line, the first is class 0")
@@ -132,7 +133,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], dict[int, int], np.ndarra
         raise UserError(
             f"{path}: {len(classes)} classes; there must be between 1 and {MOST_CLASSES}"
         )
-    return tuple(classes), label_ids, palette
+    return tuple(classes), label_ids, palette if colors else colours.of(classes)
 
 
 def _is_void(name: str) -> bool:

@@ -7,7 +7,7 @@ Errors stand in `problems`; what is worth knowing, such as a score that would me
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from seg_jax import data, progress
 from seg_jax.checks import UserError
-from seg_jax.data import class_weights, images, palettes
+from seg_jax.data import bands, class_weights, images, palettes
 from seg_jax.data.images import File
 from seg_jax.data.source import Source, is_file, leaves, list_problems, size_mismatch
 from seg_jax.data.validate.check_report import Report, SplitReport
@@ -41,13 +41,20 @@ class _Reading:
         return self.size is not None and self.values is not None
 
 
-def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None = None) -> Report:
+def check(
+    dataset: str,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    adapt: Callable[[Source], Source] = lambda source: source,
+) -> Report:
     """Read every image and mask of the splits.
 
     Args:
       dataset: one of `seg_jax.data.names()`.
       root: the data set's folder; None: the default one.
       splits: names of lists; None: all that the folder has.
+      adapt: returns a split as it is to be read, e.g. with other meanings of mask values.
 
     Raises:
       UserError: only where there is no data to report on: an unknown name, no folder.
@@ -58,7 +65,7 @@ def check(dataset: str, root: Path | None = None, splits: Sequence[str] | None =
     known: dict[tuple, _Reading] = {}  # trainval has the same files as train and val
     for split in splits or reader.splits(folder):
         try:
-            source = reader(folder, split)
+            source = adapt(reader(folder, split))
         except UserError as error:
             problems.append(str(error))
             continue
@@ -154,8 +161,9 @@ def _read_all(source: Source, indices: list[int], known: dict) -> list[_Reading]
 def _read(source: Source, image_file: File, label_file: File) -> _Reading:
     reading = _Reading()
     try:
-        reading.size = images.read_image(image_file).shape[:2]
-        reading.rotated = images.exif_orientation(image_file) != 1
+        reading.size = source.read_image(image_file).shape[:2]
+        plain = bands.is_plain(image_file, source.channels, source.range)
+        reading.rotated = plain and images.exif_orientation(image_file) != 1
     except UserError as error:
         reading.problems.append(str(error))
     try:
@@ -165,9 +173,7 @@ def _read(source: Source, image_file: File, label_file: File) -> _Reading:
         return reading
     reading.values = np.bincount(label.ravel(), minlength=256)
     if palette is not None:
-        used = np.flatnonzero(reading.values[: len(palette)])
-        reading.colors = np.full((256, 3), -1, np.int16)
-        reading.colors[used] = palette[used]
+        reading.colors = palettes.used_colors(reading.values, palette)
         try:
             if source.mask_palette is not None:
                 palettes.insist(label_file, label, palette, source.mask_palette, source.classes)

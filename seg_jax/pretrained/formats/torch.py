@@ -27,7 +27,16 @@ _DTYPES = {
     "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?",
 }  # fmt: skip
 # Where training scripts keep the state dict in what they save.
-_NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_NESTED = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights",
+    "params", "checkpoint",
+)  # fmt: skip
+# Where they keep a moving average of it, which is read where there is nothing else.
+_AVERAGED = (
+    "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema", "ema_state",
+    "shadow", "shadow_params",
+)  # fmt: skip
+_LEVELS = 4  # of dictionaries in each other
 _LARGEST_DIRECTORY = 8 << 20  # bytes of a zip archive's list of members: 100,000 of them
 
 
@@ -185,13 +194,19 @@ def _legacy(file: BinaryIO, size: int) -> _Content:
 
 
 def _state_dict(content: Any) -> list[tuple[str, _View]]:
-    for key in (None, *_NESTED):
-        found = content if key is None else content.get(key)
-        if isinstance(found, Mapping):
-            views = [(str(name), view) for name, view in found.items() if isinstance(view, _View)]
-            if views:
-                return views
+    if found := _nested(content, (*_NESTED, *_AVERAGED), _LEVELS):
+        return found
     raise ValueError(f"it holds no state dict, also not under {', '.join(_NESTED)}")
+
+
+def _nested(content: Any, keys: tuple[str, ...], levels: int) -> list[tuple[str, _View]]:
+    """Return the tensors of the first state dict, the outermost first; empty if there is none."""
+    if not isinstance(content, Mapping) or not levels:
+        return []
+    if views := [(str(name), view) for name, view in content.items() if isinstance(view, _View)]:
+        return views
+    inside = (_nested(content[key], keys, levels - 1) for key in keys if key in content)
+    return next(filter(None, inside), [])
 
 
 def _array(view: _View, data: bytes, order: _Order, budget: reading.Budget) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Losses as sums and counts, divided once after summing over all devices."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seg_jax import checks, plugins
+from seg_jax.losses import pixels, regions
 from seg_jax.types import IGNORE
 
 
@@ -29,7 +29,18 @@ class LossConfig:
       class_weights: weight of each class; empty: all 1. The mean divides by the number of valid
         pixels, not by the sum of weights (the rule of Caffe's softmax loss, which SegNet's
         weights are meant for; PyTorch divides by the sum of weights).
-      name: "cross_entropy", or a loss that a package of your own registers (`register`).
+      name: "cross_entropy", "focal", "dice", "tversky", "lovasz", or a loss that a package of your
+        own registers (`register`).
+      terms: (name, weight) of several losses whose weighted sum is the loss, in place of `name`.
+        Those of regions (dice, tversky, lovasz) weigh as much as the mean over the pixels of the
+        others does: ("cross_entropy", 1), ("dice", 1).
+      label_smoothing: share of the truth that is spread over all classes (cross_entropy, focal).
+      focal_gamma: of "focal" (Lin et al., ICCV 2017): 1 or more.
+      tversky: of "tversky": weights of false positives and of false negatives.
+      top_k: share of the valid pixels of the batch, the hardest, that "cross_entropy" and "focal"
+        learn from (DeepLab's top_k_percent_pixels, of valid pixels and of all devices together;
+        with train.accumulate, of each micro-batch). 1: all.
+      top_k_ramp: steps over which the share falls linearly from 1 to `top_k`.
     """
 
     reduction: Literal["mean", "image_mean", "sum"] = "mean"
@@ -37,9 +48,31 @@ class LossConfig:
     label_grids: tuple[tuple[int, int], ...] = ()
     class_weights: tuple[float, ...] = ()
     name: str = "cross_entropy"
+    terms: tuple[tuple[str, float], ...] = ()
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    tversky: tuple[float, float] = (0.3, 0.7)
+    top_k: float = 1.0
+    top_k_ramp: int = 0
 
     def __post_init__(self):
-        _LOSSES.find(self.name)
+        for name, weight in self.sum_of:
+            if name not in _BUILT_IN:
+                _LOSSES.find(name)
+            if not (0 <= weight < math.inf):
+                raise ValueError(f"terms: {name} has weight {weight}: finite, and 0 or more")
+        checks.fraction(label_smoothing=self.label_smoothing, top_k=self.top_k)
+        checks.positive(top_k=self.top_k)
+        checks.non_negative(top_k_ramp=self.top_k_ramp)
+        if not 1 <= self.focal_gamma < math.inf:
+            raise ValueError(f"focal_gamma must be 1 or more, got {self.focal_gamma}")
+        if min(self.tversky) < 0 or not 0 < sum(self.tversky) < math.inf:
+            raise ValueError(f"tversky {self.tversky}: two weights, 0 or more and not both 0")
+        if self.top_k < 1 and (self.reduction == "image_mean" or not self._of_pixels):
+            raise ValueError(
+                f"top_k {self.top_k} chooses pixels of the whole batch for cross_entropy and "
+                'focal: it needs one of them, and reduction="mean" or "sum"'
+            )
         for weight in self.class_weights:
             if not (0 <= weight < math.inf):  # NaN is in no order
                 raise ValueError(f"class_weights has {weight}: weights are finite, and 0 or more")
@@ -58,6 +91,15 @@ class LossConfig:
                 f"label_grids {self.label_grids} differ, so the heads have different numbers of "
                 'pixels to average over: use reduction="image_mean"'
             )
+
+    @property
+    def sum_of(self) -> tuple[tuple[str, float], ...]:
+        """The losses and their weights."""
+        return self.terms or ((self.name, 1.0),)
+
+    @property
+    def _of_pixels(self) -> bool:
+        return any(name in ("cross_entropy", "focal") for name, _ in self.sum_of)
 
 
 @jax.tree_util.register_dataclass
@@ -95,7 +137,7 @@ def cross_entropy_sums(
     logits: jax.Array,
     label: jax.Array,
     *,
-    class_weights: Sequence[float] = (),
+    class_weights: Sequence[Any] = (),
     pixel_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Sum -log softmax(logits)[label] over the valid pixels, and count them.
@@ -113,33 +155,24 @@ def cross_entropy_sums(
     Returns:
       The weighted sum, float32 [], and the number of valid pixels, int32 [], which is not weighted.
     """
-    checks.logits_shape(logits, label)
-    num_classes = logits.shape[-1]
-    if logits.dtype != jnp.float32:
-        raise ValueError(f"logits must be float32, got {logits.dtype}: cast them in the model")
-    if len(class_weights) not in (0, num_classes):
+    if hasattr(logits, "keys"):
         raise ValueError(
-            f"class_weights has {len(class_weights)} entries, the logits {num_classes} classes"
+            f"logits [n h w k] belong here, got all heads: take one of {sorted(logits)}"
         )
-    label = label.astype(jnp.int32)
-    valid = label != IGNORE
-    # A comparison instead of a gather, whose gradient is a scatter.
-    truth = label[..., None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, None]
-    picked = jnp.sum(jnp.where(truth, logits, 0.0), axis=-1)
-    loss = jax.nn.logsumexp(logits, axis=-1) - picked
-    if class_weights:
-        weights = jnp.asarray(class_weights, jnp.float32)[None, None, None]
-        loss = loss * jnp.sum(jnp.where(truth, weights, 0.0), axis=-1)
-    if pixel_weights is not None:
-        loss = loss * pixel_weights
-    loss = jnp.where((label >= 0) & (label < num_classes), loss, jnp.nan)
-    return jnp.sum(jnp.where(valid, loss, 0.0)), jnp.sum(valid, dtype=jnp.int32)
+    checks.logits_shape(logits, label)
+    loss, valid = pixels.cross_entropy(
+        logits, label, class_weights=class_weights, pixel_weights=pixel_weights
+    )
+    return jnp.sum(loss), jnp.sum(valid, dtype=jnp.int32)
 
 
+_BUILT_IN = ("cross_entropy", "focal", "dice", "tversky", "lovasz")
 # A loss sums over the valid pixels and counts what the sum is to be divided by, like
 # `cross_entropy_sums`, whose arguments it takes.
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
-_LOSSES: plugins.Registry[Loss] = plugins.Registry("loss", {"cross_entropy": cross_entropy_sums})
+_LOSSES: plugins.Registry[Loss] = plugins.Registry(
+    "loss", dict.fromkeys(_BUILT_IN, cross_entropy_sums)
+)
 
 
 def register(name: str) -> Callable[[Loss], Loss]:
@@ -167,10 +200,14 @@ def loss_sums(
     numbers: Weights | None = None,
     pixel_weights: jax.Array | None = None,
     margin: int = 0,
+    step: jax.Array | int = 0,
+    axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the weighted sum of the heads' losses, float32 [], and its count, int32 [].
 
-    The count is the number of valid pixels of a head; with "image_mean", the number of images.
+    The count is the number of valid pixels of a head, or of the hardest among them; with
+    "image_mean", the number of images. Sums and counts of all devices, added, give the loss and the
+    gradient of the whole batch.
 
     Args:
       outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
@@ -179,7 +216,10 @@ def loss_sums(
       numbers: read instead of the configuration's weights; perhaps traced.
       pixel_weights: float32 [n h w], or None.
       margin: pixels on every side that the model does not predict (U-Net's valid convolutions).
+      step: updates done, for `top_k_ramp`.
+      axis: mapped axis over which the batch is divided; None: it is not.
     """
+    checks.heads(outputs)
     label = crop_border(label, margin)
     if pixel_weights is not None:
         pixel_weights = crop_border(pixel_weights, margin)
@@ -187,14 +227,15 @@ def loss_sums(
     total = jnp.float32(0.0)
     count: Any = None
     grids = config.label_grids or ((0, 1),) * len(config.heads)
-    for (name, _), weight, (first, step) in zip(config.heads, numbers.heads, grids, strict=True):
+    for (name, _), weight, (first, every) in zip(config.heads, numbers.heads, grids, strict=True):
         if name not in outputs:
             raise ValueError(f"loss.heads: {checks.unknown(name, outputs)}")
         logits = outputs[name]
         checks.logits_shape(logits, label)
-        at = (slice(None), slice(first, None, step), slice(first, None, step))
-        pixels = None if pixel_weights is None else pixel_weights[at]
-        head, valid = _reduce(logits[at], label[at], pixels, config, numbers.classes)
+        at = (slice(None), slice(first, None, every), slice(first, None, every))
+        factors = None if pixel_weights is None else pixel_weights[at]
+        given = {"class_weights": numbers.classes, "pixel_weights": factors}
+        head, valid = _reduce(logits[at], label[at], given, config, step, axis)
         total = total + weight * head
         count = valid if count is None else count
     return total, count
@@ -203,24 +244,97 @@ def loss_sums(
 def _reduce(
     logits: jax.Array,
     label: jax.Array,
-    pixel_weights: jax.Array | None,
+    given: Mapping[str, Any],
     config: LossConfig,
-    class_weights: Sequence[Any],
+    step: jax.Array | int,
+    axis: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the sum and the count of one head."""
-    loss = functools.partial(_LOSSES.find(config.name), class_weights=class_weights)
+    """Return the sum and the count of one head; `given`: weights of classes and pixels."""
     if config.reduction != "image_mean":
-        return loss(logits, label, pixel_weights=pixel_weights)
+        total, count, of_regions = _terms(logits, label, given, config, step, axis)
+        if of_regions is None:
+            return total, count
+        # The sum is divided by the count later: a region's loss is of the batch, not of a pixel.
+        whole = pixels.add(count, axis).astype(jnp.float32)
+        return total + whole * of_regions, count
 
-    def image_mean(logits, label, weights):
-        one = jax.tree.map(lambda x: x[None], (logits, label, weights))
-        total, valid = loss(*one[:2], pixel_weights=one[2])
-        return total / jnp.maximum(valid, 1).astype(jnp.float32), valid
+    def image_mean(logits, label, factors):
+        logits, label, factors = jax.tree.map(lambda x: x[None], (logits, label, factors))
+        own = {**given, "pixel_weights": factors}
+        total, valid, of_regions = _terms(logits, label, own, config, step, None)
+        mean = total / jnp.maximum(valid, 1).astype(jnp.float32)
+        return mean if of_regions is None else mean + of_regions, valid
 
-    means, valid = jax.vmap(image_mean)(logits, label, pixel_weights)
+    means, valid = jax.vmap(image_mean)(logits, label, given["pixel_weights"])
     # All images count, also those without valid pixels. Counted from the data, because the number
     # of images differs between devices.
     return jnp.sum(means), jnp.sum(valid >= 0, dtype=jnp.int32)
+
+
+def _terms(
+    logits: jax.Array,
+    label: jax.Array,
+    given: Mapping[str, Any],
+    config: LossConfig,
+    step: jax.Array | int,
+    axis: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Return the weighted sum of the losses of pixels, its count, and the weighted sum of the
+    losses of regions (None: there are none).
+    """
+    total, of_regions = jnp.float32(0.0), None
+    count = jnp.sum(label.astype(jnp.int32) != IGNORE, dtype=jnp.int32)
+    pixel_loss = None
+    for name, factor in config.sum_of:
+        if name in ("cross_entropy", "focal"):
+            gamma = config.focal_gamma if name == "focal" else 0.0
+            loss, _ = pixels.cross_entropy(
+                logits, label, **given, label_smoothing=config.label_smoothing, focal_gamma=gamma
+            )
+            loss = loss if factor == 1 else factor * loss
+            pixel_loss = loss if pixel_loss is None else pixel_loss + loss
+        elif name in _BUILT_IN:
+            region = factor * _region(name, logits, label, config, given, axis)
+            of_regions = region if of_regions is None else of_regions + region
+        else:
+            own, count = _LOSSES.find(name)(logits, label, **given)
+            total = total + factor * own
+    if pixel_loss is not None and config.top_k < 1:
+        valid = label.astype(jnp.int32) != IGNORE
+        share = _share(config, step)
+        chosen, count = pixels.hardest(pixel_loss, valid, share=share, axis=axis)
+        total = total + chosen
+    elif pixel_loss is not None:
+        total = total + jnp.sum(pixel_loss)
+    return total, count, of_regions
+
+
+def _region(
+    name: str,
+    logits: jax.Array,
+    label: jax.Array,
+    config: LossConfig,
+    given: Mapping[str, Any],
+    axis: str | None,
+) -> jax.Array:
+    """Return this device's part of a loss of regions."""
+    if name == "lovasz":
+        if given["pixel_weights"] is not None:
+            raise ValueError("loss lovasz knows no weights of pixels: set data.weight_map to none")
+        by_image = regions.lovasz(logits, label, class_weights=given["class_weights"])
+        # Counted from the data, so that the count is of all devices.
+        images = jnp.sum(label[:, 0, 0].astype(jnp.int32) >= -1, dtype=jnp.int32)
+        return jnp.sum(by_image) / pixels.add(images, axis).astype(jnp.float32)
+    alpha, beta = config.tversky if name == "tversky" else (0.5, 0.5)
+    return regions.tversky(logits, label, alpha=alpha, beta=beta, axis=axis, **given)
+
+
+def _share(config: LossConfig, step: jax.Array | int) -> jax.Array:
+    """Return the share of the hardest pixels at a step, float32 []."""
+    if not config.top_k_ramp:
+        return jnp.float32(config.top_k)
+    done = jnp.minimum(jnp.asarray(step).astype(jnp.float32) / config.top_k_ramp, 1.0)
+    return 1.0 - done * jnp.float32(1.0 - config.top_k)
 
 
 def divisor(count: jax.Array, config: LossConfig) -> jax.Array:
@@ -234,6 +348,7 @@ def correct_pixels(
     outputs: Mapping[str, Any], label: jax.Array, *, head: str = "out", margin: int = 0
 ) -> tuple[jax.Array, jax.Array]:
     """Count the valid pixels whose largest logit is that of the label, and all valid ones."""
+    checks.heads(outputs)
     label = crop_border(label.astype(jnp.int32), margin)
     prediction, valid = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32), label != IGNORE
     correct = (prediction == label) & valid

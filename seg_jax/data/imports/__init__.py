@@ -1,0 +1,1 @@
+"""Convert what labelling tools and other data sets write to the layout of the data set `folder`."""
