@@ -188,6 +188,7 @@ def test_reproduce_writes_the_table_and_reuses_what_is_done(capsys, at_home):
     assert (at_home / "runs" / NAME / "result.json").read_bytes() == record
 
 
+@pytest.mark.slow
 def test_reproduce_compares_networks_of_one_recipe(capsys, at_home):
     args = ("reproduce", "pair", "--workdir", "runs", "--seeds", "2")
     code, out, _ = run(capsys, *args)
