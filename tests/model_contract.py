@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from seg_jax import config, data, experiment, losses, optim
 from seg_jax.inference import windows
+from seg_jax.pretrained import catalogue
 
 NUMBERED = re.compile(r"(^|/)[A-Z]\w*_\d+/")  # a name that flax makes up
 SMALL_SIZES = ((65, 81), (64, 96), (97, 129), (188, 204))  # the first that a model takes
@@ -76,7 +77,8 @@ def check_configuration(name):
     """It survives JSON, its fields are documented, and what it refers to exists."""
     chosen = get(name)
     assert config.from_dict(json.loads(json.dumps(config.to_dict(chosen)))) == chosen
-    assert chosen.train.init in ("", *experiment.names()), "train.init names no experiment"
+    known = ("", *experiment.names(), *catalogue.names())
+    assert chosen.train.init in known, "train.init names no experiment and no published weights"
     assert chosen.data.dataset in data.names()
     windows.check_evaluation(chosen)
     for module in modules(chosen.model):
