@@ -23,7 +23,7 @@ that search.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.data.config import Augmentation, DataConfig
@@ -130,7 +130,7 @@ def deeplab_v3plus_mobilenetv2_camvid() -> Experiment:
     )
 
 
-def _fcn(skips: tuple[str, ...]) -> Experiment:
+def _fcn(skips: tuple[Literal["pool4", "pool3"], ...]) -> Experiment:
     return controlled(
         family="FCN",
         paper="Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038",
