@@ -6,9 +6,10 @@ all share: MobileNetV2 at its ImageNet weights, CamVid's 367 training images, cr
 scales 0.75 to 1.5, batches of 8, SGD with a polynomial rate, SegNet's median-frequency class
 weights, 1,500 steps, and a plain evaluation of whole images at their own size.
 
-What differs beyond the head, because it is a part of it: its output stride (32 for the coarse FCN
-scores and the decoders with skips, 16 for those that dilate, as in their papers), and whether its
-bilinear upsampling aligns corners.
+What differs beyond the head, because it is a part of it: its output stride, 32 for FCN's scores and
+the decoders with skips, 16 for the heads of a dilated backbone (8 in the papers of DeepLab v1, v2
+and PSPNet, at three times the cost). Heads with hundreds of channels in their papers have 128 or
+256 here, as the backbone has fewer. SegNet's decoder is missing: it needs a backbone that pools.
 
 The weights are Google's quantised ones, whose batch norms are folded; the start of a training
 estimates their statistics (`pretrained.folded`):
@@ -22,7 +23,7 @@ that search.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.data.config import Augmentation, DataConfig
@@ -36,7 +37,7 @@ from seg_jax.models.deeplab_v2 import DeepLabV2
 from seg_jax.models.deeplab_v3plus import ASPP, Decoder, DeepLabV3Plus
 from seg_jax.models.fcn import FCN
 from seg_jax.models.gcn import GCN
-from seg_jax.models.pspnet import PSPNet
+from seg_jax.models.pspnet import PSPNet, PyramidPooling
 from seg_jax.models.unet import UNet
 from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
@@ -129,7 +130,7 @@ def deeplab_v3plus_mobilenetv2_camvid() -> Experiment:
     )
 
 
-def _fcn(skips: tuple[str, ...]) -> Experiment:
+def _fcn(skips: tuple[Literal["pool4", "pool3"], ...]) -> Experiment:
     return controlled(
         family="FCN",
         paper="Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038",
@@ -171,40 +172,48 @@ def unet_mobilenetv2_camvid() -> Experiment:
 
 @register("deeplab_v1_largefov_mobilenetv2_camvid", suites=("controlled",))
 def deeplab_v1_largefov_mobilenetv2_camvid() -> Experiment:
-    """DeepLab v1's LargeFOV: an atrous 3x3 fc6 and fc7 with half the channels, output stride 8.
+    """DeepLab v1's LargeFOV: an atrous 3x3 fc6, and fc7, with 256 channels; output stride 16.
 
     python -m seg_jax train deeplab_v1_largefov_mobilenetv2_camvid
     """
     return controlled(
         family="DeepLab v1",
         paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, ICLR 2015, arXiv:1412.7062",
-        model=DeepLabV1(num_classes=CLASSES, width=WIDTH, backbone=backbone(8)),
+        model=DeepLabV1(num_classes=CLASSES, fc_channels=256, backbone=backbone(16)),
     )
 
 
 @register("deeplab_v2_mobilenetv2_camvid", suites=("controlled",))
 def deeplab_v2_mobilenetv2_camvid() -> Experiment:
-    """DeepLab v2's ASPP: four branches whose scores are added, output stride 8.
+    """DeepLab v2's ASPP: four branches of 128 channels, whose scores are added; output stride 16.
 
     python -m seg_jax train deeplab_v2_mobilenetv2_camvid
     """
     return controlled(
         family="DeepLab v2",
         paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, PAMI 2018, arXiv:1606.00915",
-        model=DeepLabV2(num_classes=CLASSES, backbone=backbone(8)),
+        model=DeepLabV2(num_classes=CLASSES, fc_channels=128, backbone=backbone(16)),
     )
 
 
 @register("pspnet_mobilenetv2_camvid", suites=("controlled",))
 def pspnet_mobilenetv2_camvid() -> Experiment:
-    """PSPNet's pyramid pooling, without its auxiliary loss; output stride 8.
+    """PSPNet's pyramid pooling, without its auxiliary loss; output stride 16.
 
     python -m seg_jax train pspnet_mobilenetv2_camvid
     """
+    model = PSPNet(
+        num_classes=CLASSES,
+        aux=False,
+        norm=NORM,
+        width=WIDTH,
+        pyramid=PyramidPooling(norm=NORM),
+        backbone=backbone(16),
+    )
     return controlled(
         family="PSPNet",
         paper="Zhao, Shi, Qi, Wang & Jia, CVPR 2017, arXiv:1612.01105",
-        model=PSPNet(num_classes=CLASSES, norm=NORM, width=WIDTH, backbone=backbone(8)),
+        model=model,
     )
 
 

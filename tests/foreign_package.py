@@ -38,7 +38,7 @@ EXPERIMENTS = '''
     from seg_jax.optim import OptimConfig
 
 
-    @register("two_layers_synthetic", suites=("theirs",))
+    @register("two_layers_synthetic", suites=("theirs", "pair"))
     def two_layers_synthetic():
         """Two layers on drawn pictures."""
         return Experiment(
@@ -49,6 +49,14 @@ EXPERIMENTS = '''
             optim=OptimConfig(base_lr=1e-2),
             train=TrainConfig(steps=10, batch_size=4),
         )
+
+
+    @register("two_layers_narrow_synthetic", suites=("pair",))
+    def two_layers_narrow_synthetic():
+        """The same with half the channels."""
+        import dataclasses
+
+        return dataclasses.replace(two_layers_synthetic(), model=TwoLayers(width=0.5))
 '''
 
 

@@ -101,9 +101,8 @@ def reproduce(args: Sequence[str]) -> None:
         raise checks.UserError(f"--seeds {options.seeds}: at least 1")
     workdir = options.workdir or Path("runs") / options.suite
     if options.estimate:
-        progress.show(
-            reproduce.estimate(options.suite, workdir, seeds=options.seeds, root=options.data)
-        )
+        text = reproduce.estimate(options.suite, workdir, seeds=options.seeds, root=options.data)
+        progress.show(text)
         return
     reproduce.reproduce(options.suite, workdir, seeds=options.seeds, root=options.data)
 

@@ -37,6 +37,8 @@ class Estimate(NamedTuple):
 
     def as_text(self) -> str:
         """Return a table of the runs, and their sum."""
+        if not self.seconds:
+            return self.source
         rows = tuple((name, duration(value)) for name, value in self.seconds.items())
         grid = Grid((Column("run"), Column("about", number=True)), rows).as_markdown()
         return f"{grid}\n\nabout {duration(sum(self.seconds.values()))} in all; {self.source}"
@@ -65,13 +67,9 @@ def estimate(runs: Sequence[Run]) -> Estimate:
 def _measure(runs: Sequence[Run], first: Run) -> tuple[Experiment, float, str]:
     """Return an experiment, the seconds of one of its steps, and how that is known."""
     for run in runs:
-        steps = [
-            float(line["step_seconds"])
-            for line in log.read(run.folder)
-            if line["kind"] == "train" and isinstance(line.get("step_seconds"), int | float)
-        ]
+        steps = _step_seconds(run.folder)
         if len(steps) > 1:
-            found = statistics.median(steps[1:])
+            found = statistics.median(steps)
             return run.experiment, found, f"{found:.2f} s a step in the log of {run.folder.name}"
     train = dataclasses.replace(
         first.experiment.train, steps=_STEPS, log_every=1, evaluate_every=0, init=""
@@ -79,10 +77,15 @@ def _measure(runs: Sequence[Run], first: Run) -> tuple[Experiment, float, str]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "measured"
         loop.fit(dataclasses.replace(first.experiment, train=train), run, command="estimate")
-        steps = [line["step_seconds"] for line in log.read(run) if line["kind"] == "train"]
-    found = statistics.median(steps[1:])
+        found = statistics.median(_step_seconds(run))
     name = first.experiment.name
     return first.experiment, found, f"{found:.2f} s a step, measured in {_STEPS} of {name}"
+
+
+def _step_seconds(run: Path) -> list[float]:
+    """Return the seconds of a step in every line of a run's log that has them."""
+    found = (line.get("step_seconds") for line in log.read(run) if line["kind"] == "train")
+    return [float(value) for value in found if isinstance(value, int | float)]
 
 
 def _operations(chosen: Experiment) -> float:

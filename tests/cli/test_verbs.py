@@ -201,6 +201,30 @@ def test_reproduce_writes_the_table_and_reuses_what_is_done(capsys, at_home):
     assert (at_home / "runs" / NAME / "result.json").read_bytes() == record
 
 
+@pytest.mark.slow
+def test_reproduce_compares_networks_of_one_recipe(capsys, at_home):
+    args = ("reproduce", "pair", "--workdir", "runs", "--seeds", "2")
+    code, out, _ = run(capsys, *args)
+    assert code == 0
+    order = ["two_layers_synthetic", "two_layers_narrow_synthetic"]
+    order += [f"{name}_seed1" for name in order]
+    places = [out.index(f"[{number}/4] {name}\n") for number, name in enumerate(order, 1)]
+    assert places == sorted(places)  # every experiment once before any has its second seed
+    page = (at_home / "runs" / "comparison.html").read_text()
+    for heading in ("Intervals", "Differences", "Where they differ most", "Which classes"):
+        assert f"<h2>{heading}" in page
+    scores = [
+        json.loads((at_home / "runs" / name / "result.json").read_text())["metrics"]["mean_iou"]
+        for name in order[::2]
+    ]
+    assert f"{50 * sum(scores):.1f} ± {100 * np.std(scores, ddof=1):.1f}" in page
+    code, out, _ = run(capsys, *args, "--estimate")
+    assert (code, out) == (0, "nothing is left to do\n")
+    code, out, _ = run(capsys, *args, "--estimate", "--seeds", "3")
+    assert code == 0
+    assert "two_layers_synthetic_seed2" in out and "measured in 6 of two_layers_synthetic" in out
+
+
 def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
     options = ("--space", "experiments.sweeps:learning_rate", "--sampler", "random")
     options = (*options, "--trials", "2", "--train.steps", "2", "--workdir", "sweep")
