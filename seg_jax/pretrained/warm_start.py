@@ -104,7 +104,8 @@ def check(experiment: Experiment, run: Path, *, made_before: Collection[str] = (
     except UserError as error:
         name = experiment.name or experiment.family
         raise UserError(
-            f"{name} starts from {error}; --init none trains from scratch on purpose"
+            f"{name} starts from published weights: {error}; "
+            "--init none trains from scratch on purpose"
         ) from error
 
 
