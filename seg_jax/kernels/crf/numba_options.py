@@ -24,7 +24,7 @@ def _keep() -> bool:
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         _log.warning("compiled kernels of the CRF are not kept: %s", error)
         return False
-    config.CACHE_DIR = str(folder)
+    config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
     return True
 
 
