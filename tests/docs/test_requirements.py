@@ -59,7 +59,9 @@ def test_tests_are_no_part_of_what_running_needs():
 def test_every_extra_has_its_file_and_none_is_forgotten():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = settings["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
-    assert extras.keys() == {"dev", "export", "launch", "sweep-db", "tracking"}
+    assert extras.keys() == {
+        "bands", "dev", "export", "import", "launch", "sweep-db", "tracking",
+    }  # fmt: skip
     needed = {canonical(wanted.name) for wanted in requirements("requirements.txt")}
     for name, entry in extras.items():
         assert entry["file"] == f"requirements-{name}.txt"
