@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from seg_jax import data
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 
@@ -13,7 +14,8 @@ def searched(experiment: Experiment, share: float) -> Experiment:
     split stays out of the search.
 
     Raises:
-      UserError: the share is not a whole percent from 0 to 50.
+      UserError: the share is not a whole percent from 0 to 50; the data set is not there, or has
+        too few training images for two parts.
     """
     percent = round(100 * share)
     if not 0 <= percent <= 50 or abs(100 * share - percent) > 1e-6:
@@ -22,7 +24,15 @@ def searched(experiment: Experiment, share: float) -> Experiment:
         return experiment
     train = experiment.data.train_split
     parts = {"train_split": f"{train}:but{percent}", "val_split": f"{train}:held{percent}"}
-    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, **parts))
+    found = dataclasses.replace(experiment.data, **parts)
+    for part in parts.values():
+        try:
+            data.open_configured(found, part)
+        except UserError as error:
+            raise UserError(
+                f"{error} (--search-split 0 scores on {experiment.data.val_split} instead)"
+            ) from error
+    return dataclasses.replace(experiment, data=found)
 
 
 def whole(experiment: Experiment, val_split: str) -> Experiment:
