@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The first hour of a stranger, in an empty folder: installs the package, and goes through own pictures to a report,
 # an own reader and network, the library, exports, and published weights on the part of VOC where they are there
-# (SEG_JAX_TEST_DATA). Stops at the first thing that does not work. About 4 minutes on two idle cores.
+# (SEG_JAX_TEST_DATA). Stops at the first thing that does not work. Its parts took 524 s and
+# 749 s on two busy cores.
 #   FIRST_HOUR_FRESH=1: `pip install` of everything into an environment of its own (a download of about 1 GB);
 #                       else only the package itself is installed, and the libraries are those of .venv.
 #   FIRST_HOUR_DIR: the folder; default: a temporary one, which is removed at the end.
