@@ -13,7 +13,7 @@ from seg_jax.cli.parsing import command, parse
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Tell of a sweep, or retrain its best settings.
+    """Describe a sweep, or retrain its best settings.
 
     Attributes:
       verb: status: what ended and what runs; best: the best trial's command; promote: train the
@@ -34,7 +34,7 @@ class Options:
 
 
 def run(args: Sequence[str]) -> None:
-    """Tell of a sweep, or retrain its best."""
+    """Describe a sweep, or retrain its best."""
     options = parse(Options, args, "sweep")
     checks.positive(best=options.best, seeds=options.seeds)
     from seg_jax.sweep import promote, search, storage
@@ -61,7 +61,7 @@ def run(args: Sequence[str]) -> None:
         progress.show(outcome.command)
         return
     progress.show(search.as_text(outcome))
-    for name, values, reported in found.search.running():
+    for name, values, reported in found.running:
         last = max(reported, default=None)
         at = "" if last is None else f"{last:3d} %  mIoU {100 * reported[last]:.2f}"
         progress.show(f"  {name}  running   {at}  {search.values_as_text(values)}")

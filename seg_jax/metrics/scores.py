@@ -104,7 +104,8 @@ class Scores:
         """Share of right pixels further from every boundary; NaN: no such band."""
         if self._near is None:
             return float("nan")
-        return matrix.pixel_accuracy(self.confusion - self._near)
+        # Below 0 only in a file that contradicts itself, whose metrics then differ.
+        return matrix.pixel_accuracy(np.maximum(self.confusion - self._near, 0))
 
     @property
     def _near(self) -> np.ndarray | None:

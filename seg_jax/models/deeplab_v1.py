@@ -164,7 +164,8 @@ def rate_at(rate: int, output_stride: int) -> int:
     scaled_rate, rest = divmod(rate * 8, output_stride)
     if rest:
         raise ValueError(
-            f"atrous rate {rate} at output stride 8 is no whole number at {output_stride}"
+            f"atrous rate {rate} at output stride 8 is no whole number at {output_stride}; "
+            "give an output_stride of 8 or 16, or other rates"
         )
     return scaled_rate
 

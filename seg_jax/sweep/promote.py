@@ -1,5 +1,6 @@
 """What becomes of a sweep: its state, and its best settings trained anew with several seeds."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -19,12 +20,19 @@ PROMOTED = "promoted.json"
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A sweep as its folder and its storage have it."""
+    """A sweep as its folder and its storage have it.
+
+    Attributes:
+      experiment: what the values are put into.
+      settings: of the sweep.
+      trials: that have ended.
+      running: name, values and reported scores of the others, see `study.Study.running`.
+    """
 
     experiment: Experiment
-    search: study.Study
     settings: dict[str, Any]
     trials: tuple[study.Trial, ...]
+    running: tuple[tuple[str, dict[str, Any], dict[int, float]], ...]
 
 
 def read(workdir: Path, url: str = "") -> Sweep:
@@ -48,7 +56,8 @@ def read(workdir: Path, url: str = "") -> Sweep:
     url = url or storage.default(workdir)
     name = search.study_name(workdir, url)
     opened = study.Study(url, name, space, settings["sampler"], settings["seed"])
-    return Sweep(experiment, opened, settings, tuple(opened.ended()))
+    with contextlib.closing(opened):
+        return Sweep(experiment, settings, tuple(opened.ended()), tuple(opened.running()))
 
 
 def promote(

@@ -204,6 +204,7 @@ def _open(
             url, study_name(workdir, url), space, settings["sampler"], settings["seed"],
             settings["pruner"],
         )  # fmt: skip
+        stack.callback(search.close)
         now = json.loads(json.dumps(settings))
         _compare(search.settings(now), settings, f"{search.url}, study {search.name},")
     return search

@@ -95,7 +95,7 @@ class Study:
         sampling = samplers.per_trial(sampler, space, seed, self._index, self._encode)
         try:
             with storage.quiet():
-                connected = storage.connect(url, self._requeue)
+                connected = self._connected = storage.connect(url, self._requeue)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=connected,
@@ -111,6 +111,12 @@ class Study:
             raise self._damaged(f"{type(error).__name__}: {error}") from error
         for trial in trials:
             self._check(trial)
+
+    def close(self) -> None:
+        """Close the connections to the storage."""
+        if (engine := getattr(self._connected, "engine", None)) is not None:
+            self._connected.remove_session()
+            engine.dispose()
 
     def _damaged(self, reason: str) -> UserError:
         reason = storage.without_password(reason).replace("\n", " ")

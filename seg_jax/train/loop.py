@@ -7,7 +7,7 @@ anywhere ends with the same bits as one that was not.
 Where to change what training does:
   a term of the loss          `losses/`: a field of LossConfig and its sum in `_terms`
   a metric in the log         `step.py`: an entry of the `metrics` that `train_step` returns
-  a field of the optimiser    `optim.py`: a field of OptimConfig and its use in `make_optimizer`
+  a field of the optimiser    `optim/`: a field of OptimConfig and its use in `make_optimizer`
 """
 
 import contextlib

@@ -89,7 +89,7 @@ def hyperparameters(experiment: Experiment) -> Hyperparameters:
 def per_device_step(structure: Structure) -> Callable:
     """Return the step of one device: (state, batch, (key, Hyperparameters)) -> (state, metrics)."""
 
-    def per_device(state, batch, inputs):
+    def train_step(state, batch, inputs):  # the name of the compiled program
         key, hyperparameters = inputs
         numbers = hyperparameters.optim
         return step.train_step(
@@ -109,7 +109,7 @@ def per_device_step(structure: Structure) -> Callable:
             ema_decay=hyperparameters.ema_decay,
         )
 
-    return per_device
+    return train_step
 
 
 def bound_step(

@@ -192,7 +192,8 @@ def test_images_of_an_earlier_evaluation_go(folder):
 
 def test_another_split_never_stands_in_for_the_validation_split(folder):
     run.evaluate_run(folder, split="train", progress=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "result_train.json"]
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"metrics.jsonl", "result_train.json", "result_train_images.csv"}
     assert results.load(folder / "result_train.json").data.split == "train"
     with pytest.raises(UserError, match=r"no result\.json"):
         results.load(folder)

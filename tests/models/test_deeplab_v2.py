@@ -177,6 +177,6 @@ def test_errors_say_what_to_change():
         shapes(DeepLabV2(rates=()), 33, 33)
     with pytest.raises(ValueError, match=r"rates\[1\] must be positive, got 0"):
         shapes(DeepLabV2(rates=(6, 0)), 33, 33)
-    with pytest.raises(ValueError, match="c5 has 2x2 cells, .* stride of 8 needs 5x5; use VGG16"):
+    with pytest.raises(ValueError, match="rate 6 .* at 32; give an output_stride"):
         shapes(DeepLabV2(backbone=VGG()), 33, 33)
     assert shapes(DeepLabV2(backbone=VGG16), 33, 33)[0] == {"out": (1, 33, 33, 21)}

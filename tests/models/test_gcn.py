@@ -215,9 +215,17 @@ def test_learned_upsampling_can_be_bilinear(rng):
         ({"kernel_size": 4}, (64, 64), "kernel_size 4 must be odd"),
         ({"kernel_size": 1, "context": "stacked"}, (64, 64), "kernel_size 1: a stack"),
         ({"context": "dense"}, (64, 64), "context: unknown name 'dense'"),
-        ({"backbone": ResNet(14, output_stride=8)}, (64, 64), "backbone .* got 8"),
+        (
+            {"backbone": ResNet(14, output_stride=8)},
+            (64, 64),
+            "backbone must halve .* strides of .4, 8, 8, 8. px",
+        ),
         ({"backbone": ResNet(14, "slim")}, (64, 64), "backbone .* 'slim'"),
-        ({"backbone": ResNet(14, pool_rounding="ceil")}, (64, 64), "backbone .* 'ceil'"),
+        (
+            {"backbone": ResNet(14, pool_rounding="ceil")},
+            (64, 64),
+            "backbone.pool_rounding .* 'ceil'",
+        ),
     ],
 )
 def test_errors_name_the_remedy(fields, size, message):

@@ -12,7 +12,7 @@ from seg_jax import __main__ as command_line
 from seg_jax import data
 from seg_jax.checks import UserError
 from seg_jax.report import contact_sheet
-from seg_jax.types import IGNORE, voc_palette
+from seg_jax.types import IGNORE
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ class TestChoose:
 
 def test_png_has_image_and_mask_side_by_side(source):
     sheet = np.asarray(contact_sheet.as_image(source, [1, 5]))
-    palette = voc_palette()
+    palette = source.palette
     for place, number in enumerate([1, 5]):
         left = place * (2 * 256 + 16)
         middle = 18 + 64  # below the caption, half of 128 rows

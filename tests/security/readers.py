@@ -375,8 +375,8 @@ READERS = {
         _release_weights, cost=6,
     ),
     "history of a sweep": Reader(
-        ("sweep.search",), _copy("sweep/sweep.json", "sweep/journal.log"), ("sweep/sweep.json",),
-        _sweep, text=True, cost=4,
+        ("sweep.search", "sweep.promote"), _copy("sweep/sweep.json", "sweep/journal.log"),
+        ("sweep/sweep.json",), _sweep, text=True, cost=4,
     ),
     "journal of a sweep": Reader(
         ("sweep.study",), _copy("sweep/sweep.json", "sweep/journal.log"), ("sweep/journal.log",),
@@ -433,7 +433,7 @@ READERS = {
     "export of CVAT": _import_reader("cvat", "shapes", "annotations.xml", text=False),
     "export of Supervisely": _import_reader("supervisely", "shapes", "meta.json", "ds/ann/*"),
     "VOC": Reader(
-        ("data.datasets.voc2012",), _make_voc, ("VOC2012/**/*",),
+        ("data.datasets.voc2012", "data.datasets.voc2012_frequent"), _make_voc, ("VOC2012/**/*",),
         _dataset("voc2012"),
     ),
     "CamVid": Reader(("data.datasets.camvid",), _make_camvid, ("**/*",), _dataset("camvid")),

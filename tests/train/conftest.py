@@ -6,6 +6,7 @@ import tiny
 from jax.experimental.compilation_cache import compilation_cache
 
 from seg_jax import parallel
+from seg_jax.train import program
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,7 @@ def compile_once(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
     parallel.enable_compilation_cache()
+    program._compiled.cache_clear()  # of another file's runs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()
     yield

@@ -74,7 +74,7 @@ def test_a_canvas_that_is_too_small_is_found_at_the_start(root, every):
     said = []
     if every:
         with pytest.raises(UserError, match="canvas 16x16 does not cover an image of 24x24"):
-            setup._open_data(wanted, said.append)
+            setup._open_data(wanted, said.append, given=False)
     else:
-        setup._open_data(wanted, said.append)
+        setup._open_data(wanted, said.append, given=False)
         assert "canvas 16x16 does not cover" in said[0]

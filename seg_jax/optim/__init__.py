@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from seg_jax import checks
+from seg_jax.optim import transformations
 
-_BETA2, _EPSILON = 0.999, 1e-8  # of Adam, as in its paper
 _LARGEST_INT = 2**31 - 1  # steps are counted in int32
 
 
@@ -341,18 +341,11 @@ def with_numbers(
     }
     clip = optax.clip_by_global_norm(numbers.clip_norm) if config.clip_norm else optax.identity()
     if config.clip_value:
-        clip = optax.chain(_clip_by_value(numbers.clip_value), clip)
+        clip = optax.chain(transformations.clip_by_value(numbers.clip_value), clip)
     # Frozen gradients are zeroed first: they must not count in the norm for clipping.
     return optax.chain(
         optax.masked(optax.set_to_zero(), frozen), clip, optax.partition(groups, labels)
     )
-
-
-def _clip_by_value(limit: Any) -> optax.GradientTransformation:
-    def update(updates, state, params=None):
-        return jax.tree.map(lambda g: jnp.clip(g, -limit, limit), updates), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -378,7 +371,8 @@ def _update(
         return optax.chain(weight_decay, rate, momentum)
     if config.optimizer == "sgd_torch":
         return optax.chain(weight_decay, momentum, rate)
-    return optax.chain(_scale_by_adam(numbers), weight_decay, rate)
+    adam = transformations.scale_by_adam(numbers.momentum, numbers.one_minus_momentum)
+    return optax.chain(adam, weight_decay, rate)
 
 
 def _scaled_rate(schedule: Schedule, numbers: Numbers, step: Any, factor: float) -> jax.Array:
@@ -389,28 +383,3 @@ def _scaled_rate(schedule: Schedule, numbers: Numbers, step: Any, factor: float)
         return factor * scheduled_rate(schedule, numbers, step)
     base_lr = jnp.float32(factor) * numbers.base_lr
     return scheduled_rate(schedule, dataclasses.replace(numbers, base_lr=base_lr), step)
-
-
-def _scale_by_adam(numbers: Numbers) -> optax.GradientTransformation:
-    """Return `optax.scale_by_adam` with a beta1 that may be traced.
-
-    optax computes 1 - beta1 from what it is given: in float32, for a traced number, which is
-    another number than for a constant.
-    """
-    usual = optax.scale_by_adam()
-
-    def update(updates, state, params=None):
-        del params
-        count = optax.safe_increment(state.count)
-        mean = jax.tree.map(
-            lambda g, m: numbers.one_minus_momentum * g + numbers.momentum * m, updates, state.mu
-        )
-        square = optax.tree.update_moment_per_elem_norm(updates, state.nu, _BETA2, 2)
-        scaled = jax.tree.map(
-            lambda m, v: m / (jnp.sqrt(v) + _EPSILON),
-            optax.tree.bias_correction(mean, numbers.momentum, count),
-            optax.tree.bias_correction(square, _BETA2, count),
-        )
-        return scaled, optax.ScaleByAdamState(count, mean, square)
-
-    return optax.GradientTransformation(usual.init, update)
