@@ -60,6 +60,7 @@ def test_every_head_takes_every_backbone(backbone):
     assert strides == {head: expected[head] for head in heads}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["fcn8s_vgg16_voc", "unet_voc", "gcn_resnet50_voc"])
 def test_one_update_is_finite(head, rng):
     model = on(head, "mobilenet_v2", width=1 / 8)

@@ -109,6 +109,7 @@ def check_interrupted_workers(folder, url, sampler, straight):
         assert len(steps) == 2, run  # begun by one, continued by another
 
 
+@pytest.mark.slow
 def test_interrupted_workers_on_sqlite(tmp_path):
     straight = database_worker.sweep(tmp_path / "straight", "", "random")
     check_interrupted_workers(tmp_path / "sweep", "", "random", straight)
