@@ -138,6 +138,8 @@ class Study:
         history = trial.system_attrs.get("retry_history", [])
         if not isinstance(history, list) or not all(type(number) is int for number in history):
             raise self._damaged(f"retry_history is {history!r:.60}")
+        if type(trial.system_attrs.get("failed_trial", 0)) is not int:
+            raise self._damaged(f"failed_trial is {trial.system_attrs['failed_trial']!r:.60}")
         if "ended" in attributes:
             ended = attributes["ended"]
             schema.parse(Ended, ended, file=self.url, field=run)
@@ -164,6 +166,8 @@ class Study:
             if waiting or self._claimed() < trials:
                 self._one(trials, run)
                 after(self.ended())
+            elif storage.is_journal(self.url):  # and no other worker will end what is missing
+                raise self._damaged(f"{ended} of {trials} trials ended, and no other is left to do")
             else:  # other workers are at the last ones; should they die, these are taken up
                 time.sleep(_POLL_SECONDS)
                 self._fail_stale()
@@ -223,16 +227,24 @@ class Study:
         return values
 
     def _index(self, trial: Any) -> int:
-        """Return a trial's place among those that are no retries, from 0."""
+        """Return the place of a trial, or of the one that it retries, among those that are no
+        retries, from 0.
+        """
+        trials = self._trials()
+        own = next((other for other in trials if other.number == trial.number), None)
+        first = own.system_attrs.get("failed_trial", trial.number) if own else trial.number
         return sum(
-            other.number < trial.number
+            other.number < first
             and not other.system_attrs.get("retry_history")
             and not other.user_attrs.get("surplus")
-            for other in self._trials()
+            for other in trials
         )
 
     def _claimed(self) -> int:
-        return len({t.user_attrs.get("run", t.number) for t in self._counted()})
+        # A trial whose worker died before it had a folder counts as its retry.
+        over = self._superseded()
+        trials = (trial for trial in self._counted() if trial.number not in over)
+        return len({trial.user_attrs.get("run", trial.number) for trial in trials})
 
     def _counted(self) -> list[Any]:
         return [trial for trial in self._trials() if not trial.user_attrs.get("surplus")]

@@ -71,6 +71,15 @@ def test_unknown_operations_and_values_are_one_line(journal, operation):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
+def test_a_worker_killed_before_its_trial_had_a_folder_leaves_no_gap(journal):
+    """It waited for ever: the trial and its retry counted as two."""
+    lines = journal.read_text().splitlines(keepends=True)
+    begun = next(number for number, line in enumerate(lines) if '"op_code":4' in line)
+    journal.write_text("".join(lines[: begun + 1]))
+    text = go_on(journal)
+    assert "trial-0001  complete" in text and "trial-0002  complete" in text
+
+
 def test_values_outside_the_space_are_refused(journal):
     text = journal.read_text()
     journal.write_text(
