@@ -54,11 +54,11 @@ def test_runs_that_differ_in_numbers_compile_once(tmp_path, caplog):
         return names, summary.metrics["loss"]
 
     first, loss = compiled(0, {})
-    assert "jit(per_device)" in first
+    assert "jit(train_step)" in first
     names, other = compiled(1, NUMBERS)
     assert names == [] and other != loss
     names, _ = compiled(2, {"optim.schedule.kind": "fixed"})
-    assert "jit(per_device)" in names
+    assert "jit(train_step)" in names
 
 
 @pytest.mark.parametrize("path", sorted(NUMBERS.keys() - {"train.seed"}))
