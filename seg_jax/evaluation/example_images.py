@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_jax import checks, metrics
+from seg_jax import checks
 from seg_jax.data import visualize
 from seg_jax.data.source import Source
+from seg_jax.metrics import bootstrap
 
 _COUNT, _WORST = 8, 4
 _KINDS = ("input.jpg", "truth.png", "prediction.png")
@@ -27,13 +28,19 @@ class ExampleImages:
     The earlier ones stay until `publish` replaces them. An error of the disk's does not end the
     evaluation.
 
+    Args:
+      folder: RUN/predictions.
+      source: the split.
+      per_image: int64 [n 3 k], which has an image's counts (`bootstrap.image_counts`) by the time
+        that `keep` is called for it.
+
     Attributes:
       error: the first error; None: there was none.
     """
 
-    def __init__(self, folder: Path, source: Source):
+    def __init__(self, folder: Path, source: Source, per_image: np.ndarray):
         self.error: OSError | None = None
-        self._folder, self._source = folder, source
+        self._folder, self._source, self._per_image = folder, source, per_image
         self._shown = set(np.linspace(0, len(source) - 1, min(len(source), _COUNT)).astype(int))
         self._worst: list[tuple[float, int, np.ndarray]] = []  # (-mean IoU, -index, prediction)
         self._new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.part")
@@ -50,8 +57,7 @@ class ExampleImages:
         if index in self._shown:
             self._write(index, prediction)
             return
-        label, k = self._source[index]["label"], len(self._source.classes)
-        iou = metrics.mean_iou(metrics.confusion_on_host(label, prediction, k))
+        iou = float(bootstrap.mean_iou(self._per_image[index]))
         if not math.isnan(iou):
             heapq.heappush(self._worst, (-iou, -index, prediction))
             if len(self._worst) > _WORST:

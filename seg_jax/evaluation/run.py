@@ -81,8 +81,10 @@ def evaluate_run(
     name = file_name(trained, experiment, split, checkpoint=stored)
     own = name == files.FILE
     source = data.open_configured(permitted.data, split or own_split, root=root)
-    images = ExampleImages(run / files.PREDICTIONS, source) if own and _is_first() else None
     per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
+    images = None
+    if own and _is_first():
+        images = ExampleImages(run / files.PREDICTIONS, source, per_image)
     try:
         result = score(
             experiment,

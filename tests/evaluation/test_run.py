@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from small_task import CLASSES, MemorySource, small_experiment, small_variables
 
-from seg_jax import config, data, results
+from seg_jax import config, data, metrics, results
 from seg_jax.checks import UserError
 from seg_jax.cli.predict import predict_with
 from seg_jax.evaluation import evaluate, example_images, run
 from seg_jax.inference import forward, protocols
+from seg_jax.metrics import bootstrap
 from seg_jax.papers import Protocol
 from seg_jax.results import image_counts
 from seg_jax.runs import folder as run_folder
@@ -116,13 +117,17 @@ def test_images_are_the_model_s_predictions_spread_over_the_split(folder):
 
 def test_the_worst_images_are_kept_beside_those_spread_over_the_split(tmp_path):
     source = MemorySource(((12, 16),) * 40)
-    images = example_images.ExampleImages(tmp_path / "predictions", source)
+    counts = np.zeros((40, 3, len(source.classes)), np.int64)
+    images = example_images.ExampleImages(tmp_path / "predictions", source, counts)
     spread = set(np.linspace(0, 39, 8).astype(int).tolist())
     worst = [1, 17, 30, 38]
     assert not spread & {*worst}
     for index in range(40):
         label = source[index]["label"]
-        images.keep(index, np.minimum(label, 2) if index not in worst else np.full_like(label, 2))
+        given = np.minimum(label, 2) if index not in worst else np.full_like(label, 2)
+        confusion = metrics.confusion_on_host(label, given, len(source.classes))
+        counts[index] = bootstrap.image_counts(confusion)
+        images.keep(index, given)
     images.publish()
     images.close()
     found = {int(p.name[5:].partition(".")[0]) for p in (tmp_path / "predictions").iterdir()}
