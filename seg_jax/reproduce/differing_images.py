@@ -53,10 +53,7 @@ def most_different(counts: Sequence[np.ndarray], *, number: int = COUNT) -> list
 
 def predict(run: Run, indices: Sequence[int], folder: Path) -> None:
     """Write the images, their truth and a run's predictions into folder/predictions."""
-    where = run.experiment.data
-    source = data.open_source(
-        where.dataset, where.root, run.split, allow_outside=where.allow_outside
-    )
+    source = data.open_configured(run.experiment.data, run.split)
     experiment, variables, _ = checkpoint.restore_variables(run.folder)
     shutil.rmtree(folder / PREDICTIONS, ignore_errors=True)
 

@@ -93,18 +93,12 @@ def _operations(chosen: Experiment) -> float:
 
 
 def _images(run: Run) -> int:
-    where = run.experiment.data
-    source = data.open_source(
-        where.dataset, where.root, run.split, allow_outside=where.allow_outside
-    )
-    return len(source)
+    return len(data.open_configured(run.experiment.data, run.split))
 
 
 def _pixels(run: Run) -> float:
     """Return how many crops' pixels an evaluated image has."""
     where = run.experiment.data
-    source = data.open_source(
-        where.dataset, where.root, run.split, allow_outside=where.allow_outside
-    )
+    source = data.open_configured(where, run.split)
     (height, width), (down, across) = source.size(0), where.augmentation.crop
     return height * width / (down * across)
