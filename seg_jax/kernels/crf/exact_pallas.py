@@ -20,7 +20,6 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from seg_jax.kernels.crf import exact, exact_products
 from seg_jax.kernels.crf.block_sparsity import TILE, Tiles
 from seg_jax.kernels.crf.params import CrfParams
-from seg_jax.kernels.crf.reference import features
 from seg_jax.nn import lowering
 
 _DEPTH = exact_products.DEPTH  # a wgmma takes 16
@@ -47,12 +46,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
     """Return the function q, float32 [h*w k], -> K q: the bilateral kernel of an image [h w 3]."""
-    height, width, _ = rgb.shape
-    exact_products.check(rgb, name="exact_pallas")
-    position, colour = features(rgb)
-    position = position - jnp.float32([[width // 2, height // 2]])
-    a, b = exact_products.squares(tiles, position)
-    c, d = exact_products.squares(tiles, colour)
+    (a, b), (c, d) = exact_products.of_image(tiles, rgb, name="exact_pallas")
     # exp(-d^2 / (2 theta^2)) as a power of two, which the hardware computes.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
     rates = math.log2(math.e) / (2 * jnp.square(widths))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seg_jax.kernels.crf.block_sparsity import Tiles
+from seg_jax.kernels.crf.reference import features
 
 MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
 DEPTH = 16  # inner size of the products: at most 9 terms
@@ -22,6 +23,21 @@ def check(rgb: jax.Array, *, name: str) -> None:
             f"{MAX_SIDE} pixels a side, whose distances are exact in bfloat16; got {rgb.dtype} "
             f"{height} x {width}; use implementation='exact'"
         )
+
+
+def of_image(tiles: Tiles, rgb: jax.Array, *, name: str) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    """Return `squares` of an image's pixels: of their centred positions, and of their colours.
+
+    Args:
+        tiles: of the image.
+        rgb: uint8 [h w 3].
+        name: of the implementation, for `check`.
+    """
+    check(rgb, name=name)
+    height, width, _ = rgb.shape
+    position, colour = features(rgb)
+    position = position - jnp.float32([[width // 2, height // 2]])
+    return squares(tiles, position), squares(tiles, colour)
 
 
 def squares(tiles: Tiles, feature: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -21,7 +21,6 @@ from jax.experimental.pallas import tpu as pltpu
 from seg_jax.kernels.crf import exact, exact_products
 from seg_jax.kernels.crf.block_sparsity import Tiles
 from seg_jax.kernels.crf.params import CrfParams
-from seg_jax.kernels.crf.reference import features
 from seg_jax.nn import lowering
 
 TILE = 512  # pixels of a block
@@ -58,12 +57,7 @@ def bilateral(
         params: its widths.
         interpret: False: compile it; `pltpu.InterpretParams`: interpret it.
     """
-    height, width, _ = rgb.shape
-    exact_products.check(rgb, name="exact_tpu")
-    position, colour = features(rgb)
-    position = position - jnp.float32([[width // 2, height // 2]])
-    a_px, b_px = exact_products.squares(tiles, position)
-    a_rgb, b_rgb = exact_products.squares(tiles, colour)
+    (a_px, b_px), (a_rgb, b_rgb) = exact_products.of_image(tiles, rgb, name="exact_tpu")
     b = jnp.concatenate([b_px, b_rgb], axis=1)  # one copy fetches both
     # exp(-d^2 / (2 theta^2)) as a power of two, which the hardware computes.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
