@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks, files
+from seg_jax import checks, files, progress
 from seg_jax.launch import gke, preflight, sky, slurm, snapshot
 from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import Job
@@ -29,7 +29,7 @@ def start(
     findings: Sequence[preflight.Finding],
     *,
     checkout: Path = snapshot.CHECKOUT,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = progress.show,
 ) -> list[str]:
     """Copy the source into the run folder and submit; return the engine's ids.
 

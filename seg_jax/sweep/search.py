@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks, config, files, overrides
+from seg_jax import checks, config, files, overrides, progress
 from seg_jax import experiment as experiments
 from seg_jax import search_space as spaces
 from seg_jax.checks import UserError
@@ -87,7 +87,7 @@ def sweep(
     pruner: Pruner = "median",
     repeats: int = 1,
     url: str = "",
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = progress.show,
 ) -> Outcome:
     """Search for the values of a space with the highest mIoU, or go on with a search.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import files
+from seg_jax import files, progress
 from seg_jax.targets.compiling import ERROR
 
 NOT_YET = "not compiled yet"
@@ -41,7 +41,7 @@ def run(
     path: Path,
     *,
     compile_one: Callable[[Key], dict[str, Any]],
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = progress.show,
     seconds: float = float("inf"),
 ) -> int:
     """Compile what the file does not have yet; write it after each; return how many were added.

@@ -31,6 +31,19 @@ def write(root: Path, names=("p0", "p1", "p2", "p3", "p4", "p5"), *, mask=MASK, 
     return root
 
 
+def write_palettes(folder, names, *, odd):
+    """`write`, with VOC's palette in every mask; that of number `odd` has two colours exchanged."""
+    root = write(folder, names=names)
+    for number, name in enumerate(names):
+        palette = voc_palette()
+        if number == odd:
+            palette[[1, 2]] = palette[[2, 1]]
+        image = Image.fromarray(MASK)
+        image.putpalette(palette.tobytes())
+        image.save(root / f"masks/{name}.png")
+    return root
+
+
 def labels(root: Path, split: str = "train") -> list[np.ndarray]:
     source = data.open_source("folder", root, split)
     return [source.label(index) for index in range(len(source))]
@@ -258,14 +271,7 @@ class TestPalettes:
         assert data.open_source("voc2012", root, "train").label(0).tolist() == [[0, 3]]
 
     def test_masks_of_a_folder_that_differ_among_each_other(self, tmp_path):
-        root = write(tmp_path, names=[f"p{n}" for n in range(4)])
-        for number in range(4):
-            palette = voc_palette()
-            if number == 2:
-                palette[[1, 2]] = palette[[2, 1]]
-            image = Image.fromarray(MASK)
-            image.putpalette(palette.tobytes())
-            image.save(root / f"masks/p{number}.png")
+        root = write_palettes(tmp_path, [f"p{n}" for n in range(4)], odd=2)
         (problem,) = check.check("folder", root).problems
         assert (
             "p2.png: the palette gives index 1 the colour (0, 128, 0), but (128, 0, 0)" in problem
@@ -325,14 +331,7 @@ class TestALook:
     """What is read of the masks before a training."""
 
     def test_a_rare_palette_is_looked_at_first(self, tmp_path):
-        root = write(tmp_path, names=[f"p{n:02}" for n in range(40)])
-        for number in range(40):
-            palette = voc_palette()
-            if number == 17:
-                palette[[1, 2]] = palette[[2, 1]]
-            image = Image.fromarray(MASK)
-            image.putpalette(palette.tobytes())
-            image.save(root / f"masks/p{number:02}.png")
+        root = write_palettes(tmp_path, [f"p{n:02}" for n in range(40)], odd=17)
         source = data.open_source("folder", root, "train")
         with pytest.raises(UserError, match="p17.png: the palette gives index|p17.png: the masks"):
             meaning.look(source, most_pixels=2 * MASK.size)
