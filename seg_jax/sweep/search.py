@@ -268,7 +268,8 @@ class _Task:
         if self.repeats == 1:
 
             def report_share(step: int, miou: float) -> None:
-                report(samplers.share(step, chosen.train.steps), miou)
+                with _unless(step >= chosen.train.steps):
+                    report(samplers.share(step, chosen.train.steps), miou)
 
             return self.run_trial(chosen, folder, report_share)
         scores = []
@@ -276,8 +277,14 @@ class _Task:
             seed = chosen.train.seed + number
             again = overrides.apply(chosen, {"train.seed": seed})
             scores.append(self.run_trial(again, folder / f"seed-{seed}", lambda *_: None))
-            report(number, scores[-1])
+            with _unless(number + 1 == self.repeats):
+                report(number, scores[-1])
         return sum(scores) / len(scores)
+
+
+def _unless(done: bool) -> contextlib.AbstractContextManager:
+    """Return a context in which a trial may be pruned, unless all its work is done."""
+    return contextlib.suppress(Pruned) if done else contextlib.nullcontext()
 
 
 def _check_same(history: Path, settings: dict[str, Any]) -> None:
