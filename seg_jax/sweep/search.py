@@ -158,7 +158,8 @@ def begin(
     """Make storage and folder, and check what `sweep` checks: before workers start."""
     settings, _ = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
     with contextlib.ExitStack() as stack:
-        _open(Path(workdir), settings, space, url, stack)
+        search = _open(Path(workdir), settings, space, url, stack)
+        _write(Path(workdir) / HISTORY, settings, search.ended(), experiment)
 
 
 def _checked(
