@@ -96,14 +96,14 @@ class Study:
         try:
             with storage.quiet():
                 connected = self._connected = storage.connect(url, self._requeue)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=connected,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=sampling,
-                pruner=samplers.pruner(pruner),
-            )
+                self._study = optuna.create_study(
+                    study_name=name,
+                    storage=connected,
+                    direction="maximize",
+                    load_if_exists=True,
+                    sampler=sampling,
+                    pruner=samplers.pruner(pruner),
+                )
             trials = self._trials()
         except UserError:
             raise
