@@ -11,7 +11,7 @@ from pathlib import Path
 from seg_jax import files, progress
 from seg_jax.checks import UserError
 
-_LOOK_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
 VARIABLE = "SEG_JAX_SWEEP_WORKER"  # its number, in a worker's environment
 
 
@@ -50,7 +50,7 @@ def run(count: int, args: Sequence[str], workdir: Path, look: Callable[[], None]
       count: of processes.
       args: of the sweep's command.
       workdir: of the sweep; `log_of` it receives what each worker prints.
-      look: called every two seconds, to show how far they are.
+      look: called every five seconds, to show how far they are.
 
     Raises:
       UserError: a worker ended with an error.
