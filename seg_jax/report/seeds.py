@@ -3,7 +3,6 @@
 import json
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from seg_jax import config
 from seg_jax.report.grid import NONE, Column, Grid, percent
@@ -53,9 +52,9 @@ def chosen(record: Record) -> str:
 
 def _setting(record: Record) -> str:
     """Return what runs must have in common to be repetitions of each other."""
-    settings: dict[str, Any] = json.loads(json.dumps(record.config))
-    settings.get("train", {}).pop("seed", None)
-    settings.get("data", {}).pop("root", None)
+    settings = config.flatten(record.config)
+    for name in ("train.seed", "data.root"):
+        settings.pop(name, None)
     protocol = [record.data.checksum, record.cutting, str(record.protocol)]
     return json.dumps([record.experiment, settings, protocol], sort_keys=True)
 

@@ -151,6 +151,19 @@ def _submission(folder: Path) -> Any:
     return texts
 
 
+def _make_searched(folder: Path) -> None:
+    from seg_jax.results import searched
+
+    space = {"optim.base_lr": {"low": 0.1, "high": 1.0}}
+    searched.save(searched.Searched("train:held20", 24, "tpe", space, "trial-0007"), folder)
+
+
+def _searched(folder: Path) -> Any:
+    from seg_jax.results import searched
+
+    return str(searched.load(folder))
+
+
 def _make_image_counts(folder: Path) -> None:
     """Write counts of images that fit the record of the former run."""
     from seg_jax import results
@@ -361,6 +374,9 @@ READERS = {
     "record": Reader(
         ("results.files", "results.schema", "results.record"), _copy("run/result.json"),
         ("run/result.json",), _record, text=True,
+    ),
+    "how settings were searched": Reader(
+        ("results.searched",), _make_searched, ("searched.json",), _searched, text=True
     ),
     "counts of images": Reader(
         ("results.image_counts",), _make_image_counts, ("run/result_images.csv",), _image_counts,
