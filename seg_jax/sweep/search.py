@@ -137,7 +137,7 @@ def sweep(
         search.work(
             trials, run, lambda ended: _write(workdir / HISTORY, settings, ended, experiment)
         )
-    found = outcome(search.ended(), experiment)
+        found = outcome(search.ended(), experiment)
     if found.best is None:
         raise UserError(f"{workdir}: no trial completed; the first: {line(found.trials[0])}")
     return found
