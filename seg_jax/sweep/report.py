@@ -125,7 +125,7 @@ def _history(trials: Sequence[Trial], best: str, miou: charts.Axis) -> str:
     if not trials:
         return ""
     last = max(len(trials), 2)
-    numbers = [1, *range(5, last, 5), last]
+    numbers = [1, *range(5, last - 2, 5), last]
     x = charts.Axis(
         "trial",
         lambda number: (number - 1) / (last - 1),
@@ -190,7 +190,10 @@ def _parallel(
         marks.append(_mark(trial, best, shares, 0.15 + 0.75 * (rank / len(ranked)) ** 2))
     drawn = charts.parallel(marks, [*axes.values(), miou])
     aid = "A line is a trial; the darker, the higher its mIoU among all. Red: the best."
-    return f'<div class="scroll">{drawn}</div><p class="soft">{aid}</p>' if drawn else ""
+    if not drawn:
+        return ""
+    wide = f'<div class="scroll"><div style="min-width:40rem">{drawn}</div></div>'
+    return f'{wide}<p class="soft">{aid}</p>'
 
 
 def _slices(
