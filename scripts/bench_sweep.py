@@ -190,7 +190,7 @@ def compiled(trials: int) -> None:
     """Print FLOPs, temporaries and the estimated time of one trial and of all for one TPU v5e."""
     from seg_jax.targets import compiling, table, topology
 
-    target = table.get("v5e-1")
+    target = table.get("v5e-8")
     topology.prepare(target)
     import jax
     from jax.sharding import NamedSharding, PartitionSpec

@@ -139,6 +139,8 @@ def test_command_line(tmp_path, monkeypatch, capsys):
 
     cells = ElementTree.fromstring((tmp_path / "crf_search" / "heat_map.svg").read_text())
     assert len(cells.findall("{*}rect")) == 1 + len(scores)
+    title = cells.findall("{*}text")[0].text or ""  # run, data and protocol
+    assert title.startswith(f"{tmp_path.name}, {SOURCE.description}, ")
 
 
 def test_published_weights_need_a_folder_to_write_into(tmp_path):
