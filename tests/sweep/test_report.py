@@ -1,6 +1,8 @@
 """The page of a sweep, its importances, and what records say of the search."""
 
 import dataclasses
+import io
+import json
 import math
 import re
 from xml.etree import ElementTree
@@ -10,7 +12,7 @@ import optuna
 import pytest
 from small_record import small_record
 
-from seg_jax import experiment
+from seg_jax import experiment, progress
 from seg_jax.report import seeds, table
 from seg_jax.report import trial_charts as charts
 from seg_jax.results import files, load, searched
@@ -175,3 +177,42 @@ def test_the_record_and_the_tables_say_that_settings_were_searched(tmp_path):
     mixed = table.networks_grid([*records, own]).rows
     row = next(row for row in mixed if row[1] == "deeplab_v3_resnet101_voc")
     assert f"{100 * own.metrics['mean_iou']:.1f}" in row  # the recipe's own settings come first
+
+
+def test_lines_of_running_trials_are_drawn_anew_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "12")
+    block = progress.Block()
+    block.draw(["one \x1b[31m", "a line that is too long"])
+    block.draw(["two"])
+    shown = "one \\x1b[31\na line that\n"  # escaped, cut to the width
+    assert terminal.getvalue() == f"{shown}\x1b[2F\x1b[Jtwo\n"
+    monkeypatch.setattr("sys.stderr", file := io.StringIO())
+    progress.Block().draw(["one"])
+    assert file.getvalue() == ""
+
+
+def test_what_ended_is_said_once_and_running_trials_have_step_and_score(folder, capsys):
+    look = watch.watcher(folder, "", 14)
+    look()
+    assert capsys.readouterr().out == ""  # of before: told already
+    (folder / "trial-0099").mkdir()
+    lines = [{"kind": "train", "step": step, "loss": 1.5} for step in (20, 40)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "trial-0099" / "metrics.jsonl").write_text(text + '{"kind": "train", "st')
+    line = watch.running_line(folder, "trial-0099", {"optim.base_lr": 0.5}, {33: 0.125})
+    assert line == (
+        "  trial-0099  running   step     40  loss 1.5  mIoU 12.50 at 33 %  optim.base_lr=0.5"
+    )
+    search.sweep(
+        experiment.get(NAME), SPACE, folder, trials=13, run_trial=lambda *_: 0.75,
+        sampler="random", pruner="none", say=lambda line: None,
+    )  # fmt: skip
+    look()
+    look()
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("[13/14] trial-0013  complete  mIoU   75.00")
