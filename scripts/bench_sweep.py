@@ -46,7 +46,7 @@ def start() -> None:
 
 def show(found: dict) -> None:
     """Print a line of JSON."""
-    print(json.dumps(found))
+    print(json.dumps(found), flush=True)
 
 
 def parts(trials: int):
