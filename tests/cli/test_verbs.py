@@ -235,6 +235,11 @@ def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
     assert f"python -m seg_jax train {NAME}" in out and "--optim.base-lr" in out
     records = sorted((at_home / "sweep").glob("trial-*/result.json"))
     assert len(records) == 2
+    code, out, _ = run(capsys, "sweep", "report", "sweep")
+    page = (at_home / "sweep" / "report.html").read_text()
+    assert code == 0 and "report.html" in out
+    record = json.loads(records[0].read_text())
+    assert record["data"]["description"] in page and record["cutting"] in page
 
 
 def test_data_check_names_what_is_wrong(capsys, tmp_path):
