@@ -131,6 +131,8 @@ class EvalConfig:
         heights and widths of k * output stride + 1.
       scales: of the image; the predictions are fused at the size of scale 1.
       flip: the mirror image is fused as well.
+      turns: 4: the image turned by 0, 90, 180 and 270 degrees is fused as well, with `flip` all
+        eight quarter turns and mirror images; 1: as it is. For images without an up and down.
       fusion: "probabilities": the mean over scales and mirror images (DeepLab v3); "mirror_logits":
         the mirror image's logits are added before the softmax, scales averaged (PSPNet);
         "max_logits": the highest logit of each class over scales and mirror images (DeepLab v2).
@@ -151,6 +153,7 @@ class EvalConfig:
     bucket_rest: int = 0
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    turns: Literal[1, 4] = 1
     fusion: Literal["probabilities", "mirror_logits", "max_logits"] = "probabilities"
     scaling: Literal["half_pixel", "align_corners"] = "half_pixel"
     long_side: int | None = None

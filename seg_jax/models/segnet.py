@@ -30,6 +30,7 @@ from seg_jax.nn.width_multiplier import scaled
 
 # The release's epsilon. The averages span about 50 batches, on CamVid 200 images or more.
 NORM = Norm(momentum=0.98, epsilon=1e-9)
+_SHIFT = 0.001  # that the norms of the released networks start with
 
 DropoutAt = Literal["none", "central", "all"]
 Decoder = Literal[
@@ -112,7 +113,9 @@ class SegNet(nn.Module):
 
     def _layer(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
         x = Conv(scaled(channels, self.width), 3, name=name)(x)
-        return nn.relu(_norm(self.norm, name)(x, train=train))
+        # Bayesian SegNet's release starts with a shift of 0.
+        shift = _SHIFT if self.dropout_at == "none" else 0.0
+        return nn.relu(_norm(self.norm, name, shift)(x, train=train))
 
 
 class SegNetBasic(nn.Module):
@@ -274,9 +277,8 @@ def mc_dropout(
     return mean, deviation / count
 
 
-def _norm(norm: Norm, convolution: str) -> BatchNorm:
-    # The released networks start with a shift of 0.001, Bayesian SegNet's with 0.
-    init = nn.initializers.constant(0.001)
+def _norm(norm: Norm, convolution: str, shift: float = _SHIFT) -> BatchNorm:
+    init = nn.initializers.constant(shift)
     return BatchNorm(norm, bias_init=init, name=f"{convolution}_bn")
 
 
