@@ -30,7 +30,14 @@ cd "$here/work"
 # Nothing of the user's own is read or written.
 export HOME=$here/home XDG_DATA_HOME=$here/home/share XDG_CACHE_HOME=$here/home/cache
 unset SEG_JAX_DATA SEG_JAX_WEIGHTS SEG_JAX_CACHE SEG_JAX_EXPERIMENTS JAX_COMPILATION_CACHE_DIR
-seg_jax() { "$python" -m seg_jax "$@"; }
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 # of its own: what one verb compiles, the next does not
+exec 3>&2 # times are told also where a verb's own output is kept
+seg_jax() {
+  local began=$SECONDS status=0
+  "$python" -m seg_jax "$@" || status=$?
+  printf "   %d s: seg_jax %.60s\n" "$((SECONDS - began))" "$*" >&3
+  return $status
+}
 has() { grep -q -- "$1" "$2" || { echo "first_hour: $2 has no '$1':" && cat "$2" && exit 1; } }
 
 step "what is here"

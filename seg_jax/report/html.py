@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from seg_jax import metrics
-from seg_jax.report import confusion, curves, images, page, svg, table
+from seg_jax.report import confusion, curves, images, page, rows, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.images import Run
 from seg_jax.results import Record
@@ -21,14 +21,14 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
       palette: of the images, see `images.section`.
     """
     records = [run.record for run in runs]
-    measured_on = ", ".join(dict.fromkeys(record.data.description for record in records))
+    measured_on = "; ".join(dict.fromkeys(map(rows.measured_on, records)))
     return page.page(
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
             ("Images", images.section(runs, palette=palette)),
             ("Near the boundaries", _trimap(records)),
-            ("Objects", _bars("objects", metrics.SIZE_NAMES, records, "object_iou")),
+            ("Objects", _objects(records)),
             ("Classes", _classes(records)),
             ("What is taken for what", confusion.matrix(records)),
             ("Training loss", curves.training(runs)),
@@ -57,14 +57,14 @@ def _trimap(records: Sequence[Record]) -> str:
     place = {px: index for index, px in enumerate(radii)}  # evenly spaced: narrow bands matter most
     lines = [
         svg.Series(
-            record.experiment,
+            name,
             [
                 (place[px], None if value is None else 100 * value)
                 for px in record.counts.trimap_px
                 for value in [record.metrics["trimap_mean_iou"][str(px)]]
             ],
         )
-        for record in records
+        for name, record in zip(rows.labels(records), records, strict=True)
     ]
     drawn = svg.chart(
         lines,
@@ -75,26 +75,33 @@ def _trimap(records: Sequence[Record]) -> str:
     return drawn + svg.legend([line.name for line in lines])
 
 
+def _objects(records: Sequence[Record]) -> str:
+    return _bars("objects", metrics.SIZE_NAMES, rows.labels(records), records, "object_iou")
+
+
 def _classes(records: Sequence[Record]) -> str:
     """Return tables of IoU bars, one for each set of classes: a row per class, a column per run; of
     a single run, all scores of its classes.
     """
     if len(records) == 1:
         return confusion.classes(records[0])
-    by_classes: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        by_classes.setdefault(record.classes, []).append(record)
+    by_classes: dict[tuple[str, ...], list[tuple[str, Record]]] = {}
+    for label, record in zip(rows.labels(records), records, strict=True):
+        by_classes.setdefault(record.classes, []).append((label, record))
     return "\n".join(
-        _bars("class", classes, group, "per_class_iou") for classes, group in by_classes.items()
+        _bars("class", classes, [n for n, _ in group], [r for _, r in group], "per_class_iou")
+        for classes, group in by_classes.items()
     )
 
 
-def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: str) -> str:
+def _bars(
+    what: str, names: Sequence[str], labels: Sequence[str], records: Sequence[Record], metric: str
+) -> str:
     """Return a table of IoU bars: a row per name, a column per run; empty without scores."""
     scores = [record.metrics[metric] for record in records]
     if all(score[name] is None for score in scores for name in names):
         return ""
-    head = "".join(f"<th>{html.escape(record.experiment)}</th>" for record in records)
+    head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
     body = []
     for name in names:
         cells = "".join(_bar(score[name]) for score in scores)
@@ -111,14 +118,14 @@ def _bar(value: float | None) -> str:
 
 
 def _details(records: Sequence[Record]) -> str:
-    def entry(record: Record) -> str:
+    def entry(label: str, record: Record) -> str:
         shown = {
             name: value
             for name, value in record.to_dict().items()
             if name not in ("counts", "metrics", "classes")
         }
         text = html.escape(json.dumps(shown, indent=2, ensure_ascii=False))
-        name = html.escape(record.experiment)
+        name = html.escape(label)
         return f"<details><summary>{name}: the whole record</summary><pre>{text}</pre></details>"
 
-    return "\n".join(map(entry, records))
+    return "\n".join(map(entry, rows.labels(records), records))
