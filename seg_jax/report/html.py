@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from seg_jax import metrics
-from seg_jax.report import confusion, curves, images, page, rows, svg, table
+from seg_jax.report import confusion, curves, images, page, rows, seeds, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.images import Run
 from seg_jax.results import Record
@@ -26,6 +26,7 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
+            ("Seeds", _seeds(records)),
             ("Images", images.section(runs, palette=palette)),
             ("Near the boundaries", _trimap(records)),
             ("Objects", _objects(records)),
@@ -37,6 +38,11 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
         ],
         introduction=f"Measured on {measured_on}. Scores are in percent.",
     )
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    grid = seeds.grid(records)
+    return grid.as_html() if grid else ""
 
 
 def _reading_aid() -> str:
