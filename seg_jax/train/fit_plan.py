@@ -143,7 +143,7 @@ class _Planner:
         """Set fields and say so; a choice of which any field was given is left to the user."""
         option = " ".join(f"--{name.replace('_', '-')}" for name in changes)
         if taken := self.given & changes.keys():
-            shown = ", ".join(str(_value(self.now, name)) for name in sorted(taken))
+            shown = ", ".join(str(_value(self.now, name)) for name in changes if name in taken)
             self.say(what, shown, "as given", option)
             return False
         self.now = overrides.apply(self.now, changes)
@@ -309,8 +309,9 @@ class _Planner:
         if slow:
             self.now = overrides.apply(self.now, slow)
             better = f"{next(iter(slow.values())):g}"
+            option = f"--{next(iter(slow)).replace('_', '-')}" + " ..." * (len(slow) > 1)
             why = f"the recipe's would hold the norms' start after {steps} steps"
-            self.say("norm momentum", better, why, f"--{next(iter(slow)).replace('_', '-')}")
+            self.say("norm momentum", better, why, option)
         every = max(1, steps // _EVALUATIONS)
         changes = {"train.evaluate_every": every, "train.checkpoint_every": every}
         self.choose("evaluation", changes, f"every {every} steps", "on val; a checkpoint with each")
