@@ -21,7 +21,7 @@ def warnings(experiment: Experiment) -> list[str]:
     updates = experiment.train.steps * experiment.train.accumulate
     paths = collections.defaultdict(list)
     for path, norm in _norms(experiment.model, "model"):
-        if not norm.statistics.startswith("frozen") and updates * (1 - norm.momentum) < _ENOUGH:
+        if norm.averages and updates * (1 - norm.momentum) < _ENOUGH:
             paths[norm.momentum].append(path)
     enough = max(0.0, 1 - _ENOUGH / updates)
     better = 0.9 if enough >= 0.9 else round(enough, 2)
