@@ -22,8 +22,9 @@ from jax import lax
 
 from seg_jax import checks
 from seg_jax.backbones.vgg import CHANNELS
+from seg_jax.nn import norm as norms
 from seg_jax.nn.conv import Conv, DepthwiseConv, TransposedConv
-from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.nn.norm import BatchNorm, GroupNorm, Norm
 from seg_jax.nn.pool import max_pool_with_indices, max_unpool
 from seg_jax.nn.resize import bilinear_init, upsample_bilinear_fixed
 from seg_jax.nn.width_multiplier import scaled
@@ -277,9 +278,9 @@ def mc_dropout(
     return mean, deviation / count
 
 
-def _norm(norm: Norm, convolution: str, shift: float = _SHIFT) -> BatchNorm:
+def _norm(norm: Norm, convolution: str, shift: float = _SHIFT) -> BatchNorm | GroupNorm:
     init = nn.initializers.constant(shift)
-    return BatchNorm(norm, bias_init=init, name=f"{convolution}_bn")
+    return norms.layer(norm, bias_init=init, name=f"{convolution}_bn")
 
 
 def _drop(model: SegNet | SegNetBasic, x: Any, place: str, stage: int, *, off: bool) -> Any:
