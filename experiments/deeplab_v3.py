@@ -156,6 +156,7 @@ def deeplab_v3_resnet14_synthetic() -> Experiment:
     Rates of 2, 4 and 6 on 13x13 scores: relative to the crop about the same as 6, 12 and 18 on
     33x33.
     """
-    aspp = ASPP(rates=(1, 2, 3), dropout=0.0, norm=Norm(), width=1 / 4)
-    model = DeepLabV3(num_classes=CLASSES, aspp=aspp, backbone=trunk(8))
+    norm = Norm()
+    aspp = ASPP(rates=(1, 2, 3), dropout=0.0, norm=norm, width=1 / 4)
+    model = DeepLabV3(num_classes=CLASSES, aspp=aspp, norm=norm, backbone=trunk(8))
     return quick(family="DeepLab v3", paper=PAPER, model=model)

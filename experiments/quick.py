@@ -15,6 +15,7 @@ from seg_jax.data.preprocessing import TF_SYMMETRIC
 from seg_jax.experiment import EvalConfig, Experiment, TrainConfig, register
 from seg_jax.losses import LossConfig
 from seg_jax.models.deeplab_v3 import DeepLabV3
+from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Schedule
 
 TRUNK = "trunk_resnet14_synthetic"
@@ -84,7 +85,7 @@ def trunk_resnet14_synthetic() -> Experiment:
 
     python -m seg_jax train trunk_resnet14_synthetic
     """
-    model = DeepLabV3(num_classes=CLASSES, aspp=None, backbone=trunk(8))
+    model = DeepLabV3(num_classes=CLASSES, aspp=None, norm=Norm(), backbone=trunk(8))
     return quick(
         family="trunk",
         paper="He, Zhang, Ren & Sun, CVPR 2016, arXiv:1512.03385",
