@@ -7,7 +7,7 @@ what a link there leads to.
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from PIL import Image
 from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.data import colours, images, visualize
+from seg_jax.report import names
 from seg_jax.results import Record
 from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
@@ -35,8 +36,9 @@ class Run(NamedTuple):
 
 
 def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
-    """Return HTML with one row for each image that any run predicted, the worst first; empty if
-    there is none.
+    """Return HTML with one row for each image that any run predicted; empty if there is none.
+
+    Those that most runs predicted come first, and among them the worst.
 
     Args:
       runs: with their records.
@@ -60,26 +62,31 @@ def _group(runs: Sequence[Run], palette: str) -> str:
         for run in runs
         for path in (run.folder / PREDICTIONS).glob("*.prediction.png")
     }
-    rows = [_row(name, runs, palette) for name in sorted(ids)]
+    titles = dict(
+        zip((run.folder for run in runs), names.short([r.record for r in runs]), strict=True)
+    )
+    rows = [_row(name, runs, titles, palette) for name in sorted(ids)]
     if not rows:
         return ""
     note = (
-        "Some images of the split, spread evenly, and those with the lowest IoU; the worst first. "
+        "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
+        "most runs show, the worst before the others. "
         "Beside each prediction, its errors: dark where the class is wrong, light where right, "
         "white where the truth is void."
     )
-    rows.sort(key=lambda row: row.score)  # stable: equal ones by name
+    rows.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
     return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in rows)
 
 
 class _Row(NamedTuple):
-    """An image's row, and its mean IoU: of the worst of the runs."""
+    """An image's row, how many runs predicted it, and its mean IoU: of the worst of them."""
 
+    runs: int
     score: float
     html: str
 
 
-def _row(name: str, runs: Sequence[Run], palette_name: str) -> _Row:
+def _row(name: str, runs: Sequence[Run], titles: Mapping[Path, str], palette_name: str) -> _Row:
     file_name = f"{name}.prediction.png"
     having = [run for run in runs if (run.folder / PREDICTIONS / file_name).exists()]
     first, classes = having[0].folder / PREDICTIONS, having[0].record.classes
@@ -98,15 +105,16 @@ def _row(name: str, runs: Sequence[Run], palette_name: str) -> _Row:
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
         note, score = _score(truth, label, len(classes))
         scores.append(score)
-        figures.append(figure(content, "image/png", run.record.experiment, note, size))
+        figures.append(figure(content, "image/png", titles[run.folder], note, size))
         if label.shape == truth.shape:
             wrong = _png(visualize.label_image(_errors(truth, label), _ERROR_COLOURS))
             figures.append(figure(wrong, "image/png", "errors", "", size))
     shown_classes = legend(sorted(present), classes, palette)
     return _Row(
+        len(having),
         min(scores),
         f'<section class="row"><h3>{html.escape(name)}</h3>{shown_classes}'
-        f'<div class="strip">{"".join(figures)}</div></section>',
+        f'<div class="strip compared">{"".join(figures)}</div></section>',
     )
 
 
