@@ -393,12 +393,20 @@ def suites() -> dict[str, int]:
 
 def suite(name: str) -> tuple[str, ...]:
     """Return the names of a suite's experiments in the order in which they are run: by architecture
-    family from FCN to DeepLab v3+, and within a family in the order of registration.
+    family from FCN to DeepLab v3+, and within a family in the order of registration; but one whose
+    weights another starts from comes before that one.
     """
     discover()
     if name not in _SUITES:
         raise checks.UserError(f"suite: {checks.unknown(name, _SUITES)}")
-    return tuple(sorted(_SUITES[name], key=lambda member: papers.order(member)[0]))
+    members = sorted(_SUITES[name], key=lambda member: papers.order(member)[0])
+    found: dict[str, None] = {}
+    for member in members:
+        chain = [member]
+        while (init := _BUILDERS[chain[-1]]().train.init) in members and init not in chain:
+            chain.append(init)
+        found.update(dict.fromkeys(reversed(chain)))
+    return tuple(found)
 
 
 def shrink(model: Any, *, width: float = 1 / 16) -> Any:
