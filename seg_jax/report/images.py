@@ -75,9 +75,7 @@ def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
         "white where the truth is void."
     )
     found.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
-    return f'<p class="soft">{note}</p>
-' + "
-".join(row.html for row in found)
+    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in found)
 
 
 class _Row(NamedTuple):
