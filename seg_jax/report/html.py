@@ -87,6 +87,8 @@ def _trimap(records: Sequence[Record]) -> str:
         x_title="half-width of the band around boundaries, px",
         y_title="mIoU within the band, %",
         x_ticks=[(place[px], str(px)) for px in radii],
+        width=480,  # wider ones have letters too small for a phone
+        height=260,
     )
     return drawn + svg.legend([line.name for line in lines])
 
@@ -129,8 +131,9 @@ def _bars(
 
 
 def _bar(value: float | None) -> str:
-    share = f"{100 * value:.1f}%" if value is not None else "0%"
-    return f'<td class="bar" style="--share:{share}">{percent(value)}</td>'
+    if value is None:
+        return f'<td class="number">{percent(None)}</td>'
+    return f'<td class="bar" style="--share:{100 * value:.1f}%">{percent(value)}</td>'
 
 
 def _details(records: Sequence[Record]) -> str:
