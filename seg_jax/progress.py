@@ -51,9 +51,16 @@ class _Bar(tqdm):
         super().__init__(*args, **options)
         self._stop_beat = (lambda: None) if self.disable else _every(SILENCE_SECONDS, self._beat)
 
-    def _beat(self) -> None:
-        if time.time() - self.last_print_t > SILENCE_SECONDS / 2:
-            self.refresh()
+    def _beat(self) -> float:
+        """Draw it if that is due; return the seconds until it is due again."""
+        with self.get_lock():
+            due = self.last_print_t + SILENCE_SECONDS - time.time()
+            if due > 0:
+                return due
+            self.refresh(nolock=True)
+            # Otherwise the next update would draw it once more, a moment later.
+            self.last_print_t, self.last_print_n = time.time(), self.n
+        return SILENCE_SECONDS
 
     def close(self) -> None:
         """Draw it for the last time."""
@@ -85,16 +92,30 @@ def waiting(what: str, *, shown: bool = True, note: str = "") -> Iterator[None]:
         stop()
 
 
-def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
-    """Call a function in a thread every so many seconds; return what ends that."""
+_waits: list[threading.Event] = []  # the ends of what is being waited for, the innermost last
+
+
+def _every(seconds: float, act: Callable[[], float | None]) -> Callable[[], None]:
+    """Call a function in a thread every so many seconds; return what ends that.
+
+    It may return the seconds until its next call. Of a wait within a wait, only the inner one is
+    called: an evaluation's progress, not that of the training it belongs to.
+    """
     stopped = threading.Event()
+    _waits.append(stopped)
 
     def run() -> None:
-        while not stopped.wait(seconds):
-            act()
+        wait = seconds
+        while not stopped.wait(wait):
+            wait = (act() if _waits[-1:] == [stopped] else None) or seconds
+
+    def stop() -> None:
+        stopped.set()
+        if stopped in _waits:
+            _waits.remove(stopped)
 
     threading.Thread(target=run, daemon=True, name="progress").start()
-    return stopped.set
+    return stop
 
 
 def say(text: str = "", *, error: bool = False) -> None:

@@ -242,12 +242,12 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def panels(outcome: Outcome, *, of: str) -> dict[str, Any]:
+def panels(outcome: Outcome, *, what: str) -> dict[str, Any]:
     """Return the arguments of `report.heat_map`: a panel a weight, rgb over px, mIoU in percent.
 
     Args:
-      outcome: of `search`.
-      of: run, data and protocol, for the title.
+      outcome: of the search.
+      what: was searched with, in words: run, data and protocol.
     """
     grid = outcome.grid
     return {
@@ -259,6 +259,6 @@ def panels(outcome: Outcome, *, of: str) -> dict[str, Any]:
         "y_title": "grey levels",
         "x_labels": [f"{value:g}" for value in grid.px],
         "y_labels": [f"{value:g}" for value in grid.rgb],
-        "title": f"{of}: mIoU on {len(outcome.images)} images, without a CRF "
-        f"{100 * outcome.plain:.2f}",
+        "title": f"mIoU on {len(outcome.images)} images, without a CRF {100 * outcome.plain:.2f}",
+        "note": what,
     }

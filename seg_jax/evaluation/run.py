@@ -46,6 +46,8 @@ def evaluate_run(
     experiment: Experiment | None = None,
     checkpoint: str = "",
     command: str = "",
+    worst: int = 0,
+    on_counts: Callable[[image_counts.ImageCounts], None] | None = None,
     progress: bool = True,
 ) -> record.Record:
     """Score a checkpoint of a run and write its record and a few predictions.
@@ -65,6 +67,8 @@ def evaluate_run(
       checkpoint: "newest", "best" or a step; empty: the best if the run chooses one by
         `train.best_metric`, else the newest.
       command: that asked for this, for the record.
+      worst: images with the lowest IoU that are kept for the report; fewer than 4 count as 4.
+      on_counts: called with the counts of the images, before anything is written.
       progress: draw a progress bar.
 
     Raises:
@@ -84,7 +88,7 @@ def evaluate_run(
     per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     images = None
     if own and _is_first():
-        images = ExampleImages(run / files.PREDICTIONS, source, per_image)
+        images = ExampleImages(run / files.PREDICTIONS, source, per_image, worst=worst)
     try:
         result = score(
             experiment,
@@ -98,11 +102,13 @@ def evaluate_run(
             per_image=per_image,
             progress=progress,
         )
+        found = image_counts.ImageCounts(_ids(source), per_image)
+        if on_counts:
+            on_counts(found)
         if _is_first():
             path = run / name
             try:
                 # Before the record: beside no record is a file that is not its own.
-                found = image_counts.ImageCounts(_ids(source), per_image)
                 image_counts.save(found, result.classes, image_counts.path_of(path))
                 files.save(result, path)
                 if images:

@@ -166,11 +166,7 @@ def record_text(record: Record) -> str:
 
 def headline(record: Record) -> str:
     """Return one line: mIoU, split and protocol."""
-    protocol = record.cutting.partition(":")[0]  # the origin below has all of it
-    return (
-        f"mIoU {percent(record.metrics['mean_iou'])} % on {record.data.description}, "
-        f"protocol {protocol} ({record.protocol})"
-    )
+    return f"mIoU {percent(record.metrics['mean_iou'])} % on {rows.measured_on(record)}"
 
 
 def _origin(record: Record) -> str:
@@ -228,7 +224,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.weights.name if record.weights else record.experiment,
+                name,
                 *(percent(record.metrics[name]) for name in names),
                 *(percent(rows.trimap(record, px)) for px in rows.TRIMAP_PX),
                 percent(record.metrics["boundary_f1"]),
@@ -238,7 +234,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
                 duration(record.training.seconds),
                 record.data.description,
             )
-            for record in records
+            for name, record in zip(rows.labels(records), records, strict=True)
         ),
     )
 
@@ -261,7 +257,7 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.weights.name if record.weights else record.experiment,
+                name,
                 record.training.pretraining,
                 _trained_on(record),
                 "x".join(map(str, record.training.crop)) or NONE,
@@ -271,7 +267,7 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
                 "{devices} x {kind}".format(**record.device),
                 record.date[:10],
             )
-            for record in records
+            for name, record in zip(rows.labels(records), records, strict=True)
         ),
     )
 

@@ -348,7 +348,7 @@ def train_command(experiment: Experiment) -> str:
     options.
     """
     recipe = experiments.get(experiment.name)
-    known = [((), recipe)]
+    known: list[tuple[tuple[str, ...], Experiment]] = [((), recipe)]
     for name in choose.NAMES:
         with contextlib.suppress(ValueError):  # a backbone that the network cannot have
             known.append((("--model.backbone", name), recipe.with_backbone(name)))
