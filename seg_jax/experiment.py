@@ -41,6 +41,9 @@ class TrainConfig:
       batch_size: images in one update over all devices and hosts; the recipes assume this number.
       accumulate: micro-batches that one update is summed from; divides batch_size.
       precision: of the forward and backward pass; parameters, loss and statistics stay float32.
+      remat: memory for time: values inside these parts of the backbone are not kept for the
+        gradient but computed again: "blocks": residual units, in VGG, SegNet and U-Net stages;
+        "stages": all between two changes of the resolution. Gradients differ by rounding.
       seed: of initialisation, dropout, shuffling and augmentation.
       ema_decay: of an exponential moving average of parameters and running averages, which the run
         is evaluated and used by, e.g. 0.999; in the first updates min(ema_decay, (1 + n) /
@@ -74,6 +77,7 @@ class TrainConfig:
     batch_size: int
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "stages", "blocks"] = "none"
     seed: int = 0
     ema_decay: float = 0.0
     init: str = ""
