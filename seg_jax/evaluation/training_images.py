@@ -54,9 +54,9 @@ class TrainingImages:
             for label in (example["label"], prediction)
         )
         factor = min(1.0, _LONGEST_PX / max(image.size))
-        size = tuple(max(1, round(side * factor)) for side in image.size)
+        width, height = (max(1, round(side * factor)) for side in image.size)
         parts = [
-            np.asarray(part.resize(size, method))
+            np.asarray(part.resize((width, height), method))
             for part, method in (
                 (image, Image.Resampling.BILINEAR),
                 (truth, Image.Resampling.NEAREST),
