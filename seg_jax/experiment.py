@@ -41,6 +41,9 @@ class TrainConfig:
       batch_size: images in one update over all devices and hosts; the recipes assume this number.
       accumulate: micro-batches that one update is summed from; divides batch_size.
       precision: of the forward and backward pass; parameters, loss and statistics stay float32.
+      remat: memory for time: values inside these parts of the backbone are not kept for the
+        gradient but computed again: "blocks": residual units, in VGG, SegNet and U-Net stages;
+        "stages": all between two changes of the resolution. Gradients differ by rounding.
       seed: of initialisation, dropout, shuffling and augmentation.
       ema_decay: of an exponential moving average of parameters and running averages, which the run
         is evaluated and used by, e.g. 0.999; in the first updates min(ema_decay, (1 + n) /
@@ -74,6 +77,7 @@ class TrainConfig:
     batch_size: int
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "stages", "blocks"] = "none"
     seed: int = 0
     ema_decay: float = 0.0
     init: str = ""
@@ -260,33 +264,16 @@ class Experiment:
         Raises:
           ValueError: there is no such kind, or the network has no norms.
         """
-        from seg_jax.nn.norm import Norm
+        from seg_jax.nn import replace_norm
 
-        statistics, colon, groups = kind.partition(":")
-        if colon and (statistics != "group" or not groups.isdecimal() or int(groups) < 1):
-            raise ValueError("it should be the kind of the norms, and of groups perhaps group:16")
-        fields: dict[str, Any] = {"statistics": statistics}
-        fields |= {"groups": int(groups)} if groups else {}
-        found = [Norm(**fields)]  # the first one is for networks without; refuses unknown kinds
-
-        def change(node: Any) -> dict[str, Any]:
-            if isinstance(node, Norm):
-                found.append(node)
-                return fields
-            lacks = "norm" in config.fields(node) and node.norm is None
-            return {"norm": found[0]} if lacks else {}
-
-        model = config.replace_everywhere(self.model, change)
-        if model == self.model and len(found) == 1:
-            raise ValueError(f"{type(self.model).__name__} has no norms")
+        model, is_first = replace_norm.replace(self.model, kind)
         rules = self.optim.rules
-        if statistics == "group":
-            held = (rule.lr == 0 and rule.is_of_norms for rule in rules)
+        if kind.startswith("group"):
             rules = tuple(
-                dataclasses.replace(rule, lr=1.0) if holds else rule
-                for rule, holds in zip(rules, held, strict=True)
+                dataclasses.replace(rule, lr=1.0) if rule.lr == 0 and rule.is_of_norms else rule
+                for rule in rules
             )
-        if len(found) == 1:
+        if is_first:
             rules = (*rules, optim.Rule(".*/(scale|bias)", decay=0.0))
         optimiser = dataclasses.replace(self.optim, rules=rules)
         return dataclasses.replace(self, model=model, optim=optimiser)

@@ -16,6 +16,7 @@ from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
 from seg_jax.nn import norm as norms
+from seg_jax.nn import remat
 from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
 from seg_jax.train import step
@@ -33,7 +34,7 @@ OPTIM = OptimConfig(
 
 @register_type
 class Tiny(nn.Module):
-    """conv, norm (optional), dropout, conv; float32 logits."""
+    """conv, norm (optional), dropout: its one block; conv; float32 logits."""
 
     norm: Norm | None = Norm()
     dropout: float = 0.0
@@ -42,13 +43,15 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, image, *, train):
-        x = nn.Conv(4, (3, 3), name="conv")(image)
-        if self.norm:
-            x = norms.layer(self.norm, name="norm")(x, train=train)
-        x = nn.relu(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = remat.block(functools.partial(Tiny._block, train=train), self, image)
         x = nn.Conv(self.num_classes, (self.score_size, self.score_size), name="score")(x)
         return {"out": x.astype(jnp.float32)}
+
+    def _block(self, x, *, train):
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        if self.norm:
+            x = norms.layer(self.norm, name="norm")(x, train=train)
+        return nn.Dropout(self.dropout, deterministic=not train, name="drop")(nn.relu(x))
 
 
 def preprocessing(image):

@@ -5,14 +5,16 @@ CVPR 2018, arXiv:1801.04381; Table 2. Layer names and constants are those of Ten
 (tensorflow/models, research/slim and research/deeplab).
 """
 
+import functools
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.nn import torch_state
+from seg_jax.nn import remat, torch_state
 from seg_jax.nn.blocks import ConvNorm, DepthwiseConvNorm
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.sample_grid import Grid
@@ -132,15 +134,23 @@ class MobileNetV2(nn.Module):
             name="conv",
         )
         x, features = conv(image, train=train), {}
+        for stage, group in itertools.groupby(units, lambda unit: unit.stage):
+            run = functools.partial(MobileNetV2._stage, units=tuple(group), train=train)
+            x, inner = remat.stage(run, self, x)
+            features[f"c{stage}"] = x
+            if stage == 2:  # layer_3 and layer_4
+                features["low_level"] = inner
+        return features
+
+    def _stage(self, x: Any, *, units: Sequence[Unit], train: bool) -> tuple[Any, Any]:
+        """Return the result of units, and what enters the last one's projection."""
+        run, inner = functools.partial(InvertedResidual.__call__, train=train), None
         for unit in units:
             bottleneck = InvertedResidual(
                 unit, self.scaled(unit.channels), self.norm, name=unit.name
             )
-            x, inner = bottleneck(x, train=train)
-            features[f"c{unit.stage}"] = x
-            if unit.stage == 2:  # layer_3 and layer_4
-                features["low_level"] = inner
-        return features
+            x, inner = remat.block(run, bottleneck, x)
+        return x, inner
 
 
 class InvertedResidual(nn.Module):

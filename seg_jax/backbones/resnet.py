@@ -4,14 +4,16 @@ He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016,
 Table 1. The backbone of PSPNet, GCN and DeepLab v2, v3 and v3+.
 """
 
+import functools
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.nn import torch_state
+from seg_jax.nn import remat, torch_state
 from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.global_conv import GlobalConv
 from seg_jax.nn.norm import Norm
@@ -152,10 +154,22 @@ class ResNet(nn.Module):
           1024 and 2048 channels from "c2" to "c5", 256 for "low_level" (stride 4). The variant
           "slim" has strides 2, 8, 16, 32, 32: its blocks end with their stride.
         """
-        units, counts = self.units(), _counts(self)
-        features = {"c1": self._stem(image, train=train)}
+        stem = functools.partial(ResNet._stem, train=train)
+        features = {"c1": remat.stage(stem, self, image)}
         # TensorFlow pads "SAME" here: equal at image sides 4 k + 1.
         x = max_pool(features["c1"], window=3, stride=2, padding=1, rounding=self.pool_rounding)
+        for block, units in itertools.groupby(self.units(), lambda unit: unit.block):
+            run = functools.partial(ResNet._block, units=tuple(units), train=train)
+            x, residual = remat.stage(run, self, x)
+            if block == 1:
+                features["low_level"] = residual
+            features[f"c{block + 1}"] = x
+        return features
+
+    def _block(self, x: Any, *, units: Sequence[Unit], train: bool) -> tuple[Any, Any]:
+        """Return a block's result, and the residual of its second to last unit."""
+        run = functools.partial(Bottleneck.__call__, train=train)
+        residuals = []
         for unit in units:
             bottleneck = Bottleneck(
                 unit,
@@ -165,11 +179,9 @@ class ResNet(nn.Module):
                 self.width,
                 name=f"block{unit.block}_unit{unit.number}",
             )
-            x, residual = bottleneck(x, train=train)
-            if (unit.block, unit.number) == (1, max(1, counts[0] - 1)):
-                features["low_level"] = residual
-            features[f"c{unit.block + 1}"] = x
-        return features
+            x, residual = remat.block(run, bottleneck, x)
+            residuals.append(residual)
+        return x, residuals[max(0, len(units) - 2)]
 
     def _stem(self, x: Any, *, train: bool) -> Any:
         if self.stem == "7x7":

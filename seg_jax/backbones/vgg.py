@@ -5,13 +5,14 @@ ICLR 2015, arXiv:1409.1556; Table 1. The backbone of FCN, SegNet and DeepLab v1/
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.nn import torch_state
+from seg_jax.nn import remat, torch_state
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.pool import max_pool
 from seg_jax.nn.sample_grid import Grid
@@ -95,18 +96,18 @@ class VGG(nn.Module):
         x = image
         stages = zip(self.depths, CHANNELS, self.rates, self.pools, strict=True)
         for stage, (depth, channels, rate, pool) in enumerate(stages, start=1):
-            for layer in range(1, depth + 1):
-                padding = self.conv1_1_padding if (stage, layer) == (1, 1) else "same"
-                conv = Conv(
-                    scaled(channels, self.width),
-                    rate=rate,
-                    padding=padding,
-                    name=f"conv{stage}_{layer}",
-                )
-                x = nn.relu(conv(x))
-            x = max_pool(x, **dataclasses.asdict(pool), rounding=self.pool_rounding)
+            names = [f"conv{stage}_{layer}" for layer in range(1, depth + 1)]
+            settings = {"channels": scaled(channels, self.width), "rate": rate, "pool": pool}
+            run = functools.partial(VGG._stage, names=names, **settings)
+            x = remat.block_and_stage(run, self, x)
             features[f"c{stage}"] = x
         return features
+
+    def _stage(self, x: Any, *, names: Sequence[str], channels: int, rate: int, pool: Pool) -> Any:
+        for name in names:
+            padding = self.conv1_1_padding if name == "conv1_1" else "same"
+            x = nn.relu(Conv(channels, rate=rate, padding=padding, name=name)(x))
+        return max_pool(x, **dataclasses.asdict(pool), rounding=self.pool_rounding)
 
     @nn.nowrap
     def grid(self, stage: int) -> Grid:

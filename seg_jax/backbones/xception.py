@@ -7,11 +7,15 @@ convolution.
 Layer names and constants are those of the authors' release (tensorflow/models, research/deeplab).
 """
 
+import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 
 from seg_jax import checks
+from seg_jax.nn import remat
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.sample_grid import Grid
@@ -126,21 +130,33 @@ class Xception(nn.Module):
           128, 256, 728 and 2048 channels (depth 71: 64, 256, 728, 728 and 2048); "low_level" has
           stride 4 and 256 channels.
         """
-        x = image
+        x = remat.stage(functools.partial(Xception._stem, train=train), self, image)
+        features = {"c1": x}
+        for stage, units in itertools.groupby(self.units(), lambda unit: unit.stage):
+            run = functools.partial(Xception._stage, units=tuple(units), train=train)
+            x, second = remat.stage(run, self, x)
+            if stage == 3:
+                features["low_level"] = second
+            features[f"c{stage}"] = x
+        return features
+
+    def _stem(self, x: Any, *, train: bool) -> Any:
         for name, channels, stride in (("conv1_1", 32, 2), ("conv1_2", 64, 1)):
             channels = scaled(channels, self.width)
             conv = ConvNorm(
                 channels, 3, stride, norm=self.norm, kernel_init=_INIT, name=f"entry_flow_{name}"
             )
             x = conv(x, train=train)
-        features = {"c1": x}
-        for unit in self.units():
+        return x
+
+    def _stage(self, x: Any, *, units: Sequence[Unit], train: bool) -> tuple[Any, Any]:
+        """Return the result of units, and the first one's second convolution."""
+        run, seconds = functools.partial(XceptionModule.__call__, train=train), []
+        for unit in units:
             module = XceptionModule(unit, self.norm, self.width, name=unit.name)
-            x, second = module(x, train=train)
-            if unit.stage == 3 and "low_level" not in features:
-                features["low_level"] = second
-            features[f"c{unit.stage}"] = x
-        return features
+            x, second = remat.block(run, module, x)
+            seconds.append(second)
+        return x, seconds[0]
 
 
 class XceptionModule(nn.Module):

@@ -50,7 +50,7 @@ def train(args: Sequence[str]) -> None:
         found,
         run,
         parallel=options.parallel,
-        evaluate=evaluate.intermediate,
+        evaluate=evaluate.with_images,
         extend=options.extend,
         command=command("train", *args),
     )

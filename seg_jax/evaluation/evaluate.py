@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seg_jax import checks, data, metrics, parallel
 from seg_jax import progress as progress_bar
+from seg_jax.evaluation import training_images
 from seg_jax.evaluation.accumulator import Accumulator, Batch, Division, Output, Refine
 from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, windows
@@ -117,12 +118,37 @@ def intermediate(experiment: Experiment, variables: Mapping[str, Any], step: int
     Returns:
       `metrics.summary`: "mean_iou", "pixel_accuracy", ..., each in 0..1.
     """
+    return _intermediate(experiment, variables, step)[0]
+
+
+def with_images(experiment: Experiment, variables: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Score the monitored split as `intermediate` does, and draw some of its images.
+
+    The network sees these images once more, which costs less than to fetch every prediction.
+
+    Returns:
+      As `intermediate`; and "images", uint8 [h w 3] by name, see `training_images`: with several
+      processes, of those that this one evaluates.
+    """
+    found, scores, source = _intermediate(experiment, variables, step)
+    shown = training_images.TrainingImages(source)
+    if len(shown):
+        plain = experiment.with_evaluation(crf=None)
+        options: Any = {"boundaries": False, "on_image": shown.keep, "progress": False}
+        evaluate(plain, variables, shown, **options)
+    return found | {"images": shown.images(scores.confusion)}
+
+
+def _intermediate(
+    experiment: Experiment, variables: Mapping[str, Any], step: int
+) -> tuple[dict[str, Any], metrics.Scores, Any]:
+    """Return the summary of the monitored split, its counts, and the split."""
     source = data.open_configured(experiment.data, experiment.monitored_split)
     experiment = experiment.with_evaluation(crf=None)
     scores = evaluate(
         experiment, variables, source, boundaries=False, title=f"evaluating step {step}"
     )
-    return metrics.summary(scores, source.classes)
+    return metrics.summary(scores, source.classes), scores, source
 
 
 def _outputs(

@@ -41,7 +41,7 @@ def fit(
     loop.fit(
         experiment,
         Path(workdir),
-        evaluate=evaluation.intermediate if experiment.train.evaluate_every else None,
+        evaluate=evaluation.with_images if experiment.train.evaluate_every else None,
         command="seg_jax.fit",
         batches=batches,
         extend=extend,

@@ -12,6 +12,7 @@ high to the end, and with raw pixels small changes of a weight are large changes
 experiments end with steps at learning rate 0, in which the averages converge (`Schedule.settle`).
 """
 
+import functools
 from typing import Any, Literal, get_args
 
 import jax
@@ -23,6 +24,7 @@ from jax import lax
 from seg_jax import checks
 from seg_jax.backbones.vgg import CHANNELS
 from seg_jax.nn import norm as norms
+from seg_jax.nn import remat
 from seg_jax.nn.conv import Conv, DepthwiseConv, TransposedConv
 from seg_jax.nn.norm import BatchNorm, GroupNorm, Norm
 from seg_jax.nn.pool import max_pool_with_indices, max_unpool
@@ -93,8 +95,8 @@ class SegNet(nn.Module):
         off = not (train or sampling)
         x, pools = image, []
         for stage, depth in enumerate(self.depths, start=1):
-            for layer in range(1, depth + 1):
-                x = self._layer(x, CHANNELS[stage - 1], f"conv{stage}_{layer}", train=train)
+            names = [f"conv{stage}_{layer}" for layer in range(1, depth + 1)]
+            x = self._layers(x, [(CHANNELS[stage - 1], name) for name in names], train=train)
             x = _drop(self, x, "before_pool", stage, off=off)
             size = x.shape[1:3]
             x, indices = max_pool_with_indices(x, window=2, stride=2, rounding="ceil")
@@ -104,19 +106,29 @@ class SegNet(nn.Module):
             x = _drop(self, x, "before_unpool", stage, off=off)
             x = max_unpool(x, *pools[stage - 1], window=2)
             # The last convolution of a stage reduces to the channels of the stage below;
-            for layer in reversed(range(2, self.depths[stage - 1] + 1)):
-                x = self._layer(x, CHANNELS[stage - 1], f"conv{stage}_{layer}_D", train=train)
+            back = reversed(range(2, self.depths[stage - 1] + 1))
+            layers = [(CHANNELS[stage - 1], f"conv{stage}_{layer}_D") for layer in back]
             if stage > 1:
-                x = self._layer(x, CHANNELS[stage - 2], f"conv{stage}_1_D", train=train)
+                layers.append((CHANNELS[stage - 2], f"conv{stage}_1_D"))
+            x = self._layers(x, layers, train=train)
+            if stage > 1:
                 x = _drop(self, x, "after_decoder", stage, off=off)
         # that of the first stage is the classifier: 3x3, without norm.
         return {"out": Conv(self.num_classes, 3, name="conv1_1_D")(x).astype(jnp.float32)}
 
-    def _layer(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
-        x = Conv(scaled(channels, self.width), 3, name=name)(x)
+    def _layers(self, x: Any, layers: list[tuple[int, str]], *, train: bool) -> Any:
+        """Apply convolutions of so many channels at width 1, each with norm and ReLU, by name."""
+
         # Bayesian SegNet's release starts with a shift of 0.
         shift = _SHIFT if self.dropout_at == "none" else 0.0
-        return nn.relu(_norm(self.norm, name, shift)(x, train=train))
+
+        def run(module: SegNet, x: Any) -> Any:
+            for channels, name in layers:
+                x = Conv(scaled(channels, module.width), 3, name=name)(x)
+                x = nn.relu(_norm(module.norm, name, shift)(x, train=train))
+            return x
+
+        return remat.block_and_stage(run, self, x)
 
 
 class SegNetBasic(nn.Module):
@@ -172,8 +184,9 @@ class SegNetBasic(nn.Module):
         x = local_response_norm(image)  # the paper: "local contrast normalization"
         pools = []
         for stage in range(1, 5):
-            x = Conv(scaled(64, self.width), 7, name=f"conv{stage}")(x)
-            x = nn.relu(_norm(self.norm, f"conv{stage}")(x, train=train))
+            x = remat.block_and_stage(
+                functools.partial(SegNetBasic._encode, name=f"conv{stage}", train=train), self, x
+            )
             x = _drop(self, x, "before_pool", stage, off=off)
             size = x.shape[1:3]
             x, indices = max_pool_with_indices(x, window=2, stride=2, rounding="ceil")
@@ -184,6 +197,10 @@ class SegNetBasic(nn.Module):
         else:
             x = self._decode_by_filters(x, pools)
         return {"out": x.astype(jnp.float32)}
+
+    def _encode(self, x: Any, *, name: str, train: bool) -> Any:
+        x = Conv(scaled(64, self.width), 7, name=name)(x)
+        return nn.relu(_norm(self.norm, name)(x, train=train))
 
     def _decode_by_indices(self, x: Any, pools: list, *, train: bool, off: bool) -> Any:
         """Unpool, then densify by a convolution and a norm, without ReLU."""

@@ -15,6 +15,7 @@ from seg_jax.backbones import choose
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.nn import norm as norms
+from seg_jax.nn import remat
 from seg_jax.nn.conv import Conv, TransposedConv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.norm import Norm
@@ -123,8 +124,7 @@ class UNet(nn.Module):
                 skips.append(x)
                 x = max_pool(x, window=2, stride=2, rounding="ceil")
             channels = self._channels(level)
-            x = self._conv(x, channels, f"d{level}a-b", train=train)
-            x = self._conv(x, channels, f"d{level}b-c", train=train)
+            x = self._convs(x, channels, (f"d{level}a-b", f"d{level}b-c"), train=train)
             if level >= self.depth - 1:
                 x = nn.Dropout(self.dropout, name=f"dropout_d{level}c")(x, deterministic=not train)
         below = f"d{self.depth}c"
@@ -162,11 +162,20 @@ class UNet(nn.Module):
         if skip is not None:
             x = jnp.concatenate(_crop_to_common(x, skip), axis=-1)
         level = name[-3:-1]  # "u3"
-        x = self._conv(x, channels, f"{level}b-c", train=train)
-        return self._conv(x, channels, f"{level}c-d", train=train)
+        return self._convs(x, channels, (f"{level}b-c", f"{level}c-d"), train=train)
 
     def _channels(self, level: int) -> int:
         return scaled(64 * 2**level, self.width)
+
+    def _convs(self, x: Any, channels: int, names: tuple[str, str], *, train: bool) -> Any:
+        """Convolve twice, with norms and ReLUs: what a level of the network is made of."""
+
+        def run(module: UNet, x: Any) -> Any:
+            for name in names:
+                x = module._conv(x, channels, name, train=train)
+            return x
+
+        return remat.block_and_stage(run, self, x)
 
     def _conv(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
         x = Conv(

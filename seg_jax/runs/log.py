@@ -153,6 +153,12 @@ class RunLog:
         with contextlib.suppress(OSError):  # metrics.jsonl has it, or its warning was given
             self._board.write(step, scalars)
 
+    def images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Append images to TensorBoard, uint8 [h w 3] each; on a full disk they are dropped."""
+        if self._board is not None:
+            with contextlib.suppress(OSError):
+                self._board.write_images(step, images)
+
     def event(self, step: int, message: str) -> None:
         """Append a message."""
         self.write("event", step, {"message": message})

@@ -6,6 +6,7 @@ for ever. Here a write is done or fails, and nothing waits.
 """
 
 import importlib
+import io
 import os
 import socket
 import struct
@@ -45,7 +46,7 @@ class Appender:
 
 
 class Board:
-    """Writes scalars into one event file of a folder."""
+    """Writes scalars and images into one event file of a folder."""
 
     def __init__(self, folder: Path, *, purge_step: int):
         """Begin an event file; TensorBoard drops what earlier ones have from `purge_step` on.
@@ -72,6 +73,26 @@ class Board:
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append the scalars of a step by their tags."""
         values = [self._summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
+        if values:
+            summary = self._summary(value=values)
+            self._append(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Append the images of a step by their tags, uint8 [h w 3] each."""
+        from PIL import Image
+
+        values = []
+        for tag, pixels in images.items():
+            data = io.BytesIO()
+            Image.fromarray(pixels).save(data, "PNG")
+            height, width, channels = pixels.shape
+            image = self._summary.Image(
+                height=height,
+                width=width,
+                colorspace=channels,
+                encoded_image_string=data.getvalue(),
+            )
+            values.append(self._summary.Value(tag=tag, image=image))
         if values:
             summary = self._summary(value=values)
             self._append(self._event(wall_time=time.time(), step=step, summary=summary))

@@ -34,7 +34,8 @@ from seg_jax.train.progress import Report, progress_bar
 from seg_jax.train_state import TrainState
 
 # Scores the variables after a step on the validation split: called on every process, returns
-# numbers for the log, the same on all of them: an early stop depends on them. An exception that it
+# numbers for the log, the same on all of them: an early stop depends on them; and perhaps "images",
+# uint8 [h w 3] by name, for TensorBoard. An exception that it
 # raises ends the run, its checkpoint already written.
 Evaluate = Callable[[Experiment, Mapping[str, Any], int], Mapping[str, Any]]
 _log = logging.getLogger(__name__)
@@ -189,11 +190,17 @@ def _score_first(
             raise
         say(f"  step 0: not scored ({error})")
         return
-    log.write("evaluate", 0, found)
+    _write(log, 0, found)
     numbers = {name: value for name, value in found.items() if isinstance(value, float)}
     shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in numbers.items())
     split = experiment.monitored_split
     say(f"  step 0 on {split}, in percent: {shown} (--train.evaluate-first no skips this)")
+
+
+def _write(log: logs.RunLog, step: int, found: Mapping[str, Any]) -> None:
+    """Log an evaluation; its images go to TensorBoard alone."""
+    log.images(step, found.get("images", {}))
+    log.write("evaluate", step, {name: x for name, x in found.items() if name != "images"})
 
 
 def _finished(
@@ -214,7 +221,7 @@ def _finished(
         log = logs.RunLog(run, step, active=first)
         log.event(step, f"resumed {command}".strip())
         _, variables, _ = checkpoint.restore_variables(run, "newest")
-        log.write("evaluate", step, evaluate(experiment, variables, step))
+        _write(log, step, evaluate(experiment, variables, step))
         log.close()
     early = "" if step == experiment.train.steps else f" of {experiment.train.steps}, stopped early"
     say(f"{run} is finished (step {step}{early}): nothing to do")
@@ -293,7 +300,7 @@ class _Session:
         metric = self.experiment.train.best_metric
         if metric:
             self.scores[number] = selection.value_of(values, metric)
-        self.report.log.write("evaluate", number, values)
+        _write(self.report.log, number, values)
         if metric and self.lock:
             checkpoint.prune(self.run, keep=self.experiment.train.keep, also=self._best())
 

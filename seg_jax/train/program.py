@@ -39,6 +39,7 @@ class Structure:
       loss: as of `losses.structure`.
       precision: of the forward and backward pass.
       accumulate: micro-batches of an update.
+      remat: parts of the network that are computed again for the gradient.
     """
 
     model: Any
@@ -47,6 +48,7 @@ class Structure:
     loss: losses.LossConfig
     precision: Literal["float32", "bfloat16"]
     accumulate: int
+    remat: Literal["none", "stages", "blocks"]
 
 
 @jax.tree_util.register_dataclass
@@ -74,6 +76,7 @@ def structure(experiment: Experiment) -> Structure:
         loss=losses.structure(experiment.loss),
         precision=experiment.train.precision,
         accumulate=experiment.train.accumulate,
+        remat=experiment.train.remat,
     )
 
 
@@ -106,6 +109,7 @@ def per_device_step(structure: Structure) -> Callable:
             ),
             precision=structure.precision,
             accumulate=structure.accumulate,
+            remat_kind=structure.remat,
             ema_decay=hyperparameters.ema_decay,
         )
 

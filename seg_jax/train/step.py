@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from seg_jax import losses
-from seg_jax.nn import lowering
+from seg_jax.nn import lowering, remat
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
@@ -29,6 +29,7 @@ def train_step(
     weights: losses.Weights | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
+    remat_kind: remat.Remat = "none",
     ema_decay: Any = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Do one update on this device's part of the batch; runs under the mapped axis DATA_AXIS.
@@ -47,6 +48,7 @@ def train_step(
       precision: of the forward and backward pass; parameters, gradients, statistics and loss stay
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
+      remat_kind: parts of the network that are computed again for the gradient, see `nn.remat`.
       ema_decay: of the moving averages, perhaps traced; not read where the state keeps none.
 
     Returns:
@@ -67,6 +69,7 @@ def train_step(
         weights=weights,
         preprocessing=preprocessing,
         precision=precision,
+        remat_kind=remat_kind,
         step=state.step,
     )
 
@@ -96,14 +99,16 @@ def train_step(
 
 
 def _objective(
-    params, batch_stats, batch, key, *, model, loss, weights, preprocessing, precision, step
-):
+    params, batch_stats, batch, key, *,
+    model, loss, weights, preprocessing, precision, remat_kind, step,
+):  # fmt: skip
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
-    outputs, changed = model.apply(
-        variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-    )
+    with remat.using(remat_kind):
+        outputs, changed = model.apply(
+            variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
     margin = getattr(model, "margin", 0)
     total, count = losses.loss_sums(
         outputs,

@@ -41,6 +41,24 @@ def test_parts_on_devices_equal_the_large_batch_without_norm_and_with_group_norm
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
+def test_a_step_with_rematerialisation_is_the_step_without():
+    """Dropout drops the same pixels, and the running averages move once."""
+    state, plain = tiny.setup(tiny.Tiny(dropout=0.5))
+    _, again = tiny.setup(tiny.Tiny(dropout=0.5), remat_kind="blocks")
+    data = batches(2)
+    expected, wanted = tiny.run(state, plain, data, devices=2)
+    ours, metrics = tiny.run(state, again, data, devices=2)
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    for name in ("params", "batch_stats", "opt_state"):
+        assert tiny.largest_difference(getattr(ours, name), getattr(expected, name)) < 1e-6, name
+    np.testing.assert_allclose(
+        *([m["loss"] for m in each] for each in (metrics, wanted)), rtol=1e-6
+    )
+    _, none = tiny.setup(tiny.Tiny(), remat_kind="stages")
+    with pytest.raises(ValueError, match="remat stages: the network has none"):
+        tiny.run(state, none, data[:1])
+
+
 def test_running_averages_pass_through_every_micro_batch():
     model = tiny.Tiny()
     state, per_device = tiny.setup(model, accumulate=2)
