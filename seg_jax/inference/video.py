@@ -109,7 +109,7 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def _opened(av: Any, path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video, and nothing that it refers to; give its container and its first video stream."""
+    """Open a video, and nothing that it refers to; give its container and first video stream."""
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such file")
     only = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
