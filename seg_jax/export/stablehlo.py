@@ -25,7 +25,6 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
     """Return the artefact of run(variables, uint8 [batch *size 3]); None: any batch size."""
     (count,) = export.symbolic_shape("n") if batch is None else (batch,)
 
-    @jax.jit
     def call(image):
         # On CPUs `nn.lowering` has a form of depthwise convolutions that is many times faster.
         on_cpu = functools.partial(run, convolutions="auto")
@@ -55,7 +54,7 @@ def convert_any_size(
     constraints = (f"h >= {least}", f"w >= {least}")
     try:
         found = export.symbolic_shape(shape, constraints=constraints)
-        return _exported(jax.jit(functools.partial(run, variables)), found)
+        return _exported(functools.partial(run, variables), found)
     except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -65,7 +64,7 @@ def convert_any_size(
 
 def _exported(call: Callable, shape: Sequence[Any]) -> bytes:
     images = jax.ShapeDtypeStruct((*shape, 3), np.uint8)
-    return bytes(export.export(call, platforms=_PLATFORMS)(images).serialize())
+    return bytes(export.export(jax.jit(call), platforms=_PLATFORMS)(images).serialize())
 
 
 def describe(artefact: bytes, about: Mapping[str, Any]) -> bytes:
