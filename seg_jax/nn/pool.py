@@ -336,16 +336,9 @@ def average_pool(
     checks.one_of(("padded", "valid"), divisor=divisor)
     windows = _windows(x, window, stride, padding, rounding)
     wide = windows.pad(x.astype(np.promote_types(x.dtype, np.float32)), 0.0)
-    total = lax.reduce_window(
-        wide,
-        np.zeros(
-            (), wide.dtype
-        ),  # a traced jnp.zeros would not be recognised as a sum: no gradient
-        lax.add,
-        (1, *windows.window, 1),
-        (1, *windows.stride, 1),
-        "VALID",
-    )
+    zero = np.zeros((), wide.dtype)  # a traced jnp.zeros is not recognised as a sum: no gradient
+    seen, step = (1, *windows.window, 1), (1, *windows.stride, 1)
+    total = lax.reduce_window(wide, zero, lax.add, seen, step, "VALID")
     return (total / _counts(windows, divisor).astype(wide.dtype)).astype(x.dtype)
 
 
