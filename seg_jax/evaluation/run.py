@@ -17,7 +17,7 @@ from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
-from seg_jax.results import files, image_counts, provenance, record
+from seg_jax.results import files, image_counts, provenance, record, searched
 from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log, selection
@@ -97,6 +97,7 @@ def evaluate_run(
             run=run.resolve().name,
             training=_training(run, permitted, root, variables, step),
             command=command,
+            found=searched.load(run),
             on_image=images.keep if images else None,
             per_image=per_image,
             progress=progress,
@@ -156,6 +157,7 @@ def score(
     training: record.Training,
     weights: record.PublishedWeights | None = None,
     command: str = "",
+    found: searched.Searched | None = None,
     on_image: Callable[[int, np.ndarray], None] | None = None,
     per_image: np.ndarray | None = None,
     progress: bool = True,
@@ -170,6 +172,7 @@ def score(
       training: how the weights came about.
       weights: published ones; None: those of a run.
       command: that asked for this, for the record.
+      found: the sweep that chose the settings.
       on_image: see `evaluate.evaluate`.
       per_image: see there.
       progress: draw a progress bar.
@@ -200,6 +203,7 @@ def score(
         evaluation_seconds=round(time.monotonic() - started, 3),
         command=command,
         weights=weights,
+        searched=found,
         **provenance.of_this_process(),
     )
 

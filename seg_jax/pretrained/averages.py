@@ -21,7 +21,7 @@ def too_slow(experiment: Experiment) -> list[tuple[str, float, float]]:
     return [
         (path, norm.momentum, better)
         for path, norm in _norms(experiment.model, "model")
-        if not norm.statistics.startswith("frozen") and updates * (1 - norm.momentum) < _ENOUGH
+        if norm.averages and updates * (1 - norm.momentum) < _ENOUGH
     ]
 
 
