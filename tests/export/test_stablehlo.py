@@ -122,8 +122,8 @@ def test_layers_of_a_symbolic_size_are_those_of_numbers(function, sizes, rng):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["fcn8s_vgg16_synthetic", "segnet_basic_synthetic", "deeplab_v2_vgg16_synthetic",
-     "pspnet_resnet50_synthetic"],
+    ["fcn8s_resnet14_synthetic", "segnet_basic_synthetic", "deeplab_v2_resnet14_synthetic",
+     "pspnet_resnet14_synthetic"],
 )  # fmt: skip
 def test_networks_of_any_size(name, rng):
     found = experiment.get(name)
