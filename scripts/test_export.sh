@@ -10,4 +10,4 @@ pip=("$python" -m pip install --quiet --disable-pip-version-check)
   "${pip[@]}" -r requirements-export.txt
   "${pip[@]}" --no-deps "jax2onnx>=0.17" "litert-converter>=0.5"
 }
-exec "$python" -m pytest tests/export "$@"
+exec "$python" -m pytest tests/export tests/docs/test_export_page.py "$@"

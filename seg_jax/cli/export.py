@@ -23,6 +23,8 @@ class ExportOptions:
       format: stablehlo (run by JAX), onnx (by onnxruntime), tflite (by LiteRT).
       out: the file; default: NAME.FORMAT here.
       size: height and width of the images; default: the network's input in its protocol.
+      any_size: the file takes every height and width that the network takes, FILE.json says which
+        (stablehlo only).
       resize_to: height and width to which the file resizes images, and from which it resizes scores
         back; default: as in the protocol, which usually pads.
       output: labels are uint8 [n h w], the others float32 [n h w classes].
@@ -35,6 +37,7 @@ class ExportOptions:
     format: Literal["stablehlo", "onnx", "tflite"]
     out: Path | None = None
     size: tuple[int, int] | None = None
+    any_size: bool = False
     resize_to: tuple[int, int] | None = None
     output: Literal["labels", "probabilities", "logits"] = "labels"
     batch: int | None = None
@@ -54,6 +57,7 @@ def export(args: Sequence[str]) -> None:
         resize_to=options.resize_to,
         output=options.output,
         batch=options.batch,
+        any_size=options.any_size,
         checkpoint=options.checkpoint,
     )
     what = "of the labels differ from" if options.output == "labels" else "at most from"

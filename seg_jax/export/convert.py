@@ -1,6 +1,7 @@
 """Export a network with weights to a file that other runtimes run: StableHLO, ONNX, LiteRT."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +27,14 @@ def export(
     resize_to: single_pass.Size | None = None,
     output: single_pass.Output = "labels",
     batch: int | None = None,
+    any_size: bool = False,
     checkpoint: str = "",
 ) -> tuple[Path, float]:
     """Export a network as one file from images to labels, and describe its interface in OUT.json.
 
-    Before the file is kept, its runtime runs it and the output is compared with the network's.
+    The description, with names and colours of the classes, is also in the metadata of ONNX and
+    LiteRT files. Before the file is kept, its runtime runs it and the output is compared with the
+    network's.
 
     Args:
       source: a run, a release or published weights, as `pretrained.load` takes them.
@@ -40,6 +44,7 @@ def export(
       resize_to: (height, width) that the file resizes images to, and scores back from.
       output: "labels", uint8 [n h w], or "probabilities" or "logits", float32 [n h w k].
       batch: images per call; None: any number (StableHLO), or one (ONNX, LiteRT).
+      any_size: the file takes every height and width that the network takes (StableHLO).
       checkpoint: of a run, as for `pretrained.load`.
 
     Returns:
@@ -53,16 +58,32 @@ def export(
     checks.one_of(FORMATS, format=format)
     if batch is not None:
         checks.positive(batch=batch)
+    if any_size:
+        _check_any_size(format, size, resize_to)
     loaded = pretrained.load(source, checkpoint=checkpoint)
-    planned, size = single_pass.plan(loaded.experiment, size, resize_to)
     converter = importlib.import_module(f"seg_jax.export.{format}")
     name = loaded.name or loaded.experiment.name or "network"
     # The name is read from a file: it must not lead outside this folder.
     out = Path(out or f"{checks.path_component(name, 'the name of the network')}{converter.SUFFIX}")
-    run = single_pass.function(planned, size, output)
-    artefact = converter.convert(run, loaded.variables, size, batch)
-    difference = _difference(
-        converter.load(artefact), planned, loaded.variables, (batch or 1, *size, 3), output
+    if any_size:
+        run, sides = single_pass.any_size(loaded.experiment, output)
+        artefact = converter.convert_any_size(run, loaded.variables, sides, batch)
+        least = -(-converter.LEAST_SIDE // sides[0])
+        tried = [[sides[0] * (least + k) + sides[1] for k in pair] for pair in ((0, 1), (3, 2))]
+        plans = [single_pass.plan_exactly(loaded.experiment, (h, w)) for h, w in tried]
+        shown = [f"{sides[0]} k + {sides[1]}"] * 2
+    else:
+        plans = [single_pass.plan(loaded.experiment, size, resize_to)]
+        planned, size = plans[0]
+        run = single_pass.function(planned, size, output)
+        artefact = converter.convert(run, loaded.variables, size, batch)
+        shown = [*size]
+    about = _about(loaded, plans[0][0], format=format, size=shown, output=output, batch=batch)
+    artefact = converter.describe(artefact, about)
+    runtime = converter.load(artefact)
+    difference = max(
+        _difference(runtime, planned, loaded.variables, (batch or 1, *size, 3), output)
+        for planned, size in plans
     )
     if not difference <= _AGREE:
         raise checks.UserError(
@@ -70,9 +91,19 @@ def export(
             f"{difference:.3g} on a random image; nothing was written"
         )
     files.write_bytes(out, artefact)
-    about = _about(loaded, planned, format=format, size=size, output=output, batch=batch)
     files.write_json(out.with_name(f"{out.name}.json"), about)
     return out, difference
+
+
+def _check_any_size(format: str, size: Any, resize_to: Any) -> None:
+    """Raise UserError where --any-size does not go together with what else is asked for."""
+    if format != "stablehlo":
+        raise checks.UserError(
+            f"--any-size: the converter to {format} takes fixed sizes only; export a file for each "
+            "--size, or take --format stablehlo"
+        )
+    if size or resize_to:
+        raise checks.UserError("--any-size: --size and --resize-to are for files of one size")
 
 
 def _difference(
@@ -98,12 +129,12 @@ def _about(
     planned: Experiment,
     *,
     format: str,
-    size: single_pass.Size,
+    size: Sequence[int | str],
     output: str,
     batch: int | None,
 ) -> dict[str, Any]:
     """Return the description that a program needs to use the file."""
-    canvas = planned.evaluation.canvas
+    canvas, fixed = planned.evaluation.canvas, isinstance(size[0], int)
     assert canvas is not None, "single_pass.plan sets it"
     names, colours = loaded.labels
     images = batch or ("any" if format == "stablehlo" else 1)
@@ -117,7 +148,7 @@ def _about(
             "dtype": "uint8" if output == "labels" else "float32",
             "shape": [images, *size, *scores],
         },
-        "inside": f"{planned.evaluation.mode} to {list(canvas)}",
+        "inside": f"{planned.evaluation.mode} to {list(canvas)}" if fixed else "nothing",
         "classes": names,
         "colours": colours,
         "experiment": loaded.experiment.name,

@@ -1,7 +1,8 @@
 """Export to ONNX by jax2onnx, which converts JAX's own operations; run by onnxruntime."""
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +28,18 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
         input_names=["image"],
         output_names=["output"],
     )
+    return model.SerializeToString()
+
+
+def describe(artefact: bytes, about: Mapping[str, Any]) -> bytes:
+    """Return the artefact with a description in its metadata_props: an entry of JSON for each key.
+
+    In onnxruntime: `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.
+    """
+    onnx = needed("onnx", "onnx")
+    model = onnx.load_model_from_string(artefact)
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     return model.SerializeToString()
 
 

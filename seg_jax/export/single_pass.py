@@ -76,6 +76,53 @@ def plan(
     return planned, size
 
 
+def sides(model: Any) -> tuple[int, int]:
+    """Return (step, rest): the network takes every side of step k + rest px, of 96 px or more.
+
+    The step of a network that takes any side is 32.
+
+    Raises:
+      UserError: its sides are not of this kind.
+    """
+    legal = [side for side in range(192, 512) if _is_legal(model, side)]
+    steps = {after - before for before, after in zip(legal, legal[1:], strict=False)}
+    if len(steps) != 1:
+        raise checks.UserError("--any-size: this network's sides are no multiples of one number")
+    (step,) = steps
+    return (32, 0) if step == 1 else (step, legal[0] % step)
+
+
+def plan_exactly(experiment: Experiment, size: Size) -> tuple[Experiment, Size]:
+    """Return `plan` for images that the network sees as they are."""
+    return plan(experiment.with_evaluation(mode="whole", canvas=size, scales=(1.0,)), size)
+
+
+def any_size(experiment: Experiment, output: Output) -> tuple[Callable, tuple[int, int]]:
+    """Return a function of variables and images as `function` does, for images of every size that
+    the network takes, which it sees as they are; and (step, rest) of `sides`.
+
+    Raises:
+      UserError: the network's scores are smaller than the image (U-Net's valid convolutions), or
+        it takes other images than RGB.
+    """
+    step, rest = sides(experiment.model)
+    side = step * (256 // step) + rest
+    planned, _ = plan_exactly(experiment, (side, side))
+    model, normalise = planned.model, planned.data.preprocessing
+
+    def run(variables: Any, image: jax.Array, convolutions: str = "xla") -> jax.Array:
+        with lowering.use(convolutions):
+            seen = normalise(image.astype(jnp.float32))
+            scores = model.apply(variables, seen, train=False)["out"]
+        return _output(scores, output)
+
+    return run, (step, rest)
+
+
+def _is_legal(model: Any, side: int) -> bool:
+    return getattr(model, "legal_sizes", lambda side: (side,))(side) == (side,)
+
+
 def _whole(experiment: Experiment, one: EvalConfig, size: Size) -> EvalConfig:
     canvas = one.canvas or windows.input_size(size, one)
     whole = dataclasses.replace(one, mode="whole", canvas=canvas)
@@ -122,11 +169,15 @@ def function(experiment: Experiment, size: Size, output: Output) -> Callable:
                 scores = resize_half_pixel(scores, size)
             else:
                 scores = scores[:, : size[0], : size[1]]
-        if output == "labels":
-            return jnp.argmax(scores, axis=-1).astype(jnp.uint8)
-        return jax.nn.softmax(scores, axis=-1) if output == "probabilities" else scores
+        return _output(scores, output)
 
     return run
+
+
+def _output(scores: jax.Array, output: Output) -> jax.Array:
+    if output == "labels":
+        return jnp.argmax(scores, axis=-1).astype(jnp.uint8)
+    return jax.nn.softmax(scores, axis=-1) if output == "probabilities" else scores
 
 
 def _fitted(image: jax.Array, evaluation: EvalConfig, margin: int, pad_value: Any) -> jax.Array:

@@ -1,9 +1,11 @@
 """Export to LiteRT (TensorFlow Lite) by litert-converter from StableHLO; run by ai-edge-litert."""
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flatbuffers
 import jax
 import numpy as np
 from jax import export
@@ -11,6 +13,7 @@ from jax import export
 from seg_jax.export.libraries import needed
 
 SUFFIX = ".tflite"
+METADATA = "seg_jax"
 
 
 def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | None) -> bytes:
@@ -35,6 +38,23 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
             module, passes.PassManager(), compiler.ConvertToTFLConfig()
         )
         return compiler.export_flatbuffer_to_bytes(module.operation)
+
+
+def describe(artefact: bytes, about: Mapping[str, Any]) -> bytes:
+    """Return the artefact with a description, JSON, in its metadata under the name "seg_jax".
+
+    The flatbuffer is rebuilt with one more buffer (tensorflow/lite/schema/schema.fbs, `Metadata`).
+    """
+    schema = needed("ai_edge_litert.schema_py_generated", "tflite")
+    model = schema.ModelT.InitFromPackedBuf(artefact, 0)
+    content, entry = schema.BufferT(), schema.MetadataT()
+    content.data = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), np.uint8)
+    entry.name, entry.buffer = METADATA, len(model.buffers)
+    model.buffers.append(content)
+    model.metadata = [*(model.metadata or ()), entry]
+    builder = flatbuffers.Builder(len(artefact) + len(content.data) + 1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def load(artefact: bytes) -> Callable[[np.ndarray], np.ndarray]:

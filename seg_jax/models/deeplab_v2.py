@@ -20,7 +20,7 @@ from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.models.deeplab_v1 import rate_at, upsample_scores
 from seg_jax.nn.conv import Conv
-from seg_jax.nn.input_sizes import check_sides, nearest_sides
+from seg_jax.nn.input_sizes import check_sides, is_known, nearest_sides
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.resize import resize_align_corners
 from seg_jax.nn.width_multiplier import scaled
@@ -153,8 +153,15 @@ class DeepLabV2(nn.Module):
 
 def _shrink(image: Any, scale: float) -> Any:
     """Resize as Caffe's Interp layer: 321 px at 0.75 and 0.5 become 241 and 161."""
-    height, width = (round((side - 1) * scale) + 1 for side in image.shape[1:3])
+    height, width = (_scaled(side, scale) for side in image.shape[1:3])
     return resize_align_corners(image, (height, width))
+
+
+def _scaled(side: Any, scale: float) -> Any:
+    if is_known(side):
+        return round((side - 1) * scale) + 1
+    share = Fraction(scale).limit_denominator(100)  # legal sides are multiples, see `legal_sizes`
+    return (side - 1) * share.numerator // share.denominator + 1
 
 
 def _check(model: DeepLabV2) -> None:

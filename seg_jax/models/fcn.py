@@ -202,7 +202,7 @@ def _check_size(model: FCN, height: int, width: int) -> None:
     # pool5 must hold one window of fc6: ceil((side + 2 * padding - 2) / 32) >= fc6_kernel.
     padding = model.backbone.conv1_1_padding
     smallest = max(1, 32 * (model.fc6_kernel - 1) + 3 - 2 * padding)
-    if min(height, width) < smallest:
+    if height < smallest or width < smallest:
         raise ValueError(
             f"image {height}x{width} is too small for fc6: sides of at least {smallest} px"
         )

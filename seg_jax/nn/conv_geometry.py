@@ -32,7 +32,7 @@ class Geometry:
         """Return (h, w) of the output; raise ValueError if the kernel does not fit."""
         extent = [(k - 1) * r + 1 for k, r in zip(kernel, self.rate, strict=True)]
         padded = [n + sum(p) for n, p in zip(size, self.padding, strict=True)]
-        if min(p - e for p, e in zip(padded, extent, strict=True)) < 0:
+        if any(p < e for p, e in zip(padded, extent, strict=True)):
             raise ValueError(
                 f"input of {size[0]}x{size[1]} with padding {self.padding} is smaller than the "
                 f"kernel's extent of {extent[0]}x{extent[1]}: give a larger input or more padding"

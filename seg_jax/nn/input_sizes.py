@@ -3,6 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from jax import numpy as jnp
+
+
+def is_known(*sizes: Any) -> bool:
+    """Return whether sizes are numbers, and not symbols of `jax.export`."""
+    return all(isinstance(size, int | np.integer) for size in sizes)
+
+
+def arrays_for(*sizes: Any) -> Any:
+    """Return NumPy for sizes that are numbers, and jax.numpy for symbols of `jax.export`."""
+    return np if is_known(*sizes) else jnp
+
 
 def nearest_sides(side: int, *, step: int, rest: int) -> tuple[int, ...]:
     """Return `side` if it is step * k + rest with k >= 0, else the nearest such numbers around it.

@@ -7,7 +7,7 @@ without indices uses it on TPUs (`lowering.choose_max_pool`).
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from seg_jax import checks
 from seg_jax.nn import lowering
 from seg_jax.nn.conv import Size, pair
 from seg_jax.nn.conv_geometry import Pair, image_size
+from seg_jax.nn.input_sizes import arrays_for, is_known
 from seg_jax.nn.named_scope import scoped
 from seg_jax.nn.resize import apply_separable
 
@@ -76,13 +77,14 @@ class _Windows:
             for j in range(self.window[1])
         ]
 
-    def first_inside(self) -> np.ndarray:
+    def first_inside(self) -> Any:
         """Return the first position inside the image of every window: int32 [1 oh ow 1]."""
+        xp = arrays_for(*self.outputs)
         rows, columns = (
-            np.maximum(0, p - s * np.arange(o))
+            xp.maximum(0, p - s * xp.arange(o))
             for p, s, o in zip(self.padding, self.stride, self.outputs, strict=True)
         )
-        return (rows[:, None] * self.window[1] + columns)[None, :, :, None].astype(np.int32)
+        return (rows[:, None] * self.window[1] + columns[None])[None, :, :, None].astype(np.int32)
 
 
 def _windows(x: Array, window: Size, stride: Size, padding: Size, rounding: Rounding) -> _Windows:
@@ -174,8 +176,9 @@ def max_pool_with_indices(
     y, tap = _max_pool(x, windows)
     tap = tap.astype(jnp.int32)
     (rows, columns), (down, right), (top, left) = windows.outputs, windows.stride, windows.padding
-    row = (np.arange(rows, dtype=np.int32) * down - top).reshape(1, -1, 1, 1)
-    column = (np.arange(columns, dtype=np.int32) * right - left).reshape(1, 1, -1, 1)
+    xp = arrays_for(rows, columns)
+    row = (xp.arange(rows, dtype=np.int32) * down - top).reshape(1, -1, 1, 1)
+    column = (xp.arange(columns, dtype=np.int32) * right - left).reshape(1, 1, -1, 1)
     row, column = row + tap // windows.window[1], column + tap % windows.window[1]
     return y, row * windows.size[1] + column
 
@@ -276,10 +279,11 @@ def max_unpool(y: Array, indices: Array, size: Pair, *, window: Size | None = 2)
     if window is None:
         return _scatter(y, indices, tuple(size))
     down, right = pair(window)
-    row = np.arange(y.shape[1]).reshape(1, -1, 1, 1) * down
-    column = np.arange(y.shape[2]).reshape(1, 1, -1, 1) * right
+    xp = arrays_for(*size)
+    row = xp.arange(y.shape[1]).reshape(1, -1, 1, 1) * down
+    column = xp.arange(y.shape[2]).reshape(1, 1, -1, 1) * right
     corner = (row * size[1] + column).astype(np.int32)
-    number = np.arange(down)[:, None] * size[1] + np.arange(right)
+    number = xp.arange(down)[:, None] * size[1] + xp.arange(right)[None]
     return _place(_flatten(_spread(y, indices - corner, number)), (0, 0), size)
 
 
@@ -332,28 +336,21 @@ def average_pool(
     checks.one_of(("padded", "valid"), divisor=divisor)
     windows = _windows(x, window, stride, padding, rounding)
     wide = windows.pad(x.astype(np.promote_types(x.dtype, np.float32)), 0.0)
-    total = lax.reduce_window(
-        wide,
-        np.zeros(
-            (), wide.dtype
-        ),  # a traced jnp.zeros would not be recognised as a sum: no gradient
-        lax.add,
-        (1, *windows.window, 1),
-        (1, *windows.stride, 1),
-        "VALID",
-    )
+    zero = np.zeros((), wide.dtype)  # a traced jnp.zeros is not recognised as a sum: no gradient
+    seen, step = (1, *windows.window, 1), (1, *windows.stride, 1)
+    total = lax.reduce_window(wide, zero, lax.add, seen, step, "VALID")
     return (total / _counts(windows, divisor).astype(wide.dtype)).astype(x.dtype)
 
 
-def _counts(windows: _Windows, divisor: str) -> np.ndarray:
+def _counts(windows: _Windows, divisor: str) -> Any:
     """Return the number of pixels that each window averages over: [1 oh ow 1]."""
-    counts = []
+    counts, xp = [], arrays_for(*windows.outputs)
     for axis in range(2):
         n, k, p = windows.size[axis], windows.window[axis], windows.padding[axis]
-        start = np.arange(windows.outputs[axis]) * windows.stride[axis] - p
+        start = xp.arange(windows.outputs[axis]) * windows.stride[axis] - p
         low, high = (-p, n + p) if divisor == "padded" else (0, n)
-        counts.append(np.minimum(start + k, high) - np.maximum(start, low))
-    return np.outer(*counts)[None, :, :, None]
+        counts.append(xp.minimum(start + k, high) - xp.maximum(start, low))
+    return xp.outer(*counts)[None, :, :, None]
 
 
 @scoped
@@ -372,7 +369,20 @@ def adaptive_average_pool(x: Array, bins: Size) -> Array:
     """
     rows, columns = pair(bins)
     checks.positive(bins=min(rows, columns))
-    return apply_separable(x, _bin_matrix(x.shape[1], rows), _bin_matrix(x.shape[2], columns))
+    vertical, horizontal = (
+        (_bin_matrix if is_known(size) else _bins_symbolic)(size, count)
+        for size, count in zip(x.shape[1:3], (rows, columns), strict=True)
+    )
+    return apply_separable(x, vertical, horizontal)
+
+
+def _bins_symbolic(size: Any, bins: int) -> Array:
+    """Return `_bin_matrix` of a symbolic size."""
+    number = jnp.arange(bins)
+    start, stop = number * size // bins, -(-(number + 1) * size // bins)
+    place = jnp.arange(size)[None]
+    inside = (place >= start[:, None]) & (place < stop[:, None])
+    return jnp.where(inside, 1 / (stop - start)[:, None].astype(np.float32), np.float32(0))
 
 
 @functools.cache

@@ -2,9 +2,13 @@
 
 Interpolation is linear and separable, so each is two products with small constant matrices. Their
 gradient is two products with the transposed matrices: no scatter, hence bit-identical on every run.
+
+The matrices are constants where the sizes are numbers, and are computed with the image where they
+are not yet (`jax.export` with symbolic shapes).
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +18,7 @@ from jax import numpy as jnp
 from seg_jax import checks
 from seg_jax.nn import lowering
 from seg_jax.nn.conv import transposed_conv
+from seg_jax.nn.input_sizes import is_known
 from seg_jax.nn.named_scope import scoped
 
 Array = jax.Array
@@ -48,7 +53,10 @@ def upsample_from_corner(x: Array, stride: int, size: tuple[int, int]) -> Array:
     last sample repeat it.
     """
     vertical, horizontal = (
-        _from_corner_matrix(old, stride, new) for old, new in zip(x.shape[1:3], size, strict=True)
+        _from_corner_matrix(old, stride, new)
+        if is_known(old, new)
+        else _rational(jnp.minimum(jnp.arange(new), (old - 1) * stride), stride, old)
+        for old, new in zip(x.shape[1:3], size, strict=True)
     )
     return apply_separable(x, vertical, horizontal)
 
@@ -64,7 +72,11 @@ def _resize(x, size, matrix):
     checks.positive(height=size[0], width=size[1])
     if x.shape[1:3] == tuple(size):
         return x
-    return apply_separable(x, matrix(x.shape[1], size[0]), matrix(x.shape[2], size[1]))
+    vertical, horizontal = (
+        matrix(old, new) if is_known(old, new) else _SYMBOLIC[matrix](old, new)
+        for old, new in zip(x.shape[1:3], size, strict=True)
+    )
+    return apply_separable(x, vertical, horizontal)
 
 
 @functools.cache
@@ -88,7 +100,35 @@ def _interpolation(position: np.ndarray, size: int) -> np.ndarray:
     return matrix
 
 
-def apply_separable(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
+def _rational(numerator: Any, denominator: Any, size: Any) -> Array:
+    """Return `_interpolation` at numerator / denominator, int32, of a symbolic size, as float32.
+
+    Differences of integers are exact, so that an entry is off by its last bit at most.
+    """
+    place = jnp.arange(size)[None] * denominator
+    distance = jnp.abs(numerator[:, None] - place).astype(np.float32)
+    return jnp.maximum(np.float32(0), 1 - distance / jnp.asarray(denominator, np.float32))
+
+
+def _half_pixel_symbolic(size: Any, new_size: Any) -> Array:
+    """Return `half_pixel_matrix` of symbolic sizes: ((2 i + 1) size - new_size) / (2 new_size)."""
+    numerator = (2 * jnp.arange(new_size) + 1) * size - new_size
+    last = 2 * new_size * (size - 1)
+    return _rational(jnp.clip(numerator, 0, last), 2 * new_size, size)
+
+
+def _align_corners_symbolic(size: Any, new_size: Any) -> Array:
+    """Return `align_corners_matrix` of symbolic sizes."""
+    return _rational(jnp.arange(new_size) * (size - 1), new_size - 1, size)
+
+
+_SYMBOLIC = {
+    half_pixel_matrix: _half_pixel_symbolic,
+    align_corners_matrix: _align_corners_symbolic,
+}
+
+
+def apply_separable(x: Array, vertical: Any, horizontal: Any) -> Array:
     """Apply matrices vertical [a h] and horizontal [b w] to the rows and columns of x [n h w c].
 
     Computed in float32 at full precision; the result [n a b c] has the dtype of x.
@@ -123,11 +163,11 @@ def upsample_bilinear_fixed(x: Array, *, kernel_size: int, stride: int) -> Array
     cropped by the caller; kernel_size is 2 * stride in the release.
     """
     checks.positive(kernel_size=kernel_size, stride=stride)
-    return apply_separable(
-        x,
-        _upsampling_matrix(x.shape[1], kernel_size, stride),
-        _upsampling_matrix(x.shape[2], kernel_size, stride),
+    vertical, horizontal = (
+        (_upsampling_matrix if is_known(size) else _upsampling_symbolic)(size, kernel_size, stride)
+        for size in x.shape[1:3]
     )
+    return apply_separable(x, vertical, horizontal)
 
 
 @functools.cache
@@ -137,6 +177,14 @@ def _upsampling_matrix(size: int, kernel_size: int, stride: int) -> np.ndarray:
         matrix[i * stride : i * stride + kernel_size, i] = _bilinear_profile(kernel_size)
     matrix.setflags(write=False)
     return matrix
+
+
+def _upsampling_symbolic(size: Any, kernel_size: int, stride: int) -> Array:
+    """Return `_upsampling_matrix` of a symbolic size."""
+    profile = jnp.asarray(_bilinear_profile(kernel_size), np.float32)
+    place = jnp.arange((size - 1) * stride + kernel_size)[:, None] - jnp.arange(size)[None] * stride
+    inside = (place >= 0) & (place < kernel_size)
+    return jnp.where(inside, profile[jnp.clip(place, 0, kernel_size - 1)], np.float32(0))
 
 
 def bilinear_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:

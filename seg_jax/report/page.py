@@ -10,6 +10,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 84rem; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+h1, h2, h3 { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 h3 { font-size: .9rem; margin: 1.2rem 0 .2rem; font-weight: 600; }
 p { max-width: 48rem; margin: .4rem 0; } .soft, figcaption small { color: var(--soft); }

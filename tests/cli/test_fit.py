@@ -69,7 +69,7 @@ def test_from_a_folder_to_a_report_and_again(at_home, capsys):
     (line,) = [line for line in dry.splitlines() if "seg_jax train" in line]
     told = shlex.split(line)[4:]
     found, _ = parsing.parse_experiment(told, "train", train.TrainOptions)
-    found = train._on_own_data(found, told)
+    found = parsing.on_own_data(found, told)
     stored, _ = folder.read_config(run)
     assert found == stored
     assert stored.data.map == ("255=1",) and stored.train.steps == 2

@@ -1,5 +1,6 @@
 """A StableHLO file runs where there is nothing but JAX, for any number of images."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from jax import export
 from PIL import Image
 from small_task import CLASSES, small_experiment, small_variables
 
-from seg_jax import checks, pretrained
+from seg_jax import checks, experiment, pretrained
 from seg_jax.data.label_map import LabelMap
 from seg_jax.export import convert, single_pass, stablehlo
 from seg_jax.inference import forward
+from seg_jax.nn import lowering, pool, resize
 from seg_jax.nn.conv import Conv, DepthwiseConv
 from seg_jax.pretrained import release
 
@@ -68,6 +70,80 @@ def test_the_file_says_what_it_takes(released, tmp_path):
     assert exported.platforms == ("cpu", "cuda", "rocm", "tpu")
     assert str(exported.in_avals) == "(ShapedArray(uint8[n,17,25,3]),)"
     assert str(exported.out_avals) == "(ShapedArray(float32[n,17,25,3]),)"
+
+
+def test_images_of_any_size(released, tmp_path, rng):
+    path, difference = convert.export(
+        released, tmp_path / "net.stablehlo", format="stablehlo", any_size=True
+    )
+    assert difference == 0
+    about = json.loads((tmp_path / "net.stablehlo.json").read_text())
+    assert about["input"]["shape"] == ["any", "32 k + 0", "32 k + 0", 3]
+    assert about["classes"] == list(CLASSES) and about["inside"] == "nothing"
+    loaded, call = pretrained.load(released), stablehlo.load(path.read_bytes())
+    for count, height, width in ((1, 96, 160), (2, 224, 128)):
+        images = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+        planned, _ = single_pass.plan_exactly(loaded.experiment, (height, width))
+        expected = [forward.predict_labels(planned, loaded.variables, image) for image in images]
+        np.testing.assert_array_equal(call(images), expected)
+    with pytest.raises(checks.UserError, match="--any-size: the converter to onnx takes fixed"):
+        convert.export(released, tmp_path / "net.onnx", format="onnx", any_size=True)
+    with pytest.raises(checks.UserError, match="--size and --resize-to are for files of one size"):
+        convert.export(released, format="stablehlo", any_size=True, size=(96, 96))
+
+
+def unpooled(x):
+    y, indices = pool.max_pool_with_indices(x, window=2, stride=2)
+    return pool.max_unpool(y, indices, x.shape[1:3])
+
+
+@pytest.mark.parametrize(
+    ("function", "sizes"),
+    [
+        (lambda x: resize.resize_half_pixel(x, (x.shape[1] * 4, x.shape[2] // 2)), (6, 10)),
+        (lambda x: resize.resize_align_corners(x, (x.shape[1] * 4 - 3, x.shape[2] + 5)), (6, 10)),
+        (lambda x: resize.upsample_from_corner(x, 4, (4 * x.shape[1], 4 * x.shape[2])), (6, 10)),
+        (lambda x: resize.upsample_bilinear_fixed(x, kernel_size=8, stride=4), (6, 10)),
+        (lambda x: pool.adaptive_average_pool(x, 3), (8, 10)),
+        (lambda x: pool.average_pool(x, window=3, stride=1, padding=1), (6, 10)),
+        (lambda x: unpooled(x), (6, 10)),
+    ],
+    ids=["half", "align", "corner", "fcn", "adaptive", "average", "unpool"],
+)  # fmt: skip
+def test_layers_of_a_symbolic_size_are_those_of_numbers(function, sizes, rng):
+    h, w = export.symbolic_shape("2*h, 2*w", constraints=["h >= 3", "w >= 3"])
+    with lowering.use("xla"):  # as `convert_any_size` does
+        call = export.export(jax.jit(function))(jax.ShapeDtypeStruct((1, h, w, 2), np.float32)).call
+    for size in (sizes, sizes[::-1]):
+        x = rng.normal(size=(1, *size, 2)).astype(np.float32)
+        np.testing.assert_allclose(call(x), jax.jit(function)(x), atol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["fcn8s_resnet14_synthetic", "segnet_basic_synthetic", "deeplab_v2_resnet14_synthetic",
+     "pspnet_resnet14_synthetic"],
+)  # fmt: skip
+def test_networks_of_any_size(name, rng):
+    found = experiment.get(name)
+    found = dataclasses.replace(found, model=experiment.shrink(found.model))
+    run, sides = single_pass.any_size(found, "probabilities")
+    shape = (1, 160 + sides[1], 160 + sides[1], 3)
+    variables = found.model.init(jax.random.key(0), np.zeros(shape, np.float32), train=False)
+    call = stablehlo.load(stablehlo.convert_any_size(run, variables, sides, None))
+    step, rest = sides
+    for height, width in ((160 + rest, 224 + rest), (step * (100 // step + 1) + rest, 192 + rest)):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        planned, _ = single_pass.plan_exactly(found, (height, width))
+        expected = forward.predict_probabilities(planned, variables, image)
+        np.testing.assert_allclose(call(image[None])[0], expected, atol=1e-5)
+
+
+def test_what_no_file_of_any_size_can_be_is_one_line():
+    valid = experiment.get("unet_isbi2012")
+    with pytest.raises(checks.UserError, match="scores lose .* px on each side"):
+        single_pass.any_size(valid, "labels")
 
 
 def test_a_conversion_that_is_not_the_network_is_not_written(released, tmp_path, monkeypatch):
