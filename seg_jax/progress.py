@@ -6,10 +6,11 @@ closed terminal), it is dropped, and `lost` says so to whoever keeps a log.
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from tqdm import tqdm
@@ -134,6 +135,34 @@ def show(text: str, *, end: str = "\n") -> None:
       OSError: of standard output.
     """
     print(printable(text, lines=True), end=end)  # noqa: T201
+
+
+class Block:
+    """Lines at the end of a terminal's output that are drawn anew in their place.
+
+    Where standard error is no terminal, nothing is drawn.
+    """
+
+    def __init__(self) -> None:
+        self._height = 0
+        self.drawn = sys.stderr is not None and sys.stderr.isatty()
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Replace the lines drawn before; each is cut to the terminal's width."""
+        if not self.drawn:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        up = f"\x1b[{self._height}F\x1b[J" if self._height else ""
+        shown = "".join(f"{printable(line)[:width]}\n" for line in lines)
+        stream = _Lenient(sys.stderr, "standard error")
+        stream.write(up + shown)
+        stream.flush()
+        self._height = len(lines)
+
+    def say(self, text: str) -> None:
+        """Print lines above the block, which the next `draw` puts below them."""
+        self.draw(())
+        say(text)
 
 
 def silence(stream: IO[str], name: str, error: Exception) -> None:

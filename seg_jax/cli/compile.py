@@ -19,7 +19,7 @@ class CompileOptions:
     the step's time and the recipe's device-hours at the published peaks. Nothing is run.
 
     Attributes:
-      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_pallas, crf/exact_tpu.
+      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_hopper, crf/exact_tpu.
       targets: v5e-8, h100x8, ...; "--for list" prints all.
       suite: all experiments of a suite.
       all: all experiments and kernels.

@@ -103,7 +103,7 @@ def _suites() -> str:
 class SweepOptions:
     """Search hyperparameters; the same command goes on with a sweep, or joins in it.
 
-    `sweep status|best WORKDIR` tell of one, `sweep promote WORKDIR` retrains its best.
+    `sweep status|best|report WORKDIR` tell of one, `sweep promote WORKDIR` retrains its best.
 
     Attributes:
       space: module:name of a search space, e.g. experiments.sweeps:poly_lr; `sweep --help` lists
@@ -136,14 +136,14 @@ class SweepOptions:
 
 def sweep(args: Sequence[str]) -> None:
     """Search hyperparameters."""
-    if args and args[0] in ("status", "best", "promote"):
+    if args and args[0] in ("status", "best", "promote", "report"):
         from seg_jax.cli import sweep as verbs
 
         return verbs.run(args)
     found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
     found = on_own_data(found, args)
     from seg_jax import parallel
-    from seg_jax.sweep import search, split, storage, trial, workers
+    from seg_jax.sweep import search, split, storage, trial, watch, workers
 
     if not options.space:
         raise checks.UserError(
@@ -165,7 +165,8 @@ def sweep(args: Sequence[str]) -> None:
     }  # fmt: skip
     if options.workers > 1 and not workers.is_worker():
         search.begin(found, space, workdir, **settings)
-        workers.run(options.workers, args)
+        look = watch.watcher(workdir, options.storage, options.trials)
+        workers.run(options.workers, args, workdir, look)
     told = storage.without_password(command("sweep", *args))
     outcome = search.sweep(found, space, workdir, run_trial=trial.run_trial(told), **settings)
     if not workers.is_worker():

@@ -5,13 +5,15 @@ import json
 from collections.abc import Sequence
 
 from seg_jax import metrics
-from seg_jax.report import confusion, curves, images, page, rows, svg, table
+from seg_jax.report import confusion, curves, images, page, rows, seeds, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.images import Run
 from seg_jax.results import Record
 
 
-def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
+def render(
+    runs: Sequence[Run], *, title: str, palette: str = "auto", remarks: Sequence[str] = ()
+) -> str:
     """Return the report of the runs as a self-contained HTML document.
 
     Args:
@@ -19,6 +21,7 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
         shown if they exist.
       title: of the page, plain text.
       palette: of the images, see `images.section`.
+      remarks: sentences on what to see in the scores, plain text.
     """
     records = [run.record for run in runs]
     measured_on = "; ".join(dict.fromkeys(map(rows.measured_on, records)))
@@ -26,6 +29,8 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
+            ("What to see", _list(remarks)),
+            ("Seeds", _seeds(records)),
             ("Images", images.section(runs, palette=palette)),
             ("Near the boundaries", _trimap(records)),
             ("Objects", _objects(records)),
@@ -37,6 +42,17 @@ def render(runs: Sequence[Run], *, title: str, palette: str = "auto") -> str:
         ],
         introduction=f"Measured on {measured_on}. Scores are in percent.",
     )
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    grid = seeds.grid(records)
+    return grid.as_html() if grid else ""
+
+
+def _list(sentences: Sequence[str]) -> str:
+    """Return sentences as a list; empty if there are none."""
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="remarks">{items}</ul>' if items else ""
 
 
 def _reading_aid() -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.data import colours, images, visualize
-from seg_jax.report import rows
+from seg_jax.report import names
 from seg_jax.results import Record
 from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
@@ -36,8 +36,9 @@ class Run(NamedTuple):
 
 
 def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
-    """Return HTML with one row for each image that any run predicted, the worst first; empty if
-    there is none.
+    """Return HTML with one row for each image that any run predicted; empty if there is none.
+
+    Those that most runs predicted come first, and among them the worst.
 
     Args:
       runs: with their records.
@@ -47,7 +48,7 @@ def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
       UserError: an image file is broken, a link, or has values that are no class of the run.
     """
     groups: dict[tuple[str, str], list[tuple[str, Run]]] = {}
-    named = zip(rows.labels([run.record for run in runs]), runs, strict=True)
+    named = zip(names.short([run.record for run in runs]), runs, strict=True)
     for label, run in named:  # runs on the same images stand side by side
         key = run.record.data.checksum, run.record.data.split
         groups.setdefault(key, []).append((label, run))
@@ -68,17 +69,19 @@ def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
     if not found:
         return ""
     note = (
-        "Some images of the split, spread evenly, and those with the lowest IoU; the worst first. "
+        "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
+        "most runs show, the worst before the others. "
         "Beside each prediction, its errors: dark where the class is wrong, light where right, "
         "white where the truth is void."
     )
-    found.sort(key=lambda row: row.score)  # stable: equal ones by name
+    found.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
     return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in found)
 
 
 class _Row(NamedTuple):
-    """An image's row, and its mean IoU: of the worst of the runs."""
+    """An image's row, how many runs predicted it, and its mean IoU: of the worst of them."""
 
+    runs: int
     score: float
     html: str
 
@@ -108,9 +111,10 @@ def _row(name: str, runs: Sequence[tuple[str, Run]], palette_name: str) -> _Row:
             figures.append(figure(wrong, "image/png", "errors", "", size))
     shown_classes = legend(sorted(present), classes, palette)
     return _Row(
+        len(having),
         min(scores),
         f'<section class="row"><h3>{html.escape(name)}</h3>{shown_classes}'
-        f'<div class="strip">{"".join(figures)}</div></section>',
+        f'<div class="strip compared">{"".join(figures)}</div></section>',
     )
 
 

@@ -39,9 +39,11 @@ td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to ri
 .chart g:hover path { stroke-width: 3.5; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
   gap: .5rem 1.5rem; }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .5rem; }
+.compared figure:first-child { grid-column: span 2; grid-row: span 2; }
 figure { margin: 0; } figure img { width: 100%; height: auto; display: block; cursor: zoom-in;
-  background: var(--panel); }
+  background: var(--panel); border: 1px solid #fff; }
+.remarks { max-width: 48rem; padding-left: 1.2rem; } .remarks li { margin: .3rem 0; }
 img.png { image-rendering: pixelated; }
 figcaption { font-size: .75rem; line-height: 1.3; padding-top: .2rem; overflow-wrap: anywhere; }
 figcaption small { display: block; }

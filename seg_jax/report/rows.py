@@ -95,12 +95,15 @@ def _network_row(name: str, records: Sequence[Record]) -> NetworkRow:
 def _of_one_protocol(
     records: Sequence[Record], headline: papers.Figure | None
 ) -> tuple[Record, ...]:
-    """Return the records under the headline's protocol or, if there are none, the plainest one."""
+    """Return the records under the headline's protocol or, if there are none, the plainest one; of
+    settings that a sweep chose only where there are no others.
+    """
 
     def rank(record: Record) -> tuple:
         same = headline is not None and same_views(record.protocol, headline.protocol)
         found = record.protocol
-        return not same, found.crf, len(found.scales), found.flip, record.cutting, str(found)
+        views = not same, found.crf, len(found.scales), found.flip, record.cutting, str(found)
+        return record.searched is not None, *views  # the recipe's own settings come first
 
     best = min(map(rank, records), default=None)
     return tuple(record for record in records if rank(record) == best)
