@@ -1,6 +1,7 @@
 """What an experiment is, and the registry that maps a name to one."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -352,6 +353,15 @@ def get(name: str) -> Experiment:
     if name not in _BUILDERS:
         raise checks.UserError(f"experiment: {checks.unknown(name, _BUILDERS)}")
     return dataclasses.replace(_BUILDERS[name](), name=name)
+
+
+def notes(name: str) -> str:
+    """Return the lab note of an experiment: its builder's docstring, "" if there is none."""
+    discover()
+    builder = _BUILDERS.get(name)
+    if builder is None:
+        return ""
+    return inspect.getdoc(getattr(builder, "func", builder)) or ""  # func: of a partial
 
 
 def network(name: str, **fields: Any) -> Any:

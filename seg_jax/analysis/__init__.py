@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seg_jax.analysis.index import listing
     from seg_jax.analysis.network import Analysis, Layer, analyse
-    from seg_jax.analysis.overview import analyse_experiment, evidence, summary
+    from seg_jax.analysis.overview import analyse_experiment, evidence, notes, summary
     from seg_jax.analysis.text import as_text
 
 __all__ = [
     "Analysis", "Layer", "analyse", "analyse_experiment", "as_text", "evidence", "listing",
-    "summary",
+    "notes", "summary",
 ]  # fmt: skip
 
 _MODULES = {
@@ -24,6 +24,7 @@ _MODULES = {
     "analyse": "network",
     "analyse_experiment": "overview",
     "evidence": "overview",
+    "notes": "overview",
     "summary": "overview",
     "as_text": "text",
 }

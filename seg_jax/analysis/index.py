@@ -100,6 +100,7 @@ def long_listing(entries: Sequence[Entry]) -> str:
             "published": figure_text(entry["headline"]),
             "VOC test": figure_text(entry["test"]),
             "here": entry["evidence"],
+            "notes": " ".join(entry.get("notes", "").split()),
         }
         lines = [entry["name"]]
         for title, text in fields.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from seg_jax import experiment as registry
 from seg_jax import papers, results
 from seg_jax.analysis.network import Analysis, analyse, shapes
 from seg_jax.checks import UserError
@@ -40,12 +41,19 @@ def parameter_count(experiment: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
+def notes(name: str) -> str:
+    """Return an experiment's lab note, without the command that begins its training."""
+    paragraphs = registry.notes(name).split("\n\n")
+    return "\n\n".join(text for text in paragraphs if not text.strip().startswith("python -m"))
+
+
 def summary(experiment: Any) -> dict[str, Any]:
     """Return one experiment as `list --json` prints it.
 
     Keys: name, family, paper, parameters (trainable), headline (the published figure to compare
     with, see `papers.headline`, or None), test (`papers.test_figure`, or None), published (all
-    figures of the network), evidence (what has been measured here, in words).
+    figures of the network), evidence (what has been measured here, in words), notes (what the
+    recipe is, and where it differs from the paper's).
     """
     name = experiment.name
     headline, test = papers.headline(name), papers.test_figure(name)
@@ -58,6 +66,7 @@ def summary(experiment: Any) -> dict[str, Any]:
         "test": test and _figure(test, name),
         "published": [_figure(figure, name) for figure in papers.figures(name)],
         "evidence": evidence(name),
+        "notes": notes(name),
     }
 
 

@@ -61,7 +61,8 @@ def show(args: Sequence[str]) -> None:
     if options.json:
         print_json(analysis.summary(found) | {"config": config.to_dict(found), **details.to_dict()})
     else:
-        progress.show(analysis.as_text(details, found))
+        notes = analysis.notes(found.name)
+        progress.show(f"{notes}\n\n" * bool(notes) + analysis.as_text(details, found))
 
 
 def _show_weights(name: str, args: Sequence[str]) -> None:

@@ -61,6 +61,13 @@ def test_listings_fit_100_columns_and_are_in_the_order_of_the_papers():
     assert max(map(len, long.splitlines())) <= 100
     assert "134,362,751" in long and "62.2 VOC 2012 test" in long
     assert "warping error 0.0003529, Rand error 0.0382 ISBI 2012 test" in long
+    assert "DeepLab on MobileNetV2, without ASPP and decoder" in " ".join(long.split())
+
+
+def test_every_experiment_has_a_note_of_its_own():
+    notes = [entry["notes"] for entry in STORED["experiments"]]
+    assert all(notes)
+    assert not any("partial(" in note for note in notes)
 
 
 def test_an_experiment_that_the_index_lacks_is_computed(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from seg_jax.checks import UserError
 from seg_jax.cli import compile as compile_verb
 from seg_jax.cli import launch, parsing, show
 
-NAME = "unet_synthetic"  # 21 classes
+NAME = "unet_voc"  # 21 classes
 
 
 @pytest.fixture(scope="module")
