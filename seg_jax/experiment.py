@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seg_jax import checks, config, experiments, losses, optim, papers, plugins
+from seg_jax.config import network_limits
 from seg_jax.data.config import DataConfig
 from seg_jax.kernels.crf import CrfParams
 
@@ -15,15 +16,6 @@ from seg_jax.kernels.crf import CrfParams
 _LARGEST_SIDE = 2**14  # pixels of an image's side
 _MOST_PIXELS = 2**26  # of what the network sees at once: 8192 x 8192
 _SMALLEST_STRIDE = 1 / 64  # of sliding windows, as a share of the canvas
-_MOST_IN_A_NETWORK = 2**16  # any number in a network: channels, rates, sizes
-_MOST_ITEMS = 256  # of a tuple in a network
-_MOST_OF = {  # in seg_jax's own networks
-    "num_classes": 255,  # labels are uint8, and 255 is void
-    "width": 2**4,  # factor of the channels
-    "depth": 2**8, "depths": 2**8, "convs": 2**8, "head_convs": 2**8, "cascade": 2**8,
-    "middle_units": 2**8, "iterations": 2**10, "train_iterations": 2**10,
-}  # fmt: skip
-
 
 _IMAGENET = {  # weights of the catalogue for `backbones.choose.NAMES`
     "vgg16": "oxford_vgg16_imagenet",
@@ -218,7 +210,7 @@ class Experiment:
     def __post_init__(self):
         if self.name:
             checks.path_component(self.name, "name of an experiment")
-        _check_sizes(self.model)
+        network_limits.check(self.model)
 
     def with_evaluation(self, **fields: Any) -> "Experiment":
         """Return the experiment with fields of its EvalConfig replaced."""
@@ -283,20 +275,6 @@ class Experiment:
     def published(self) -> tuple[papers.Figure, ...]:
         """The figures the paper and its authors report for this experiment."""
         return papers.figures(self.name)
-
-
-def _check_sizes(value: Any, path: str = "model", most: float = _MOST_IN_A_NETWORK) -> None:
-    """Raise ValueError for a network beyond any that is trained: it may come from a file."""
-    if isinstance(value, tuple):
-        checks.at_most(_MOST_ITEMS, **{f"length of {path}": len(value)})
-        for item in value:
-            _check_sizes(item, path, most)
-    elif isinstance(value, int | float):
-        checks.at_most(most, **{path: abs(value)})
-    elif dataclasses.is_dataclass(value):
-        limits = _MOST_OF if type(value).__module__.startswith("seg_jax.") else {}
-        for name, item in config.fields(value).items():
-            _check_sizes(item, f"{path}.{name}", limits.get(name, _MOST_IN_A_NETWORK))
 
 
 Builder = Callable[[], Experiment]
