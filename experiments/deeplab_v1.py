@@ -13,9 +13,9 @@ publish all of them: `python -m seg_jax crf search RUN` repeats the search.
 
 from dataclasses import replace
 
-from seg_jax.experiments.quick import quick
+from seg_jax.experiments.quick import CLASSES, quick, trunk
 
-from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
+from seg_jax.backbones.vgg import DEEPLAB_RATES, VGG
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import DEEPLAB_CAFFE
 from seg_jax.experiment import Builder, EvalConfig, Experiment, TrainConfig, register
@@ -149,6 +149,41 @@ def deeplab_v1_msc_largefov_vgg16_voc() -> Experiment:
     )
 
 
+@register("deeplab_v1_msc_vgg16_voc", suites=("published",))
+def deeplab_v1_msc_vgg16_voc() -> Experiment:
+    """DeepLab-MSc: 61.30 mIoU on val, 65.21 with CRF (Table 1).
+
+        python -m seg_jax train deeplab_v1_msc_vgg16_voc
+
+    The trained DeepLab with the same five branches. In the released network its pools have windows
+    of 3x3 and its crops 321 px, as LargeFOV's have, which aligns the branches with the scores; fc6
+    keeps its 4x4 kernel at rate 4, so the backbone's weights are those of 2x2 pools. The
+    backbone, fc6 and fc7 are frozen, and fc8 learns at half the rate.
+    """
+    model = DeepLabV1(
+        num_classes=21,
+        fc6_kernel=4,
+        fc6_rate=4,
+        fc_channels=4096,
+        pool5a="none",
+        branches=("data", "pool1", "pool2", "pool3", "pool4"),
+    )
+    return _voc(
+        model,
+        crop=321,
+        batch_size=20,
+        rules=(
+            Rule("backbone/.*", lr=0.0),
+            Rule("fc[67]/.*", lr=0.0),
+            Rule("fc8/kernel", lr=0.5),
+            Rule("fc8/bias", lr=0.5, decay=0.0),
+            *CAFFE_RULES,
+        ),
+        init="deeplab_v1_vgg16_voc",
+        constants="deeplab_v1_vgg16",
+    )
+
+
 def _second_stage(
     build: Builder, *, steps: int, base_lr: float = 1e-3, every: int = 2000
 ) -> Experiment:
@@ -192,36 +227,23 @@ def deeplab_v1_msc_largefov_vgg16_voc_trainval() -> Experiment:
     return _second_stage(deeplab_v1_msc_largefov_vgg16_voc, steps=8000)
 
 
-@register("deeplab_v1_largefov_vgg16_synthetic", suites=("quick",))
-def deeplab_v1_largefov_vgg16_synthetic() -> Experiment:
-    """DeepLab-LargeFOV on synthetic images: an eighth of VGG-16's channels, from scratch.
+@register("deeplab_v1_largefov_resnet14_synthetic", suites=("quick",))
+def deeplab_v1_largefov_resnet14_synthetic() -> Experiment:
+    """DeepLab-LargeFOV on drawn images: fc6 and fc7 with 128 channels.
 
-        python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
+        python -m seg_jax train deeplab_v1_largefov_resnet14_synthetic
 
     fc6 has rate 4 on 13x13 scores: relative to the crop about the same as rate 12 on 41x41.
     """
-    model = DeepLabV1(
-        num_classes=21,
-        fc6_rate=4,
-        dropout=0.0,
-        width=1 / 8,
-        backbone=VGG(width=1 / 4, depths=(1, 1, 1, 1, 1), pools=DEEPLAB_POOLS, rates=DEEPLAB_RATES),
-    )
-    return quick(
-        family="DeepLab v1",
-        paper=PAPER,
-        model=model,
-        align_corners=True,
-        steps=300,
-        label_grids=((0, 8),),
-    )
+    model = DeepLabV1(num_classes=CLASSES, fc6_rate=4, dropout=0.0, width=1 / 8, backbone=trunk(8))
+    return quick(family="DeepLab v1", paper=PAPER, model=model, label_grids=((0, 8),))
 
 
 @register("deeplab_v1_crfrnn")
 def deeplab_v1_crfrnn() -> Experiment:
     """CRF-as-RNN on synthetic images: the network above and a CRF, trained end to end.
 
-        python -m seg_jax train deeplab_v1_largefov_vgg16_synthetic
+        python -m seg_jax train deeplab_v1_largefov_resnet14_synthetic
         python -m seg_jax train deeplab_v1_crfrnn
 
     As in Zheng et al. (arXiv:1502.03240), it starts from a network trained without the CRF and
@@ -231,7 +253,7 @@ def deeplab_v1_crfrnn() -> Experiment:
     37.2 mIoU on val and 26.4 within 2 px of boundaries, starting from 25.0 and 14.9; 150 more
     steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
     """
-    trained = deeplab_v1_largefov_vgg16_synthetic()
+    trained = deeplab_v1_largefov_resnet14_synthetic()
     crf_rnn = CrfRnn(stride=4, bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0)
     return replace(
         trained,
@@ -240,5 +262,5 @@ def deeplab_v1_crfrnn() -> Experiment:
         optim=replace(
             trained.optim, base_lr=1e-3, rules=(Rule("crf/.*", lr=10.0, decay=0.0), *CAFFE_RULES)
         ),
-        train=replace(trained.train, steps=150, init="deeplab_v1_largefov_vgg16_synthetic"),
+        train=replace(trained.train, steps=150, init="deeplab_v1_largefov_resnet14_synthetic"),
     )

@@ -7,7 +7,7 @@ VOC and SBD, VOC alone. The ablations of section 4.1 are options: Table 1's kern
 `--model.backbone.unit gcn`.
 """
 
-from seg_jax.experiments.quick import quick
+from seg_jax.experiments.quick import CLASSES, quick, trunk
 
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
@@ -85,13 +85,13 @@ def gcn_resnet152_voc() -> Experiment:
     return _voc(152)
 
 
-@register("gcn_resnet50_synthetic", suites=("quick",))
-def gcn_resnet50_synthetic() -> Experiment:
-    """GCN on synthetic images: two units per block (ResNet-26), an eighth of the channels.
+@register("gcn_resnet14_synthetic", suites=("quick",))
+def gcn_resnet14_synthetic() -> Experiment:
+    """GCN on drawn images, its maps interpolated between their samples.
 
-        python -m seg_jax train gcn_resnet50_synthetic
+        python -m seg_jax train gcn_resnet14_synthetic
 
-    The coarsest map of a 96 px crop is 3x3: kernels of size 5 cover it, as size 15 covers 16x16.
+    The coarsest map of a 97 px crop is 4x4: kernels of size 7 cover it, as size 15 covers 16x16.
     """
-    model = GCN(num_classes=21, kernel_size=5, backbone=ResNet(26, width=1 / 8))
+    model = GCN(num_classes=CLASSES, kernel_size=7, alignment="corners", backbone=trunk(32))
     return quick(family="GCN", paper=PAPER, model=model)

@@ -135,6 +135,8 @@ class EvalConfig:
         heights and widths of k * output stride + 1.
       scales: of the image; the predictions are fused at the size of scale 1.
       flip: the mirror image is fused as well.
+      turns: 4: the image turned by 0, 90, 180 and 270 degrees is fused as well, with `flip` all
+        eight quarter turns and mirror images; 1: as it is. For images without an up and down.
       fusion: "probabilities": the mean over scales and mirror images (DeepLab v3); "mirror_logits":
         the mirror image's logits are added before the softmax, scales averaged (PSPNet);
         "max_logits": the highest logit of each class over scales and mirror images (DeepLab v2).
@@ -155,6 +157,7 @@ class EvalConfig:
     bucket_rest: int = 0
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    turns: Literal[1, 4] = 1
     fusion: Literal["probabilities", "mirror_logits", "max_logits"] = "probabilities"
     scaling: Literal["half_pixel", "align_corners"] = "half_pixel"
     long_side: int | None = None
@@ -377,12 +380,20 @@ def suites() -> dict[str, int]:
 
 def suite(name: str) -> tuple[str, ...]:
     """Return the names of a suite's experiments in the order in which they are run: by architecture
-    family from FCN to DeepLab v3+, and within a family in the order of registration.
+    family from FCN to DeepLab v3+, and within a family in the order of registration; but one whose
+    weights another starts from comes before that one.
     """
     discover()
     if name not in _SUITES:
         raise checks.UserError(f"suite: {checks.unknown(name, _SUITES)}")
-    return tuple(sorted(_SUITES[name], key=lambda member: papers.order(member)[0]))
+    members = sorted(_SUITES[name], key=lambda member: papers.order(member)[0])
+    found: dict[str, None] = {}
+    for member in members:
+        chain = [member]
+        while (init := _BUILDERS[chain[-1]]().train.init) in members and init not in chain:
+            chain.append(init)
+        found.update(dict.fromkeys(reversed(chain)))
+    return tuple(found)
 
 
 def shrink(model: Any, *, width: float = 1 / 16) -> Any:

@@ -149,6 +149,35 @@ def _with_named_parts(default: Any, args: Sequence[str]) -> tuple[Any, list[str]
     return default, rest
 
 
+def on_own_data(
+    found: Any, args: Sequence[str], *, needed: bool = True, error: bool = False
+) -> Any:
+    """Return the experiment with what follows from another data set than its recipe's, and say it.
+
+    Args:
+      found: the experiment, overrides applied.
+      args: the command line, which says what the user has set.
+      needed: data that are not here are a mistake; else the recipe's number of classes stays.
+      error: say it on standard error.
+    """
+    from seg_jax import experiment
+
+    recipe = experiment.get(found.name)
+    if found.data.dataset == recipe.data.dataset:
+        return found
+    from seg_jax.train import own_data
+
+    try:
+        found, changes = own_data.adapt(recipe, found, own_data.given_fields(args))
+    except checks.UserError as missing:
+        if needed:
+            raise
+        changes = [f"the number of classes is the recipe's: {missing}"]
+    for change in changes:
+        progress.say(f"{found.name}: {change}", error=error)
+    return found
+
+
 def override(
     default: Any,
     args: Sequence[str],

@@ -33,6 +33,7 @@ from seg_jax.nn.width_multiplier import scaled
 
 # The release's epsilon. The averages span about 50 batches, on CamVid 200 images or more.
 NORM = Norm(momentum=0.98, epsilon=1e-9)
+_SHIFT = 0.001  # that the norms of the released networks start with
 
 DropoutAt = Literal["none", "central", "all"]
 Decoder = Literal[
@@ -118,10 +119,13 @@ class SegNet(nn.Module):
     def _layers(self, x: Any, layers: list[tuple[int, str]], *, train: bool) -> Any:
         """Apply convolutions of so many channels at width 1, each with norm and ReLU, by name."""
 
+        # Bayesian SegNet's release starts with a shift of 0.
+        shift = _SHIFT if self.dropout_at == "none" else 0.0
+
         def run(module: SegNet, x: Any) -> Any:
             for channels, name in layers:
                 x = Conv(scaled(channels, module.width), 3, name=name)(x)
-                x = nn.relu(_norm(module.norm, name)(x, train=train))
+                x = nn.relu(_norm(module.norm, name, shift)(x, train=train))
             return x
 
         return remat.block_and_stage(run, self, x)
@@ -291,9 +295,8 @@ def mc_dropout(
     return mean, deviation / count
 
 
-def _norm(norm: Norm, convolution: str) -> BatchNorm | GroupNorm:
-    # The released networks start with a shift of 0.001, Bayesian SegNet's with 0.
-    init = nn.initializers.constant(0.001)
+def _norm(norm: Norm, convolution: str, shift: float = _SHIFT) -> BatchNorm | GroupNorm:
+    init = nn.initializers.constant(shift)
     return norms.layer(norm, bias_init=init, name=f"{convolution}_bn")
 
 

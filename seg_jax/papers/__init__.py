@@ -21,7 +21,7 @@ from seg_jax.papers.figure import Figure, Protocol
 
 __all__ = [
     "FAMILIES", "FIGURES", "TALK", "Figure", "Protocol", "experiments", "family_of", "figures",
-    "headline", "order", "test_figure",
+    "headline", "order", "test_figure", "title",
 ]  # fmt: skip
 
 # Family -> architectures as experiment names begin with them, in the order of the table's rows.
@@ -36,6 +36,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "DeepLab v3": ("deeplab_v3",),
     "DeepLab v3+": ("deeplab_v3plus",),
 }
+
+_TITLES = {"fcn32s": "FCN-32s", "fcn16s": "FCN-16s", "fcn8s": "FCN-8s"}  # others: the family
 
 FIGURES: tuple[Figure, ...] = (
     *fcn.FIGURES,
@@ -90,7 +92,8 @@ def test_figure(experiment: str) -> Figure | None:
     """Return the figure of VOC 2012 test to quote for an experiment, or None.
 
     The one in the talk, if any; else that of the experiment's own recipe; else the network's
-    highest, preferably without private data (JFT-300M). It cannot be measured offline.
+    highest, preferably as its authors publish it (not a later paper's citation of the leaderboard)
+    and without private data (JFT-300M). It cannot be measured offline.
     """
     test = [
         figure
@@ -98,9 +101,9 @@ def test_figure(experiment: str) -> Figure | None:
         if (figure.dataset, figure.split) == ("VOC 2012", "test") and figure.miou is not None
     ]
 
-    def rank(figure: Figure) -> tuple[bool, bool, bool, float]:
-        public = "JFT" not in figure.pretraining
-        return figure.talk, figure.same_recipe(experiment), public, figure.miou or 0.0
+    def rank(figure: Figure) -> tuple[bool, bool, bool, bool, float]:
+        own, public = figure.origin in ("paper", "release"), "JFT" not in figure.pretraining
+        return figure.talk, figure.same_recipe(experiment), own, public, figure.miou or 0.0
 
     return max(test, key=rank, default=None)
 
@@ -112,6 +115,16 @@ def experiments() -> tuple[str, ...]:
     """Return the experiments with published figures, in the order of the table's rows."""
     names = [name for f in FIGURES for name in (f.experiment, f.variant_experiment) if name]
     return tuple(dict.fromkeys(names))
+
+
+def title(experiment: str, family: str) -> str:
+    """Return the architecture's name as its paper writes it: "FCN-32s", "DeepLab v3+".
+
+    Args:
+      experiment: its name, of which the beginning tells the architecture.
+      family: the title of all architectures but FCN's.
+    """
+    return _TITLES.get(experiment.partition("_")[0], family)
 
 
 def family_of(experiment: str) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from seg_jax import files, metrics
 from seg_jax.checks import UserError
 from seg_jax.data import colours, images, visualize
+from seg_jax.report import names
 from seg_jax.results import Record
 from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
@@ -35,8 +36,9 @@ class Run(NamedTuple):
 
 
 def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
-    """Return HTML with one row for each image that any run predicted, the worst first; empty if
-    there is none.
+    """Return HTML with one row for each image that any run predicted; empty if there is none.
+
+    Those that most runs predicted come first, and among them the worst.
 
     Args:
       runs: with their records.
@@ -45,44 +47,49 @@ def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
     Raises:
       UserError: an image file is broken, a link, or has values that are no class of the run.
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:  # runs on the same images stand side by side
-        groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
+    groups: dict[tuple[str, str], list[tuple[str, Run]]] = {}
+    named = zip(names.short([run.record for run in runs]), runs, strict=True)
+    for label, run in named:  # runs on the same images stand side by side
+        key = run.record.data.checksum, run.record.data.split
+        groups.setdefault(key, []).append((label, run))
     return "\n".join(_group(group, palette) for group in groups.values())
 
 
-def _group(runs: Sequence[Run], palette: str) -> str:
-    for folder in (run.folder / PREDICTIONS for run in runs):
+def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
+    """Return the rows of runs, each with its label, on the same images."""
+    for folder in (run.folder / PREDICTIONS for _, run in runs):
         for path in (folder, *sorted(folder.glob("*"))):
             _refuse_link(path)
     ids = {
         path.name.removesuffix(".prediction.png")
-        for run in runs
+        for _, run in runs
         for path in (run.folder / PREDICTIONS).glob("*.prediction.png")
     }
-    rows = [_row(name, runs, palette) for name in sorted(ids)]
-    if not rows:
+    found = [_row(name, runs, palette) for name in sorted(ids)]
+    if not found:
         return ""
     note = (
-        "Some images of the split, spread evenly, and those with the lowest IoU; the worst first. "
+        "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
+        "most runs show, the worst before the others. "
         "Beside each prediction, its errors: dark where the class is wrong, light where right, "
         "white where the truth is void."
     )
-    rows.sort(key=lambda row: row.score)  # stable: equal ones by name
-    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in rows)
+    found.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
+    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in found)
 
 
 class _Row(NamedTuple):
-    """An image's row, and its mean IoU: of the worst of the runs."""
+    """An image's row, how many runs predicted it, and its mean IoU: of the worst of them."""
 
+    runs: int
     score: float
     html: str
 
 
-def _row(name: str, runs: Sequence[Run], palette_name: str) -> _Row:
+def _row(name: str, runs: Sequence[tuple[str, Run]], palette_name: str) -> _Row:
     file_name = f"{name}.prediction.png"
-    having = [run for run in runs if (run.folder / PREDICTIONS / file_name).exists()]
-    first, classes = having[0].folder / PREDICTIONS, having[0].record.classes
+    having = [item for item in runs if (item[1].folder / PREDICTIONS / file_name).exists()]
+    first, classes = having[0][1].folder / PREDICTIONS, having[0][1].record.classes
     chosen = None if palette_name == "auto" else colours.of(classes, palette_name)
     truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes), chosen)
     input_jpg = _read_jpeg(first / f"{name}.input.jpg")
@@ -92,21 +99,22 @@ def _row(name: str, runs: Sequence[Run], palette_name: str) -> _Row:
         figure(truth_png, "image/png", "truth", "", size),
     ]
     present, scores = set(np.unique(truth).tolist()), []
-    for run in having:
+    for title, run in having:
         label, _, content = _read_label(run.folder / PREDICTIONS / file_name, len(classes), chosen)
         values, pixels = np.unique(label, return_counts=True)
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
         note, score = _score(truth, label, len(classes))
         scores.append(score)
-        figures.append(figure(content, "image/png", run.record.experiment, note, size))
+        figures.append(figure(content, "image/png", title, note, size))
         if label.shape == truth.shape:
             wrong = _png(visualize.label_image(_errors(truth, label), _ERROR_COLOURS))
             figures.append(figure(wrong, "image/png", "errors", "", size))
     shown_classes = legend(sorted(present), classes, palette)
     return _Row(
+        len(having),
         min(scores),
         f'<section class="row"><h3>{html.escape(name)}</h3>{shown_classes}'
-        f'<div class="strip">{"".join(figures)}</div></section>',
+        f'<div class="strip compared">{"".join(figures)}</div></section>',
     )
 
 

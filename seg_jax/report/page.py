@@ -23,7 +23,7 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .number { text-align: right; }
 td.long { white-space: normal; min-width: 15rem; }
 td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to right,
-  var(--bar) var(--share), transparent var(--share)) no-repeat 0 50% / 100% 60%; }
+  var(--bar) var(--share), transparent var(--share)) no-repeat 0 50% / calc(100% - .3rem) 60%; }
 .matrix { table-layout: fixed; } .matrix td { min-width: 1.9rem; padding: .2rem; text-align: right;
   background: color-mix(in srgb, var(--bar) var(--share), transparent); }
 .matrix thead th { height: 6rem; padding: .2rem; } .matrix thead span { writing-mode: vertical-rl;
@@ -39,9 +39,11 @@ td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to ri
 .chart g:hover path { stroke-width: 3.5; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
   gap: .5rem 1.5rem; }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .5rem; }
+.compared figure:first-child { grid-column: span 2; grid-row: span 2; }
 figure { margin: 0; } figure img { width: 100%; height: auto; display: block; cursor: zoom-in;
-  background: var(--panel); }
+  background: var(--panel); border: 1px solid #fff; }
+.remarks { max-width: 48rem; padding-left: 1.2rem; } .remarks li { margin: .3rem 0; }
 img.png { image-rendering: pixelated; }
 figcaption { font-size: .75rem; line-height: 1.3; padding-top: .2rem; overflow-wrap: anywhere; }
 figcaption small { display: block; }
@@ -63,6 +65,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(
   td.long { min-width: 0; } td.bar { min-width: 2.5rem; }
   th:first-child, td:first-child { position: static; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .strip { display: flex; flex-wrap: wrap; } .strip figure { flex: 1 1 24mm; max-width: 45mm; }
   thead { display: table-header-group; } h2, h3, summary { break-after: avoid; }
   tr, figure, .chart, .legend, .row, .multiples > div, .matrix { break-inside: avoid; }
 }

@@ -8,7 +8,7 @@ from seg_jax import checks, parallel, progress, report
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
 from seg_jax.pretrained import warm_start
-from seg_jax.reproduce import compare, plan
+from seg_jax.reproduce import compare, plan, remarks
 from seg_jax.reproduce import estimate as estimates
 from seg_jax.reproduce.plan import Run
 from seg_jax.runs import checkpoint
@@ -45,7 +45,12 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
             progress.show(f"  reusing {run.record}")
             continue
         _train_and_score(run, command, root)
-    text = report.write([run.folder for run in runs], workdir, title=f"Suite {suite}")
+    text = report.write(
+        [run.folder for run in runs],
+        workdir,
+        title=f"Suite {suite}",
+        remarks=remarks.remarks(runs),
+    )
     progress.show(f"\n{text}")
     written = f"wrote {workdir / 'table.md'} and {workdir / 'report.html'}"
     if plan.is_controlled([run.experiment for run in runs if run.first]):

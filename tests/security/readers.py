@@ -264,6 +264,31 @@ def _bands(folder: Path) -> Any:
     ]
 
 
+def _make_video(folder: Path) -> None:
+    import av
+
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height = stream.width = 16
+        stream.pix_fmt = "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _video(folder: Path) -> Any:
+    import tempfile
+
+    from seg_jax.inference import video
+
+    with tempfile.TemporaryDirectory() as out:
+        return video.predict(
+            folder / "a.mp4", Path(out), label=lambda image: image[..., 0] // 255,
+            classes=("a", "b"), palette=np.zeros((256, 3), np.uint8), progress=False,
+        ).frames  # fmt: skip
+
+
 def _imports(kind: str) -> tuple[Callable[[Path], Any], Callable[[Path], Any]]:
     """Return what writes and what reads a small export of a labelling tool."""
 
@@ -449,6 +474,9 @@ READERS = {
         _dataset("tfds", under="packed"),
     ),
 }  # fmt: skip
+
+if importlib.util.find_spec("av"):  # an extra
+    READERS["video"] = Reader(("inference.video",), _make_video, ("a.mp4",), _video, cost=2)
 
 # Modules among the readers that read no file of a stranger's themselves, and why.
 HELPERS = {
