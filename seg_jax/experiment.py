@@ -251,11 +251,7 @@ class Experiment:
         A network that can have norms and has none gets them. Norms whose parameters the recipe
         holds, as those of frozen batch norms, learn with a group norm.
 
-        Args:
-          kind: of `Norm.statistics`; "group:16" is "group" with 16 groups.
-
-        Raises:
-          ValueError: there is no such kind, or the network has no norms.
+        Arguments and errors as of `nn.replace_norm.replace`.
         """
         from seg_jax.nn import replace_norm
 

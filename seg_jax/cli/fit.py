@@ -133,7 +133,7 @@ def _train(planned: Any, run: Path, words: str) -> None:
     from seg_jax.train import loop
 
     parallel.enable_compilation_cache()
-    loop.fit(planned, run, evaluate=evaluate.intermediate, command=words)
+    loop.fit(planned, run, evaluate=evaluate.with_images, command=words)
 
 
 def _finish(run: Path) -> None:

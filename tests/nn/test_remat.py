@@ -61,4 +61,5 @@ def test_less_is_kept_of_u_net():
     ids=lambda model: type(model).__name__,
 )  # fmt: skip
 def test_less_is_kept_of_every_network(model):
-    check(model, 65, most=0.75)
+    # Most of what is kept of this one are the scores of its heads, at three scales.
+    check(model, 65, most=0.95 if isinstance(model, DeepLabV2) else 0.75)
