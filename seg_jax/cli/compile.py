@@ -185,8 +185,11 @@ def _experiment(name: str, options: CompileOptions) -> Any:
         train = dataclasses.replace(chosen.train, **changes)
     except ValueError as error:
         raise checks.UserError(f"{name}: {error}") from error
-    own = {"dataset": options.dataset, "root": options.root} if options.dataset else {}
-    data = dataclasses.replace(chosen.data, **own)
+    data = chosen.data
+    if options.dataset:  # every reader has a split `train`, which is only asked for its classes
+        data = dataclasses.replace(
+            data, dataset=options.dataset, root=options.root, train_split="train"
+        )
     return on_own_data(dataclasses.replace(chosen, train=train, data=data), (), error=True)
 
 

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from seg_jax import __main__ as cli
+from seg_jax import experiment
 from seg_jax.checks import UserError
 from seg_jax.cli import compile as compile_verb
 from seg_jax.cli import launch, parsing, show
 
-NAME = "unet_voc"  # 21 classes
+NAME = "unet_synthetic"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_show_has_the_classes_of_the_data(capsys, folder, someone_elses):
 def test_data_that_are_not_here_are_said(capsys, tmp_path):
     args = own(tmp_path / "nowhere")
     found, _ = parsing.parse_experiment([NAME, *args], "show", show.ShowOptions)
-    assert parsing.on_own_data(found, args, needed=False).model.num_classes == 21
+    assert parsing.on_own_data(found, args, needed=False).model == experiment.get(NAME).model
     said = capsys.readouterr().out
     assert "the number of classes is the recipe's" in said and "nowhere" in said
     with pytest.raises(UserError, match="nowhere"):
@@ -60,7 +61,7 @@ def test_launch_checks_the_experiment_that_train_would_train(folder):
 
 def test_compile_has_the_classes_of_the_data(folder, tmp_path, capsys):
     options = compile_verb.CompileOptions(dataset="folder", root=folder, batch_size=4)
-    found = compile_verb._experiment(NAME, options)
+    found = compile_verb._experiment("unet_voc", options)  # trains on trainaug, which is not there
     assert (found.model.num_classes, found.train.batch_size) == (3, 4)
     words = compile_verb._passed_on(options)
     assert words[words.index("--data.dataset") :][:4] == own(folder)
