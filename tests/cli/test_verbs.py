@@ -92,7 +92,7 @@ def test_list_and_show(capsys, at_home):
     code, out, _ = run(capsys, "list", "--json")
     found = {entry["name"]: entry for entry in json.loads(out)}
     assert code == 0
-    assert found[NAME]["parameters"] == (3 * 9 * 16 + 16) + (16 * 21 + 21)
+    assert found[NAME]["parameters"] == (3 * 9 * 16 + 16) + (16 * 8 + 8)
     assert found["fcn8s_vgg16_voc"]["parameters"] == 134_362_751
     assert {"name", "family", "parameters", "published", "evidence"} <= set(found[NAME])
 
@@ -100,8 +100,8 @@ def test_list_and_show(capsys, at_home):
     shown = json.loads(out)
     assert code == 0
     assert shown["config"]["model"]["width"] == 0.5
-    assert shown["parameters"] == (3 * 9 * 8 + 8) + (8 * 21 + 21)
-    assert shown["multiply_adds"] == 32 * 32 * (3 * 9 * 8 + 8 * 21)
+    assert shown["parameters"] == (3 * 9 * 8 + 8) + (8 * 8 + 8)
+    assert shown["multiply_adds"] == 32 * 32 * (3 * 9 * 8 + 8 * 8)
 
     code, out, _ = run(capsys, "show", NAME)
     assert code == 0
