@@ -37,9 +37,9 @@ class Options:
     """
 
     suite: tyro.conf.Positional[Path]
-    image: str = "v2s0_val_0040"
+    image: str = "v2s0_val_0000"
     out: Path = Path(__file__).parents[1] / "docs" / "images" / "quick.png"
-    scale: int = 4
+    scale: int = 2
 
 
 def panels(suite: Path, image: str) -> list[tuple[str, Image.Image]]:
