@@ -16,7 +16,7 @@ NAME = "two_layers_synthetic"
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "synthetic_voc"
-    dataset.write(root, train=8, val=5)
+    dataset.write(root, train=8, val=5, seed=3)
     return root
 
 
@@ -228,7 +228,7 @@ def test_reproduce_compares_networks_of_one_recipe(capsys, at_home):
 def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
     options = ("--space", "experiments.sweeps:learning_rate", "--sampler", "random")
     options = (*options, "--trials", "2", "--train.steps", "2", "--workdir", "sweep")
-    few = ("--search-split", "0.01")  # of 8 images: none
+    few = ("--search-split", "0.1")  # of these 8 images: none
     code, _, err = run(capsys, "sweep", NAME, *options, *few)
     assert code == 2 and "--search-split 0" in err and not (at_home / "sweep").exists()
     code, out, _ = run(capsys, "sweep", NAME, *options, "--search-split", "0")
