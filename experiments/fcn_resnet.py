@@ -5,6 +5,8 @@ torchvision reports scores on COCO's val2017 with VOC's classes, with the shorte
 network.
 """
 
+from dataclasses import replace
+
 from seg_jax.backbones.resnet import Depth, ResNet
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH
@@ -24,7 +26,7 @@ def _voc(depth: Depth) -> Experiment:
 
     The auxiliary head has weight 0.5 and ten times the rate; all weights decay; norms are
     synchronised. torchvision resizes the shorter side to 260 to 1040 px; VOC's is mostly 333 or 375
-    px, hence the scales.
+    px, hence the scales. Crops are padded with black before normalisation, as torchvision's.
     """
     return Experiment(
         family="FCN",
@@ -33,7 +35,7 @@ def _voc(depth: Depth) -> Experiment:
         data=DataConfig(
             dataset="voc2012",
             augmentation=Augmentation(crop=(480, 480), scale=(0.7, 2.8)),
-            preprocessing=TORCH,
+            preprocessing=replace(TORCH, padding="black"),
             train_split="trainaug",
         ),
         loss=LossConfig(heads=(("out", 1.0), ("aux", 0.5))),

@@ -33,7 +33,8 @@ def unet_isbi2012() -> Experiment:
     which it does not name. Up-convolutions start with the deviation sqrt(2 / channels in), as a
     ReLU follows here. The paper's scores are on the hidden test sections, averaged over seven
     rotations of the input, after training on all 30 sections (`--data.train-split trainval`); here
-    the last six are kept for validation, and the input is not rotated.
+    the last six are kept for validation. The paper does not say which rotations: `evaluate RUN
+    --protocol tile572_turns` averages over the eight quarter turns and mirror images.
     """
     return Experiment(
         family="U-Net",

@@ -21,6 +21,7 @@ usage: python -m seg_jax VERB ...
 
   list                        every experiment: parameters, published figure, state of evidence
   show NAME                   the resolved configuration, and the network layer by layer
+  fit ROOT                    own images and masks to a trained network and a report, in one go
   train NAME [--field VALUE]  train into a run folder; the same command resumes a run;
                               --init WEIGHTS starts from published weights, a release or a run
   evaluate RUN                score a run on its validation split, by any --protocol and --crf
@@ -54,6 +55,7 @@ by a signal and saved (the same command goes on), 128 + signal stopped before an
 VERBS: dict[str, Verb] = {
     "list": "seg_jax.cli.show:list_experiments",
     "show": "seg_jax.cli.show:show",
+    "fit": "seg_jax.cli.fit:fit",
     "train": "seg_jax.cli.train:train",
     "evaluate": "seg_jax.cli.evaluate:evaluate",
     "predict": "seg_jax.cli.predict:predict",

@@ -131,6 +131,8 @@ class EvalConfig:
         heights and widths of k * output stride + 1.
       scales: of the image; the predictions are fused at the size of scale 1.
       flip: the mirror image is fused as well.
+      turns: 4: the image turned by 0, 90, 180 and 270 degrees is fused as well, with `flip` all
+        eight quarter turns and mirror images; 1: as it is. For images without an up and down.
       fusion: "probabilities": the mean over scales and mirror images (DeepLab v3); "mirror_logits":
         the mirror image's logits are added before the softmax, scales averaged (PSPNet);
         "max_logits": the highest logit of each class over scales and mirror images (DeepLab v2).
@@ -151,6 +153,7 @@ class EvalConfig:
     bucket_rest: int = 0
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    turns: Literal[1, 4] = 1
     fusion: Literal["probabilities", "mirror_logits", "max_logits"] = "probabilities"
     scaling: Literal["half_pixel", "align_corners"] = "half_pixel"
     long_side: int | None = None
@@ -244,6 +247,49 @@ class Experiment:
             train = dataclasses.replace(train, init=init)
         optimiser = dataclasses.replace(self.optim, rules=rules)
         return dataclasses.replace(self, model=model, optim=optimiser, train=train)
+
+    def with_norm(self, kind: str) -> "Experiment":
+        """Return the experiment with every norm of its network, backbone and heads, of one kind.
+
+        A network that can have norms and has none gets them. Norms whose parameters the recipe
+        holds, as those of frozen batch norms, learn with a group norm.
+
+        Args:
+          kind: of `Norm.statistics`; "group:16" is "group" with 16 groups.
+
+        Raises:
+          ValueError: there is no such kind, or the network has no norms.
+        """
+        from seg_jax.nn.norm import Norm
+
+        statistics, colon, groups = kind.partition(":")
+        if colon and (statistics != "group" or not groups.isdecimal() or int(groups) < 1):
+            raise ValueError("it should be the kind of the norms, and of groups perhaps group:16")
+        fields: dict[str, Any] = {"statistics": statistics}
+        fields |= {"groups": int(groups)} if groups else {}
+        found = [Norm(**fields)]  # the first one is for networks without; refuses unknown kinds
+
+        def change(node: Any) -> dict[str, Any]:
+            if isinstance(node, Norm):
+                found.append(node)
+                return fields
+            lacks = "norm" in config.fields(node) and node.norm is None
+            return {"norm": found[0]} if lacks else {}
+
+        model = config.replace_everywhere(self.model, change)
+        if model == self.model and len(found) == 1:
+            raise ValueError(f"{type(self.model).__name__} has no norms")
+        rules = self.optim.rules
+        if statistics == "group":
+            held = (rule.lr == 0 and rule.is_of_norms for rule in rules)
+            rules = tuple(
+                dataclasses.replace(rule, lr=1.0) if holds else rule
+                for rule, holds in zip(rules, held, strict=True)
+            )
+        if len(found) == 1:
+            rules = (*rules, optim.Rule(".*/(scale|bias)", decay=0.0))
+        optimiser = dataclasses.replace(self.optim, rules=rules)
+        return dataclasses.replace(self, model=model, optim=optimiser)
 
     @property
     def published(self) -> tuple[papers.Figure, ...]:

@@ -6,10 +6,11 @@ closed terminal), it is dropped, and `lost` says so to whoever keeps a log.
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from tqdm import tqdm
@@ -50,9 +51,16 @@ class _Bar(tqdm):
         super().__init__(*args, **options)
         self._stop_beat = (lambda: None) if self.disable else _every(SILENCE_SECONDS, self._beat)
 
-    def _beat(self) -> None:
-        if time.time() - self.last_print_t > SILENCE_SECONDS / 2:
-            self.refresh()
+    def _beat(self) -> float:
+        """Draw it if that is due; return the seconds until it is due again."""
+        with self.get_lock():
+            due = self.last_print_t + SILENCE_SECONDS - time.time()
+            if due > 0:
+                return due
+            self.refresh(nolock=True)
+            # Otherwise the next update would draw it once more, a moment later.
+            self.last_print_t, self.last_print_n = time.time(), self.n
+        return SILENCE_SECONDS
 
     def close(self) -> None:
         """Draw it for the last time."""
@@ -84,16 +92,30 @@ def waiting(what: str, *, shown: bool = True, note: str = "") -> Iterator[None]:
         stop()
 
 
-def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
-    """Call a function in a thread every so many seconds; return what ends that."""
+_waits: list[threading.Event] = []  # the ends of what is being waited for, the innermost last
+
+
+def _every(seconds: float, act: Callable[[], float | None]) -> Callable[[], None]:
+    """Call a function in a thread every so many seconds; return what ends that.
+
+    It may return the seconds until its next call. Of a wait within a wait, only the inner one is
+    called: an evaluation's progress, not that of the training it belongs to.
+    """
     stopped = threading.Event()
+    _waits.append(stopped)
 
     def run() -> None:
-        while not stopped.wait(seconds):
-            act()
+        wait = seconds
+        while not stopped.wait(wait):
+            wait = (act() if _waits[-1:] == [stopped] else None) or seconds
+
+    def stop() -> None:
+        stopped.set()
+        if stopped in _waits:
+            _waits.remove(stopped)
 
     threading.Thread(target=run, daemon=True, name="progress").start()
-    return stopped.set
+    return stop
 
 
 def say(text: str = "", *, error: bool = False) -> None:
@@ -113,6 +135,34 @@ def show(text: str, *, end: str = "\n") -> None:
       OSError: of standard output.
     """
     print(printable(text, lines=True), end=end)  # noqa: T201
+
+
+class Block:
+    """Lines at the end of a terminal's output that are drawn anew in their place.
+
+    Where standard error is no terminal, nothing is drawn.
+    """
+
+    def __init__(self) -> None:
+        self._height = 0
+        self.drawn = sys.stderr is not None and sys.stderr.isatty()
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Replace the lines drawn before; each is cut to the terminal's width."""
+        if not self.drawn:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        up = f"\x1b[{self._height}F\x1b[J" if self._height else ""
+        shown = "".join(f"{printable(line)[:width]}\n" for line in lines)
+        stream = _Lenient(sys.stderr, "standard error")
+        stream.write(up + shown)
+        stream.flush()
+        self._height = len(lines)
+
+    def say(self, text: str) -> None:
+        """Print lines above the block, which the next `draw` puts below them."""
+        self.draw(())
+        say(text)
 
 
 def silence(stream: IO[str], name: str, error: Exception) -> None:

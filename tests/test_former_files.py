@@ -112,3 +112,10 @@ def test_implementations_of_the_crf_keep_their_former_names(former_name, name):
     image = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)
     both = [crf.mean_field(unary, image, implementation=each) for each in (former_name, name)]
     np.testing.assert_array_equal(*both)
+
+
+def test_the_former_name_of_the_kernel_for_hopper_is_understood():
+    """It runs on no CPU: the message names it by its present name."""
+    unary, image = np.ones((4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(NotImplementedError, match="exact_hopper"):
+        crf.mean_field(unary, image, implementation="exact_pallas")

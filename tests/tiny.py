@@ -15,7 +15,8 @@ from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
-from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.nn import norm as norms
+from seg_jax.nn.norm import Norm
 from seg_jax.optim import OptimConfig, Rule, Schedule
 from seg_jax.train import step
 from seg_jax.types import IGNORE, VOC_CLASSES
@@ -43,7 +44,7 @@ class Tiny(nn.Module):
     def __call__(self, image, *, train):
         x = nn.Conv(4, (3, 3), name="conv")(image)
         if self.norm:
-            x = BatchNorm(self.norm, name="norm")(x, train=train)
+            x = norms.layer(self.norm, name="norm")(x, train=train)
         x = nn.relu(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Conv(self.num_classes, (self.score_size, self.score_size), name="score")(x)

@@ -82,7 +82,8 @@ def in_place_of(
     norm = kind().norm
     if not isinstance(current, VGG):
         now = current.norm
-        norm = dataclasses.replace(norm, momentum=now.momentum, statistics=now.statistics)
+        kept = {name: getattr(now, name) for name in ("momentum", "statistics", "groups")}
+        norm = dataclasses.replace(norm, **kept)
     return kind(**fields, output_stride=stride, norm=norm)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from seg_jax import checks, progress
-from seg_jax.cli.parsing import parse, print_json
+from seg_jax.cli.parsing import on_own_data, parse, print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class CompileOptions:
     the step's time and the recipe's device-hours at the published peaks. Nothing is run.
 
     Attributes:
-      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_pallas, crf/exact_tpu.
+      names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_hopper, crf/exact_tpu.
       targets: v5e-8, h100x8, ...; "--for list" prints all.
       suite: all experiments of a suite.
       all: all experiments and kernels.
@@ -27,6 +27,8 @@ class CompileOptions:
       precision: of the training step, instead of the recipe's.
       accumulate: micro-batches, instead of the recipe's.
       batch_size: global batch, instead of the recipe's.
+      dataset: reader of your own data, whose number of classes the network gets, as in `train`.
+      root: the folder of that data set.
       find_batch: look for the largest batch that fits, by at most five more compilations.
       cycles: TPU: add up the compiler's estimated cycles by module and kind of operation.
       top: rows of the table of cycles.
@@ -43,6 +45,8 @@ class CompileOptions:
     precision: Literal["recipe", "float32", "bfloat16"] = "recipe"
     accumulate: int | None = None
     batch_size: int | None = None
+    dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = ""
+    root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
     find_batch: bool = False
     cycles: bool = False
     top: int = 20
@@ -64,10 +68,17 @@ def compile_programs(args: Sequence[str]) -> int:
             f"--top {options.top}: at least one row; leave --cycles out for none"
         )
     wanted = _wanted(options)
+    if options.record and options.dataset:
+        raise checks.UserError("--record is for the registered recipes: leave out --data.dataset")
     if options.record:
         return _record(wanted, options)
+    if options.root is not None and not options.dataset:
+        raise checks.UserError(f"--data.root {options.root}: needs --data.dataset, e.g. folder")
     if len(wanted) > 1:
         from seg_jax.targets import survey
+
+        for name in dict.fromkeys(name for name, _, mode in wanted if mode != "kernel"):
+            _experiment(name, options)  # a mistake ends it here, and changes are said once
 
         entries = [survey.in_a_process(found, _passed_on(options)) for found in wanted]
     else:
@@ -132,6 +143,10 @@ def _passed_on(options: CompileOptions) -> list[str]:
         words += ["--accumulate", str(options.accumulate)]
     if options.batch_size is not None:
         words += ["--batch-size", str(options.batch_size)]
+    if options.dataset:
+        words += ["--data.dataset", options.dataset]
+    if options.root is not None:
+        words += ["--data.root", str(options.root)]
     words += ["--find-batch"] if options.find_batch else []
     return words + (["--cycles", "--top", str(options.top)] if options.cycles else [])
 
@@ -141,11 +156,23 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
 
     target = table.get(target_name)
     topology.prepare(target)
-    from seg_jax import experiment
     from seg_jax.targets import compiling
 
     if mode == "kernel":
         return compiling.kernel_entry(name, target, cycles_top=options.top if options.cycles else 0)
+    return compiling.experiment_entry(
+        _experiment(name, options),
+        target,
+        mode,
+        find_batch=options.find_batch,
+        cycles_top=options.top if options.cycles else 0,
+    )
+
+
+def _experiment(name: str, options: CompileOptions) -> Any:
+    """Return the experiment with the options' changes; what follows from own data is said."""
+    from seg_jax import experiment
+
     chosen = experiment.get(name)
     changes: dict[str, Any] = {}
     if options.precision != "recipe":
@@ -158,13 +185,9 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
         train = dataclasses.replace(chosen.train, **changes)
     except ValueError as error:
         raise checks.UserError(f"{name}: {error}") from error
-    return compiling.experiment_entry(
-        dataclasses.replace(chosen, train=train),
-        target,
-        mode,
-        find_batch=options.find_batch,
-        cycles_top=options.top if options.cycles else 0,
-    )
+    own = {"dataset": options.dataset, "root": options.root} if options.dataset else {}
+    data = dataclasses.replace(chosen.data, **own)
+    return on_own_data(dataclasses.replace(chosen, train=train, data=data), (), error=True)
 
 
 def _row(target: Any) -> str:

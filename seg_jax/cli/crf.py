@@ -63,6 +63,7 @@ def search(args: Sequence[str]) -> None:
     from seg_jax import data, parallel, pretrained
     from seg_jax.evaluation import crf_search
     from seg_jax.evaluation.run import describe
+    from seg_jax.inference import protocols
     from seg_jax.report import heat_map
     from seg_jax.results import provenance
 
@@ -87,7 +88,10 @@ def search(args: Sequence[str]) -> None:
         **provenance.of_this_process(),
     }
     files.write_text(out / "search.json", json.dumps(record, indent=2) + "\n")
-    files.write_text(out / "heat_map.svg", heat_map.heat_map(**crf_search.panels(outcome)))
+    protocol = protocols.words(loaded.experiment.with_evaluation(crf=None).evaluation)
+    what = f"{options.run}, {source.name} {source.split}, {protocol}"
+    panels = crf_search.panels(outcome, what=what)
+    files.write_text(out / "heat_map.svg", heat_map.heat_map(**panels))
     progress.show(crf_search.as_text(outcome))
     progress.show(f"wrote {out / 'search.json'} and {out / 'heat_map.svg'}")
     progress.show(f"a run with these constants: evaluate RUN {crf_search.options(outcome.best)}")

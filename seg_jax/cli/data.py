@@ -31,6 +31,7 @@ class _ReadOptions:
     map: tuple[str, ...] = ()
     channels: int = 3
     range: tuple[float, float] | None = None
+    allow_outside: bool = False
     json: bool = False
 
     def adapt(self, source: Any) -> Any:
@@ -41,7 +42,9 @@ class _ReadOptions:
             source = source.with_values(mask_values(self.map))
         except ValueError as error:
             raise checks.UserError(f"--{error}") from error
-        return dataclasses.replace(source, channels=self.channels, range=self.range)
+        return dataclasses.replace(
+            source, channels=self.channels, range=self.range, allow_outside=self.allow_outside
+        )
 
 
 class CheckOptions(_ReadOptions):
@@ -54,6 +57,7 @@ class CheckOptions(_ReadOptions):
       map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
       channels: of the images, as --data.preprocessing.channels.
       range: stored values that become 0 and 255, as --data.preprocessing.range.
+      allow_outside: the lists may name files outside the folder.
       json: print the report as JSON.
     """
 
@@ -69,6 +73,7 @@ class StatsOptions(_ReadOptions):
       map: what mask values mean, as --data.map of `train`: 255=1, 9=void.
       channels: of the images, as --data.preprocessing.channels.
       range: stored values that become 0 and 255, as --data.preprocessing.range.
+      allow_outside: the lists may name files outside the folder.
       json: print the report as JSON.
       measure: also measure mean and std of every channel, as other channels and ranges do.
     """
@@ -99,7 +104,7 @@ def stats(args: Sequence[str]) -> int:
         from seg_jax.data.validate import channels
 
         split = options.split[0] if options.split else "train"
-        source = data.open_source(dataset, options.root, split)
+        source = data.open_source(dataset, options.root, split, allow_outside=options.allow_outside)
         measured = channels.measure(source, options.channels, options.range)
         if measured.dtype != "uint8" and options.range is None:
             spread = min(measured.lowest), max(measured.highest)
@@ -215,6 +220,7 @@ class ViewOptions:
       images: number of images.
       seed: of the random sample.
       class_name: only images with a pixel of this class.
+      allow_outside: the list may name files outside the folder.
     """
 
     root: tyro.conf.Positional[Path]
@@ -224,6 +230,7 @@ class ViewOptions:
     images: int = 24
     seed: int = 0
     class_name: str = ""
+    allow_outside: bool = False
 
 
 def view(args: Sequence[str]) -> None:
@@ -234,7 +241,9 @@ def view(args: Sequence[str]) -> None:
     from seg_jax.report import contact_sheet
 
     dataset = options.dataset or check.recognise(options.root)
-    source = data.open_source(dataset, options.root, options.split)
+    source = data.open_source(
+        dataset, options.root, options.split, allow_outside=options.allow_outside
+    )
     chosen = contact_sheet.choose(
         source, options.images, seed=options.seed, class_name=options.class_name
     )

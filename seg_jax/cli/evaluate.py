@@ -8,6 +8,8 @@ from typing import Any
 from seg_jax import checks, progress
 from seg_jax.cli.parsing import PROGRAM, command, named, override, print_json
 
+_CLASSES = 4  # of one of the worst images, on its line
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
@@ -23,6 +25,8 @@ class EvaluateOptions:
         data.allow_outside counts for its training only.
       checkpoint: newest, best (by --train.best-metric), or a step. Default: the best if the run
         chooses one, else the newest.
+      worst: of a run, list this many images with the lowest mean IoU, the worst first; they are
+        also in the report, which has 4 otherwise.
       json: print the record as JSON.
     """
 
@@ -32,6 +36,7 @@ class EvaluateOptions:
     root: Path | None = None
     allow_outside: bool = False
     checkpoint: str = ""
+    worst: int = 0
     json: bool = False
 
 
@@ -61,11 +66,15 @@ def evaluate(args: Sequence[str]) -> None:
     from seg_jax.evaluation.run import NotWritten, evaluate_run, meaningless
     from seg_jax.report import table
 
+    if options.worst < 0:
+        raise checks.UserError(f"--worst {options.worst}: 0 or more images")
     parallel.enable_compilation_cache()
-    words, not_written = command("evaluate", *args), None
+    words, not_written, counts = command("evaluate", *args), None, []
     if loaded is not None:
         if options.checkpoint:
             raise checks.UserError(f"--checkpoint {options.checkpoint}: {args[0]} is no run folder")
+        if options.worst:
+            raise checks.UserError(f"--worst {options.worst}: {args[0]} is no run folder")
         from seg_jax.evaluation.pretrained import score_published
 
         loaded = dataclasses.replace(loaded, experiment=found)
@@ -80,10 +89,17 @@ def evaluate(args: Sequence[str]) -> None:
                 experiment=found,
                 checkpoint=options.checkpoint,
                 command=words,
+                worst=options.worst,
+                on_counts=counts.append,
             )
         except NotWritten as error:
             record, not_written = error.record, error
-    print_json(record.to_dict()) if options.json else progress.show(table.record_text(record))
+    worst = _worst(counts[0], record.classes, options.worst) if options.worst else []
+    if options.json:
+        print_json(record.to_dict() | ({"worst": worst} if options.worst else {}))
+    else:
+        progress.show(table.record_text(record))
+        _show_worst(worst, record.counts.images)
     for warning in meaningless(record):
         progress.say(f"warning: {warning}", error=options.json)
     if not_written is not None:
@@ -92,6 +108,35 @@ def evaluate(args: Sequence[str]) -> None:
         progress.say(str(not_written), error=True)
     elif own:
         _write_page(run)
+
+
+def _worst(counts: Any, classes: Sequence[str], number: int) -> list[dict[str, Any]]:
+    """Return name, mean IoU and the IoU of each class of the worst images."""
+    from seg_jax.results import image_counts
+
+    return [
+        {
+            "image": counts.ids[index],
+            "mean_iou": score,
+            "per_class_iou": {
+                classes[value]: iou for value, iou in image_counts.class_iou(counts, index).items()
+            },
+        }
+        for index, score in image_counts.worst(counts, number)
+    ]
+
+
+def _show_worst(worst: Sequence[dict[str, Any]], images: int) -> None:
+    """Print the worst images, each with its classes, the worst first."""
+    if not worst:
+        return
+    width = max(len(entry["image"]) for entry in worst)
+    progress.show(f"\nworst {len(worst)} of {images} images by mean IoU of the classes in them:")
+    for entry in worst:
+        classes = sorted(entry["per_class_iou"].items(), key=lambda item: item[1])
+        shown = ", ".join(f"{name} {100 * iou:.1f}" for name, iou in classes[:_CLASSES])
+        more = f", {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
+        progress.show(f"  {entry['image']:<{width}} {100 * entry['mean_iou']:6.1f}   {shown}{more}")
 
 
 def _write_page(run: Path) -> None:
@@ -123,7 +168,7 @@ def _usage() -> None:
     progress.show(
         f"usage: {PROGRAM} evaluate RUN|NAME [--help] [--protocol NAME] [--crf NAME] "
         "[--evaluation.FIELD VALUE] [--model.backbone.output-stride 8] [--split SPLIT] "
-        "[--root ROOT] [--checkpoint newest|best|STEP] [--json]\n"
+        "[--root ROOT] [--checkpoint newest|best|STEP] [--worst N] [--json]\n"
         "Scores a run at the images' original size and writes RUN/result.json; or published "
         "weights, a NAME of\n`weights list`, under the protocol that they were verified with. "
         "Protocols:"

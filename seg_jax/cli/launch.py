@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from seg_jax import progress
-from seg_jax.cli.parsing import PROGRAM, override, parse, print_json
+from seg_jax.cli.parsing import PROGRAM, on_own_data, parse, parse_experiment, print_json
+from seg_jax.cli.train import TrainOptions
 
 USAGE = f"""\
 usage: {PROGRAM} launch NAME [--field VALUE ...] --on slurm|sky|gke [options]
@@ -106,20 +107,13 @@ def _divide(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-@dataclasses.dataclass(frozen=True)
-class _None:
-    """Attributes:"""
-
-
 def _experiment(words: Sequence[str]) -> Any | None:
     """Return the experiment of a training with its overrides, so that a wrong one is seen here."""
     if words[0] != "train":
         return None
-    from seg_jax import experiment
-
-    args = ["--train." + word[2:] if word.startswith("--init") else word for word in words[2:]]
-    found, _ = override(experiment.get(words[1]), args, f"train {words[1]}", _None)
-    return found
+    args = ["--train." + word[2:] if word.startswith("--init") else word for word in words[1:]]
+    found, _ = parse_experiment(args, "train", TrainOptions)
+    return on_own_data(found, args, needed=False)  # the data may lie on the cluster only
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ TYRO_CONFIG = (tyro.conf.AvoidSubcommands,)  # of experiments: the model's class
 # is imported only when the verb is called.
 Verb = Callable[[Sequence[str]], int | None] | str
 Options = TypeVar("Options")
-BACKBONE = "--model.backbone"  # takes a name: the option of a field would take no value
+# Each takes a name and changes more than a field, whose option would take no value.
+BACKBONE, NORM = "--model.backbone", "--model.norm"
 
 
 def dispatch(verbs: Mapping[str, Verb], usage: str, args: Sequence[str], *, group: str) -> int:
@@ -121,27 +122,60 @@ def parse_experiment(
             progress.show(notes())
         progress.show(f"`{PROGRAM} {verb} NAME --help` describes every option and field.")
         raise SystemExit(0 if asks_for_help(args) else 2)
-    chosen, rest = _with_backbone(experiment.get(name), args[1:])
+    chosen, rest = _with_named_parts(experiment.get(name), args[1:])
     return override(chosen, rest, f"{verb} {name}", kind)
 
 
-def _with_backbone(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
-    """Take `--model.backbone NAME` out of the arguments; return the experiment on it, and the rest.
+def _with_named_parts(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
+    """Take `--model.backbone NAME` and `--model.norm KIND` out of the arguments; return the
+    experiment with them, and the rest.
 
     The other options set fields, those of the chosen backbone among them.
     """
-    words, rest = iter(args), []
+    words, rest, named = iter(args), [], {}
     for word in words:
         option, equals, name = word.partition("=")
-        if option != BACKBONE:
+        if option in (BACKBONE, NORM):
+            named[option] = name if equals else next(words, "")
+        else:
             rest.append(word)
-            continue
-        try:
-            name = name if equals else next(words, "")
-            default = default.with_backbone(name)
-        except ValueError as error:
-            raise checks.UserError(f"{BACKBONE} {name}: {error}") from error
+    # A backbone's norms are of the kind that is asked for, wherever the options stand.
+    for option, change in ((BACKBONE, "with_backbone"), (NORM, "with_norm")):
+        if option in named:
+            try:
+                default = getattr(default, change)(named[option])
+            except ValueError as error:
+                raise checks.UserError(f"{option} {named[option]}: {error}") from error
     return default, rest
+
+
+def on_own_data(
+    found: Any, args: Sequence[str], *, needed: bool = True, error: bool = False
+) -> Any:
+    """Return the experiment with what follows from another data set than its recipe's, and say it.
+
+    Args:
+      found: the experiment, overrides applied.
+      args: the command line, which says what the user has set.
+      needed: data that are not here are a mistake; else the recipe's number of classes stays.
+      error: say it on standard error.
+    """
+    from seg_jax import experiment
+
+    recipe = experiment.get(found.name)
+    if found.data.dataset == recipe.data.dataset:
+        return found
+    from seg_jax.train import own_data
+
+    try:
+        found, changes = own_data.adapt(recipe, found, own_data.given_fields(args))
+    except checks.UserError as missing:
+        if needed:
+            raise
+        changes = [f"the number of classes is the recipe's: {missing}"]
+    for change in changes:
+        progress.say(f"{found.name}: {change}", error=error)
+    return found
 
 
 def override(

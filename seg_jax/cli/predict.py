@@ -7,14 +7,14 @@ from typing import Any
 
 import tyro
 
-from seg_jax import progress
+from seg_jax import checks, progress
 from seg_jax.cli.parsing import override, parse
 from seg_jax.data.colours import Palette
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
-    """Write a label map (palette PNG) and an overlay of every image.
+    """Write a label map (palette PNG) and an overlay of every image, or a video with the overlay.
 
     An image that cannot be read does not stop the others, but the exit code is then 2. After the
     images, --evaluation.FIELD VALUE changes the run's protocol, e.g. --evaluation.scales 0.5 1 1.5.
@@ -23,7 +23,9 @@ class PredictOptions:
       run: a run folder, a release, or published weights: a file, or the name of imported ones.
       images: files, folders (e.g. of frames), quoted patterns such as 'clips/**/*.png', or - to
         read a list from standard input, one path per line.
-      out: folder for NAME.png and NAME_overlay.png.
+      out: folder for NAME.png and NAME_overlay.png; of a video, NAME_overlay.mp4.
+      video: a video, in place of images (needs the extra: pip install "seg_jax[video]").
+      video_labels: also write the label map of every frame of the video, NAME/000000.png.
       probabilities: also write NAME.npy, float32 [height width classes].
       crf: constants of a dense CRF, e.g. deeplab_v2_resnet101 (`evaluate --help` lists all), or
         "none". Default: as the run is evaluated.
@@ -36,6 +38,8 @@ class PredictOptions:
     run: tyro.conf.Positional[str]
     images: tyro.conf.Positional[tuple[Path, ...]]
     out: Path
+    video: Path | None = None
+    video_labels: bool = False
     probabilities: bool = False
     crf: str = ""
     checkpoint: str = ""
@@ -49,6 +53,11 @@ def predict(args: Sequence[str]) -> int:
     from seg_jax import parallel
 
     parallel.enable_compilation_cache()
+    if options.video is not None:
+        _predict_video(options, protocol)
+        return 0
+    if options.video_labels:
+        raise checks.UserError("--video-labels is of --video; images always have label maps")
     outcome = predict_with(
         options.run,
         options.images,
@@ -67,6 +76,37 @@ def predict(args: Sequence[str]) -> int:
         f"predicted into {options.out}{failed}"
     )
     return 2 if outcome.failures else 0
+
+
+def _predict_video(options: PredictOptions, protocol: Sequence[str]) -> None:
+    """Predict a video."""
+    from seg_jax.inference import predict, video, windows
+
+    assert options.video is not None
+    if options.images:
+        raise checks.UserError(
+            f"--video {options.video} and {options.images[0]}: predict them one after the other"
+        )
+    if options.probabilities:
+        raise checks.UserError("--probabilities is of images: write the video's frames as images")
+    chosen, variables, classes, palette = _prepare(
+        options.run, options.crf, options.checkpoint, options.palette, protocol
+    )
+    windows.check_evaluation(chosen)
+    if not chosen.data.preprocessing.is_plain:
+        raise checks.UserError(
+            f"{options.run} takes other images than RGB of 8 bits, videos are so"
+        )
+    written = video.predict(
+        options.video,
+        options.out,
+        label=lambda image: predict.predict_image(chosen, variables, image),
+        classes=classes,
+        palette=palette,
+        labels=options.video_labels,
+    )
+    labels = f", label maps in {written.labels}" if written.labels else ""
+    progress.show(f"{written.frames} frames predicted into {written.video}{labels}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +155,22 @@ def predict_with(
     Returns:
       `inference.predict.Outcome`.
     """
+    from seg_jax.inference import predict
+
+    chosen, variables, classes, palette = _prepare(
+        source, crf_name, checkpoint, palette_name, protocol
+    )
+    return predict.predict(
+        chosen, variables, images, out, classes=classes, palette=palette, **options
+    )
+
+
+def _prepare(
+    source: str | Path, crf_name: str, checkpoint: str, palette_name: str, protocol: Sequence[str]
+) -> tuple[Any, Any, Sequence[str], Any]:
+    """Return experiment, variables, names and colours of the classes; see `predict_with`."""
     from seg_jax import pretrained
     from seg_jax.data import colours
-    from seg_jax.inference import predict
     from seg_jax.kernels.crf import presets
 
     loaded = pretrained.load(source, checkpoint=checkpoint)
@@ -130,6 +183,4 @@ def predict_with(
     classes, palette = loaded.labels.names, loaded.labels.palette
     if palette_name != "auto":
         palette = colours.of(classes, palette_name)
-    return predict.predict(
-        chosen, loaded.variables, images, out, classes=classes, palette=palette, **options
-    )
+    return chosen, loaded.variables, classes, palette

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from seg_jax import progress
-from seg_jax.cli.parsing import parse, parse_experiment, print_json
+from seg_jax.cli.parsing import on_own_data, parse, parse_experiment, print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ def show(args: Sequence[str]) -> None:
         _show_weights(args[0], args[1:])
         return
     found, options = parse_experiment(args, "show", ShowOptions)
+    found = on_own_data(found, args, needed=False, error=True)
     from seg_jax import analysis, config
 
     details = analysis.analyse_experiment(found)

@@ -1,4 +1,4 @@
-"""`sweep status`, `sweep best` and `sweep promote`."""
+"""`sweep status`, `sweep best`, `sweep promote` and `sweep report`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,32 +13,39 @@ from seg_jax.cli.parsing import command, parse
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Describe a sweep, or retrain its best settings.
+    """Describe a sweep, draw it, or retrain its best settings.
 
     Attributes:
       verb: status: what ended and what runs; best: the best trial's command; promote: train the
-        best settings on the whole training split.
+        best settings on the whole training split; report: one HTML page with charts.
       workdir: of the sweep.
       storage: of a sweep whose storage is not in its folder.
       best: promote: number of settings.
       seeds: promote: runs of each setting.
       val_split: promote: the split that they are scored on.
+      out: report: the page; default: WORKDIR/report.html.
     """
 
-    verb: tyro.conf.Positional[Literal["status", "best", "promote"]]
+    verb: tyro.conf.Positional[Literal["status", "best", "promote", "report"]]
     workdir: tyro.conf.Positional[Path]
     storage: str = ""
     best: int = 1
     seeds: int = 3
     val_split: str = "val"
+    out: Path | None = None
 
 
 def run(args: Sequence[str]) -> None:
     """Describe a sweep, or retrain its best."""
     options = parse(Options, args, "sweep")
     checks.positive(best=options.best, seeds=options.seeds)
-    from seg_jax.sweep import promote, search, storage
+    from seg_jax.sweep import promote, report, search, storage, watch
 
+    if options.verb == "report":
+        out = options.out or options.workdir / report.PAGE
+        report.write(options.workdir, out, url=options.storage)
+        progress.show(f"wrote {out}; open it in a browser: {out.resolve().as_uri()}")
+        return
     if options.verb == "promote":
         from seg_jax import parallel
 
@@ -61,7 +68,5 @@ def run(args: Sequence[str]) -> None:
         progress.show(outcome.command)
         return
     progress.show(search.as_text(outcome))
-    for name, values, reported in found.running:
-        last = max(reported, default=None)
-        at = "" if last is None else f"{last:3d} %  mIoU {100 * reported[last]:.2f}"
-        progress.show(f"  {name}  running   {at}  {search.values_as_text(values)}")
+    for trial in found.running:
+        progress.show(watch.running_line(options.workdir, *trial))

@@ -4,12 +4,12 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
 from seg_jax import checks, progress
-from seg_jax.cli.parsing import command, parse, parse_experiment
+from seg_jax.cli.parsing import command, on_own_data, parse, parse_experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def train(args: Sequence[str]) -> None:
     # --init and --init-allow are short forms of --train.init and --train.init-allow.
     args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
     found, options = parse_experiment(args, "train", TrainOptions)
-    found = _on_own_data(found, args)
+    found = on_own_data(found, args)
     import jax
 
     from seg_jax import parallel, progress
@@ -56,21 +56,6 @@ def train(args: Sequence[str]) -> None:
     )
     if jax.process_index() == 0:
         progress.say(f"next: {command('evaluate', str(run))}")
-
-
-def _on_own_data(found: Any, args: Sequence[str]) -> Any:
-    """Return the experiment with what follows from another data set than the recipe's, said."""
-    from seg_jax import experiment, progress
-
-    recipe = experiment.get(found.name)
-    if found.data.dataset == recipe.data.dataset:
-        return found
-    from seg_jax.train import own_data
-
-    found, changes = own_data.adapt(recipe, found, own_data.given_fields(args))
-    for change in changes:
-        progress.say(f"{found.name}: {change}")
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +103,7 @@ def _suites() -> str:
 class SweepOptions:
     """Search hyperparameters; the same command goes on with a sweep, or joins in it.
 
-    `sweep status|best WORKDIR` tell of one, `sweep promote WORKDIR` retrains its best.
+    `sweep status|best|report WORKDIR` tell of one, `sweep promote WORKDIR` retrains its best.
 
     Attributes:
       space: module:name of a search space, e.g. experiments.sweeps:poly_lr; `sweep --help` lists
@@ -151,14 +136,14 @@ class SweepOptions:
 
 def sweep(args: Sequence[str]) -> None:
     """Search hyperparameters."""
-    if args and args[0] in ("status", "best", "promote"):
+    if args and args[0] in ("status", "best", "promote", "report"):
         from seg_jax.cli import sweep as verbs
 
         return verbs.run(args)
     found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
-    found = _on_own_data(found, args)
+    found = on_own_data(found, args)
     from seg_jax import parallel
-    from seg_jax.sweep import search, split, storage, trial, workers
+    from seg_jax.sweep import search, split, storage, trial, watch, workers
 
     if not options.space:
         raise checks.UserError(
@@ -180,7 +165,8 @@ def sweep(args: Sequence[str]) -> None:
     }  # fmt: skip
     if options.workers > 1 and not workers.is_worker():
         search.begin(found, space, workdir, **settings)
-        workers.run(options.workers, args)
+        look = watch.watcher(workdir, options.storage, options.trials)
+        workers.run(options.workers, args, workdir, look)
     told = storage.without_password(command("sweep", *args))
     outcome = search.sweep(found, space, workdir, run_trial=trial.run_trial(told), **settings)
     if not workers.is_worker():

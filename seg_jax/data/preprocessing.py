@@ -26,6 +26,8 @@ class Preprocessing:
       range: (lowest, highest) stored value, which become 0 and 255; values between keep their
         precision as float32, values beyond are clipped. None: 8 bits a channel, as stored, and
         images of more bits are refused.
+      padding: what crops and canvases are padded with: the "mean", or "black", the value 0, as
+        torchvision's reference training does.
     """
 
     mean: tuple[float, ...]
@@ -33,6 +35,7 @@ class Preprocessing:
     order: Literal["rgb", "bgr", "grey"] = "rgb"
     channels: int = 3
     range: tuple[float, float] | None = None
+    padding: Literal["mean", "black"] = "mean"
 
     def __post_init__(self):
         checks.positive(channels=self.channels)
@@ -85,8 +88,10 @@ class Preprocessing:
     @property
     def pad_value(self) -> tuple[float, ...]:
         """What crops and canvases are padded with: the mean, or the whole numbers of 8 bits that
-        are closest to it.
+        are closest to it; with `padding` "black" 0.
         """
+        if self.padding == "black":
+            return (0.0,) * self.channels
         if self.range is not None:
             return self.mean
         return tuple(min(max(round(value), 0), 255) for value in self.mean)

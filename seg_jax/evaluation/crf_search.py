@@ -242,8 +242,13 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def panels(outcome: Outcome) -> dict[str, Any]:
-    """Return the arguments of `report.heat_map`: a panel a weight, rgb over px, mIoU in percent."""
+def panels(outcome: Outcome, *, what: str) -> dict[str, Any]:
+    """Return the arguments of `report.heat_map`: a panel a weight, rgb over px, mIoU in percent.
+
+    Args:
+      outcome: of the search.
+      what: was searched with, in words: run, data and protocol.
+    """
     grid = outcome.grid
     return {
         "panels": [
@@ -255,4 +260,5 @@ def panels(outcome: Outcome) -> dict[str, Any]:
         "x_labels": [f"{value:g}" for value in grid.px],
         "y_labels": [f"{value:g}" for value in grid.rgb],
         "title": f"mIoU on {len(outcome.images)} images, without a CRF {100 * outcome.plain:.2f}",
+        "note": what,
     }

@@ -33,13 +33,15 @@ class ExampleImages:
       source: the split.
       per_image: int64 [n 3 k], which has an image's counts (`bootstrap.image_counts`) by the time
         that `keep` is called for it.
+      worst: number of those with the lowest IoU; fewer than the default are not kept.
 
     Attributes:
       error: the first error; None: there was none.
     """
 
-    def __init__(self, folder: Path, source: Source, per_image: np.ndarray):
+    def __init__(self, folder: Path, source: Source, per_image: np.ndarray, *, worst: int = 0):
         self.error: OSError | None = None
+        self._most = max(_WORST, worst)
         self._folder, self._source, self._per_image = folder, source, per_image
         self._shown = set(np.linspace(0, len(source) - 1, min(len(source), _COUNT)).astype(int))
         self._worst: list[tuple[float, int, np.ndarray]] = []  # (-mean IoU, -index, prediction)
@@ -60,7 +62,7 @@ class ExampleImages:
         iou = float(bootstrap.mean_iou(self._per_image[index]))
         if not math.isnan(iou):
             heapq.heappush(self._worst, (-iou, -index, prediction))
-            if len(self._worst) > _WORST:
+            if len(self._worst) > self._most:
                 heapq.heappop(self._worst)  # the best of them
 
     def _write(self, index: int, prediction: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from seg_jax.evaluation.example_images import ExampleImages
 from seg_jax.experiment import Experiment
 from seg_jax.inference import protocols
 from seg_jax.papers import Protocol
-from seg_jax.results import files, image_counts, provenance, record
+from seg_jax.results import files, image_counts, provenance, record, searched
 from seg_jax.runs import checkpoint as checkpoints
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log, selection
@@ -46,6 +46,8 @@ def evaluate_run(
     experiment: Experiment | None = None,
     checkpoint: str = "",
     command: str = "",
+    worst: int = 0,
+    on_counts: Callable[[image_counts.ImageCounts], None] | None = None,
     progress: bool = True,
 ) -> record.Record:
     """Score a checkpoint of a run and write its record and a few predictions.
@@ -65,6 +67,8 @@ def evaluate_run(
       checkpoint: "newest", "best" or a step; empty: the best if the run chooses one by
         `train.best_metric`, else the newest.
       command: that asked for this, for the record.
+      worst: images with the lowest IoU that are kept for the report; fewer than 4 count as 4.
+      on_counts: called with the counts of the images, before anything is written.
       progress: draw a progress bar.
 
     Raises:
@@ -84,7 +88,7 @@ def evaluate_run(
     per_image = np.zeros((len(source), 3, len(source.classes)), np.int64)
     images = None
     if own and _is_first():
-        images = ExampleImages(run / files.PREDICTIONS, source, per_image)
+        images = ExampleImages(run / files.PREDICTIONS, source, per_image, worst=worst)
     try:
         result = score(
             experiment,
@@ -93,15 +97,18 @@ def evaluate_run(
             run=run.resolve().name,
             training=_training(run, permitted, root, variables, step),
             command=command,
+            found=searched.load(run),
             on_image=images.keep if images else None,
             per_image=per_image,
             progress=progress,
         )
+        found = image_counts.ImageCounts(_ids(source), per_image)
+        if on_counts:
+            on_counts(found)
         if _is_first():
             path = run / name
             try:
                 # Before the record: beside no record is a file that is not its own.
-                found = image_counts.ImageCounts(_ids(source), per_image)
                 image_counts.save(found, result.classes, image_counts.path_of(path))
                 files.save(result, path)
                 if images:
@@ -150,6 +157,7 @@ def score(
     training: record.Training,
     weights: record.PublishedWeights | None = None,
     command: str = "",
+    found: searched.Searched | None = None,
     on_image: Callable[[int, np.ndarray], None] | None = None,
     per_image: np.ndarray | None = None,
     progress: bool = True,
@@ -164,6 +172,7 @@ def score(
       training: how the weights came about.
       weights: published ones; None: those of a run.
       command: that asked for this, for the record.
+      found: the sweep that chose the settings.
       on_image: see `evaluate.evaluate`.
       per_image: see there.
       progress: draw a progress bar.
@@ -194,6 +203,7 @@ def score(
         evaluation_seconds=round(time.monotonic() - started, 3),
         command=command,
         weights=weights,
+        searched=found,
         **provenance.of_this_process(),
     )
 

@@ -60,7 +60,7 @@ def plan(
         size = (height - 2 * margin, width - 2 * margin)
     checks.positive(height=size[0], width=size[1])
     one = dataclasses.replace(
-        evaluation, scales=(1.0,), flip=False, fusion="probabilities", crf=None
+        evaluation, scales=(1.0,), flip=False, turns=1, fusion="probabilities", crf=None
     )
     if resize_to is not None or evaluation.mode == "resize":
         found = dataclasses.replace(one, mode="resize", canvas=resize_to or evaluation.canvas)

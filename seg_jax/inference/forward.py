@@ -48,6 +48,7 @@ def probabilities(experiment: Experiment, variables: Any, image: Any) -> jax.Arr
             scaling=evaluation.scaling,
             fusion=evaluation.fusion,
             flip=evaluation.flip,
+            turns=evaluation.turns,
         )
         for scale in scales
     )
@@ -65,9 +66,10 @@ def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> 
 
 
 @functools.partial(
-    jax.jit, static_argnames=("model", "preprocessing", "size", "scaling", "fusion", "flip")
+    jax.jit,
+    static_argnames=("model", "preprocessing", "size", "scaling", "fusion", "flip", "turns"),
 )
-def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip):
+def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip, turns):
     """Return the fused scores at one scale: probabilities, or logits for "max_logits".
 
     With aligned corners and input sizes k * stride + 1, the points of the network's output grid lie
@@ -77,14 +79,11 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
     resize = {"half_pixel": resize_half_pixel, "align_corners": resize_align_corners}[scaling]
     normal = preprocessing(image)
     scaled = resize(normal, size)
-    if not flip:
-        scores = [model.apply(variables, scaled, train=False)["out"]]
-    else:
-        # Adjacent on the batch axis, so that a sharded batch stays on its devices.
-        both = jnp.stack([scaled, scaled[:, :, ::-1]], axis=1)
-        found = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=False)["out"]
-        found = found.reshape(-1, 2, *found.shape[1:])
-        scores = [found[:, 0], found[:, 1, :, ::-1]]
+    scores = []
+    for turn in range(turns):
+        turned = jnp.rot90(scaled, turn, axes=(1, 2))
+        found = _scores(model, variables, turned, flip=flip)
+        scores += [jnp.rot90(part, -turn, axes=(1, 2)) for part in found]
     if size != image.shape[1:3]:
         scores = [resize(part, image.shape[1:3]) for part in scores]
     if fusion == "max_logits":
@@ -92,6 +91,17 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
     if fusion == "mirror_logits":
         return jax.nn.softmax(sum(scores), axis=-1)
     return sum(jax.nn.softmax(part, axis=-1) for part in scores) / np.float32(len(scores))
+
+
+def _scores(model, variables, image, *, flip):
+    """Return the scores of the images and, if `flip`, of their mirror images, mirrored back."""
+    if not flip:
+        return [model.apply(variables, image, train=False)["out"]]
+    # Adjacent on the batch axis, so that a sharded batch stays on its devices.
+    both = jnp.stack([image, image[:, :, ::-1]], axis=1)
+    found = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=False)["out"]
+    found = found.reshape(-1, 2, *found.shape[1:])
+    return [found[:, 0], found[:, 1, :, ::-1]]
 
 
 @functools.partial(jax.jit, static_argnames="fusion")

@@ -13,7 +13,7 @@ from seg_jax.experiment import EvalConfig
 from seg_jax.kernels.crf import presets
 
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-_ONE_PASS = {"scales": (1.0,), "flip": False, "fusion": "probabilities"}
+_ONE_PASS = {"scales": (1.0,), "flip": False, "turns": 1, "fusion": "probabilities"}
 _SLIDING = {
     "mode": "sliding", "canvas": (473, 473), "stride": 2 / 3, "long_side": 513,
     "scaling": "half_pixel", "flip": True, "fusion": "mirror_logits",
@@ -40,6 +40,17 @@ PROTOCOLS: dict[str, Named] = {
     "tile572": Named(
         "U-Net's overlap-tile (MICCAI 2015, figures 1 and 2)",
         {"mode": "tile", "canvas": (572, 572), **_ONE_PASS},
+    ),
+    "tile572_turns": Named(
+        "the same, mean of the eight quarter turns and mirror images (the paper: 7 rotations)",
+        {
+            "mode": "tile",
+            "canvas": (572, 572),
+            "scales": (1.0,),
+            "flip": True,
+            "turns": 4,
+            "fusion": "probabilities",
+        },
     ),
     "pad513": Named(
         "one pass, padded to 513 px (DeepLab v1 to v3+)",
@@ -118,6 +129,8 @@ def _views(evaluation: EvalConfig) -> list[str]:
         views.append("scales " + " ".join(f"{scale:g}" for scale in evaluation.scales))
     if evaluation.flip:
         views.append("mirror images")
+    if evaluation.turns > 1:
+        views.append("quarter turns")
     fused = {
         "probabilities": "mean of the probabilities",
         "mirror_logits": "mirror images' logits added, mean of the probabilities",

@@ -22,14 +22,16 @@ from jax import lax
 
 from seg_jax import checks
 from seg_jax.backbones.vgg import CHANNELS
+from seg_jax.nn import norm as norms
 from seg_jax.nn.conv import Conv, DepthwiseConv, TransposedConv
-from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.nn.norm import BatchNorm, GroupNorm, Norm
 from seg_jax.nn.pool import max_pool_with_indices, max_unpool
 from seg_jax.nn.resize import bilinear_init, upsample_bilinear_fixed
 from seg_jax.nn.width_multiplier import scaled
 
 # The release's epsilon. The averages span about 50 batches, on CamVid 200 images or more.
 NORM = Norm(momentum=0.98, epsilon=1e-9)
+_SHIFT = 0.001  # that the norms of the released networks start with
 
 DropoutAt = Literal["none", "central", "all"]
 Decoder = Literal[
@@ -112,7 +114,9 @@ class SegNet(nn.Module):
 
     def _layer(self, x: Any, channels: int, name: str, *, train: bool) -> Any:
         x = Conv(scaled(channels, self.width), 3, name=name)(x)
-        return nn.relu(_norm(self.norm, name)(x, train=train))
+        # Bayesian SegNet's release starts with a shift of 0.
+        shift = _SHIFT if self.dropout_at == "none" else 0.0
+        return nn.relu(_norm(self.norm, name, shift)(x, train=train))
 
 
 class SegNetBasic(nn.Module):
@@ -274,10 +278,9 @@ def mc_dropout(
     return mean, deviation / count
 
 
-def _norm(norm: Norm, convolution: str) -> BatchNorm:
-    # The released networks start with a shift of 0.001, Bayesian SegNet's with 0.
-    init = nn.initializers.constant(0.001)
-    return BatchNorm(norm, bias_init=init, name=f"{convolution}_bn")
+def _norm(norm: Norm, convolution: str, shift: float = _SHIFT) -> BatchNorm | GroupNorm:
+    init = nn.initializers.constant(shift)
+    return norms.layer(norm, bias_init=init, name=f"{convolution}_bn")
 
 
 def _drop(model: SegNet | SegNetBasic, x: Any, place: str, stage: int, *, off: bool) -> Any:

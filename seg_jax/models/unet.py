@@ -14,9 +14,10 @@ from seg_jax import checks
 from seg_jax.backbones import choose
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
+from seg_jax.nn import norm as norms
 from seg_jax.nn.conv import Conv, TransposedConv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
-from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.nn.norm import Norm
 from seg_jax.nn.pool import max_pool
 from seg_jax.nn.width_multiplier import scaled
 
@@ -190,7 +191,7 @@ class UNet(nn.Module):
 
     def _norm_relu(self, x: Any, name: str, *, train: bool) -> Any:
         if self.norm is not None:
-            x = BatchNorm(self.norm, name=name)(x, train=train)
+            x = norms.layer(self.norm, name=name)(x, train=train)
         return nn.relu(x)
 
 

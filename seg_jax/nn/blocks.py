@@ -7,8 +7,9 @@ import jax
 from jax import numpy as jnp
 
 from seg_jax import checks
+from seg_jax.nn import norm as norms
 from seg_jax.nn.conv import Conv, DepthwiseConv, Initializer, Padding, Size
-from seg_jax.nn.norm import BatchNorm, Norm
+from seg_jax.nn.norm import Norm
 
 Array = jax.Array
 Activation = Literal["relu", "relu6", "none"]
@@ -53,7 +54,7 @@ class ConvNorm(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        return activate(BatchNorm(self.norm, name="bn")(x, train=train), self.activation)
+        return activate(norms.layer(self.norm, name="bn")(x, train=train), self.activation)
 
 
 class DepthwiseConvNorm(nn.Module):
@@ -81,7 +82,7 @@ class DepthwiseConvNorm(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        return activate(BatchNorm(self.norm, name="bn")(x, train=train), self.activation)
+        return activate(norms.layer(self.norm, name="bn")(x, train=train), self.activation)
 
 
 class SeparableConv(nn.Module):

@@ -1,6 +1,10 @@
-"""Batch normalisation as the papers used it: synchronised, per device, or frozen."""
+"""Batch normalisation as the papers used it: synchronised, per device, or frozen; and group norm.
+
+A network takes its norm from `layer`, which makes the one that its `Norm` asks for.
+"""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -18,7 +22,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """Settings of batch normalisation; a field of every model that has it.
+    """Settings of normalisation; a field of every model that has it.
 
     Attributes:
       momentum: of the running averages: new = momentum * old + (1 - momentum) * batch. TensorFlow
@@ -27,18 +31,44 @@ class Norm:
       statistics: in training, "sync" normalises by the whole batch over all devices, "per_device"
         by each device's own part of it; "frozen" by the running averages, with constant scale and
         bias; "frozen_statistics" by them too, while scale and bias learn (the DeepLab release's
-        fine_tune_batch_norm=False, which only sets is_training).
+        fine_tune_batch_norm=False, which only sets is_training). "group": in training and
+        evaluation alike by each image's own groups of channels, see `GroupNorm`; the same numbers
+        for any batch, and nothing to average, so that momentum has no effect.
+      groups: of "group", in every norm; of a number of channels that it does not divide, their
+        greatest common divisor: 8 of 24 channels for 32.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
-    statistics: Literal["sync", "per_device", "frozen", "frozen_statistics"] = "sync"
+    statistics: Literal["sync", "per_device", "frozen", "frozen_statistics", "group"] = "sync"
+    groups: int = 32
 
     def __post_init__(self):
         checks.fraction(momentum=self.momentum)
-        checks.positive(epsilon=self.epsilon)
-        known = ("sync", "per_device", "frozen", "frozen_statistics")
+        checks.positive(epsilon=self.epsilon, groups=self.groups)
+        known = ("sync", "per_device", "frozen", "frozen_statistics", "group")
         checks.one_of(known, statistics=self.statistics)
+
+    @property
+    def averages(self) -> bool:
+        """Whether training moves running averages, which evaluation then uses."""
+        return self.statistics in ("sync", "per_device")
+
+
+def layer(
+    norm: Norm, *, name: str, bias_init: Callable[..., Array] = nn.initializers.zeros
+) -> "BatchNorm | GroupNorm":
+    """Return the norm of a convolution: a module to call as `(x, train=train)`.
+
+    The parameters have the same names whatever its kind, so that a recipe's rules mean the same.
+
+    Args:
+      norm: its settings.
+      name: of the layer.
+      bias_init: by default zeros.
+    """
+    kind = GroupNorm if norm.statistics == "group" else BatchNorm
+    return kind(norm, bias_init, name=name)
 
 
 class BatchNorm(nn.Module):
@@ -64,6 +94,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Return the normalised x [n h w c]; `train` updates "batch_stats" unless frozen."""
+        if self.norm.statistics == "group":
+            raise ValueError("a BatchNorm has no groups: make the layer by seg_jax.nn.norm.layer")
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", self.bias_init, (channels,))
@@ -71,7 +103,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if self.norm.statistics == "frozen":
             scale, bias = lax.stop_gradient((scale, bias))
-        if train and self.norm.statistics in ("sync", "per_device"):
+        if train and self.norm.averages:
             mean, var = batch_statistics(x, _axis(self.norm))
             if not self.is_initializing():
                 momentum = self.norm.momentum
@@ -80,6 +112,52 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         return _normalise(x, mean, var, scale, bias, self.norm.epsilon)
+
+
+class GroupNorm(nn.Module):
+    """y = scale (x - mean) / sqrt(var + epsilon) + bias, over h, w and a group's channels.
+
+    Wu and He, "Group Normalization", ECCV 2018, arXiv:1803.08494, equations 1, 2, 6 and 7: channel
+    c of C is in group floor(c G / C). Each image has its own mean and variance, so that nothing
+    depends on the batch, on the number of devices, or on training and evaluation; but on what
+    surrounds the image, padding and window included.
+
+    Parameters "scale" and "bias" [c]; no running averages. Statistics are float32 for any dtype of
+    x; the result has the dtype of x.
+
+    Attributes:
+      norm: epsilon and groups.
+      bias_init: by default zeros.
+    """
+
+    norm: Norm = Norm(statistics="group")
+    bias_init: Callable[..., Array] = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Return the normalised x [n h w c]; `train` changes nothing.
+
+        Raises:
+          ValueError: a group is a single number, which would always become the bias.
+        """
+        n, height, width, channels = x.shape
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", self.bias_init, (channels,))
+        groups = math.gcd(self.norm.groups, channels)
+        if height * width * channels == groups:
+            name = "/".join(self.path) or self.name
+            raise ValueError(
+                f"{name}: {groups} groups of one number, {channels} channels of one pixel, cannot "
+                f"be normalised: fewer groups than {groups}, or a larger input"
+            )
+        dtype = np.promote_types(x.dtype, np.float32)
+        grouped = x.astype(dtype).reshape(n, height, width, groups, channels // groups)
+        mean = grouped.mean((1, 2, 4), keepdims=True)
+        centred = grouped - mean
+        var = jnp.square(centred).mean((1, 2, 4), keepdims=True)
+        y = (centred * lax.rsqrt(var + self.norm.epsilon)).reshape(x.shape)
+        scale, bias = (value.astype(dtype).reshape(1, 1, 1, -1) for value in (scale, bias))
+        return (y * scale + bias).astype(x.dtype)
 
 
 def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array]:

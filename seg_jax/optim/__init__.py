@@ -34,6 +34,12 @@ class Rule:
         checks.non_negative(lr=self.lr, decay=self.decay)
         checks.pattern(self.pattern)
 
+    @property
+    def is_of_norms(self) -> bool:
+        """Whether it is for norms alone: matches their scales, and no convolution's kernel."""
+        scale, kernel = "backbone/conv1/bn/scale", "backbone/conv1/conv/kernel"
+        return bool(re.fullmatch(self.pattern, scale)) and not re.fullmatch(self.pattern, kernel)
+
 
 # As in the Caffe releases: biases learn twice as fast; biases and norm scales do not decay.
 CAFFE_RULES = (

@@ -92,7 +92,8 @@ def test_figure(experiment: str) -> Figure | None:
     """Return the figure of VOC 2012 test to quote for an experiment, or None.
 
     The one in the talk, if any; else that of the experiment's own recipe; else the network's
-    highest, preferably without private data (JFT-300M). It cannot be measured offline.
+    highest, preferably as its authors publish it (not a later paper's citation of the leaderboard)
+    and without private data (JFT-300M). It cannot be measured offline.
     """
     test = [
         figure
@@ -100,9 +101,9 @@ def test_figure(experiment: str) -> Figure | None:
         if (figure.dataset, figure.split) == ("VOC 2012", "test") and figure.miou is not None
     ]
 
-    def rank(figure: Figure) -> tuple[bool, bool, bool, float]:
-        public = "JFT" not in figure.pretraining
-        return figure.talk, figure.same_recipe(experiment), public, figure.miou or 0.0
+    def rank(figure: Figure) -> tuple[bool, bool, bool, bool, float]:
+        own, public = figure.origin in ("paper", "release"), "JFT" not in figure.pretraining
+        return figure.talk, figure.same_recipe(experiment), own, public, figure.miou or 0.0
 
     return max(test, key=rank, default=None)
 

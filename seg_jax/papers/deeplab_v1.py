@@ -18,6 +18,7 @@ _PEER = partial(
 
 _PLAIN_4X4 = "deeplab_v1_vgg16_voc"
 _LARGE_FOV = "deeplab_v1_largefov_vgg16_voc"
+_MSC_4X4 = "deeplab_v1_msc_vgg16_voc"
 _MSC = "deeplab_v1_msc_largefov_vgg16_voc"
 _7X7, _4X4 = "deeplab_v1_7x7_vgg16_voc", "deeplab_v1_4x4_vgg16_voc"
 
@@ -37,9 +38,9 @@ FIGURES = (
                note="the authors' README gives 73.6 for the best released model"),
     _COCO_TEST("best released model", 73.6, date="2015", origin="release",
                source="authors' README", note="the leaderboard's best is 73.9"),
-    _PAPER("DeepLab-MSc", 61.30),
-    _CRF("DeepLab-MSc-CRF", 65.21),
-    _TEST("DeepLab-MSc-CRF", 67.1),
+    _PAPER("DeepLab-MSc", 61.30, experiment=_MSC_4X4),
+    _CRF("DeepLab-MSc-CRF", 65.21, experiment=_MSC_4X4),
+    _TEST("DeepLab-MSc-CRF", 67.1, experiment=_MSC_4X4),
     _PAPER("DeepLab-7x7", 64.38, experiment=_7X7),
     _CRF("DeepLab-CRF-7x7", 67.64, experiment=_7X7),
     _TEST("DeepLab-CRF-7x7", 70.3, experiment=_7X7),

@@ -11,6 +11,20 @@ from seg_jax.nn.norm import Norm
 _ENOUGH = 3.0  # steps x (1 - momentum): exp(-3) = 5 % of the start is left
 
 
+def too_slow(experiment: Experiment) -> list[tuple[str, float, float]]:
+    """Return (dotted name, momentum, a better one) of every norm whose momentum is too high for the
+    steps.
+    """
+    updates = experiment.train.steps * experiment.train.accumulate
+    enough = max(0.0, 1 - _ENOUGH / updates)
+    better = 0.9 if enough >= 0.9 else round(enough, 2)
+    return [
+        (path, norm.momentum, better)
+        for path, norm in _norms(experiment.model, "model")
+        if norm.averages and updates * (1 - norm.momentum) < _ENOUGH
+    ]
+
+
 def warnings(experiment: Experiment) -> list[str]:
     """Return a line for every momentum of the batch norms that is too high for the steps.
 
@@ -19,18 +33,14 @@ def warnings(experiment: Experiment) -> list[str]:
     % and costs 6 points of mIoU.
     """
     updates = experiment.train.steps * experiment.train.accumulate
-    paths = collections.defaultdict(list)
-    for path, norm in _norms(experiment.model, "model"):
-        if not norm.statistics.startswith("frozen") and updates * (1 - norm.momentum) < _ENOUGH:
-            paths[norm.momentum].append(path)
-    enough = max(0.0, 1 - _ENOUGH / updates)
-    better = 0.9 if enough >= 0.9 else round(enough, 2)
+    options = collections.defaultdict(list)
+    for path, momentum, better in too_slow(experiment):
+        options[momentum].append(f"--{path.replace('_', '-')}.momentum {better:g}")
     return [
         f"warning: with momentum {momentum:g}, {updates} updates leave "
         f"{100 * momentum**updates:.0f} % of their start in the norms' running averages, which the "
-        "evaluation uses: "
-        + " ".join(f"--{path.replace('_', '-')}.momentum {better:g}" for path in found)
-        for momentum, found in paths.items()
+        f"evaluation uses: {' '.join(found)}"
+        for momentum, found in options.items()
     ]
 
 

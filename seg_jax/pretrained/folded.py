@@ -163,7 +163,7 @@ def prepare(
     """
     norms = norm_inputs.norms(model, image_shape)
     folded = sorted(set(layers) & norms.keys())
-    trained = [layer for layer in folded if not norms[layer].statistics.startswith("frozen")]
+    trained = [layer for layer in folded if norms[layer].averages]
     frozen = len(folded) - len(trained)
     words = [f"{frozen} folded norms are frozen: nothing to estimate"] if frozen else []
     if trained and images is None:

@@ -19,11 +19,10 @@ from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import catalogue, loading, norm_epsilon
 from seg_jax.pretrained.init_report import InitReport
-from seg_jax.pretrained.layers import layers_of, split_path
+from seg_jax.pretrained.layers import NORM, is_another_norm, layers_of, split_path
 
 Layers = dict[str, dict[str, Any]]  # arrays by layer, and within it by name
 _LISTED = 20  # layers in an error
-NORM = "batch_stats/var"  # an array of every batch norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +109,14 @@ def initialise(
     ours, theirs = layers_of(variables), layers_of(source.variables)
     changed = _rescale_inputs(theirs, source.preprocessing, preprocessing, channels)
     taken: Layers = {}
-    lines, problems, origins = [], [], {}
+    lines, problems, others, origins = [], [], [], {}
     for name, arrays in ours.items():
         origin = _counterpart(name, theirs)
+        if origin and is_another_norm(arrays, theirs[origin]):
+            kind = "batch" if NORM in theirs[origin] else "group"
+            lines.append((name, f"new ({kind} norm there)"))
+            others.append(origin)
+            continue
         found, how = _fit(arrays, theirs[origin], name) if origin else (None, "not there")
         if found is not None:
             taken[name] = found
@@ -123,7 +127,7 @@ def initialise(
         else:
             problems.append(f"{name} ({how})")
     skipped = [] if not source.classifier else [f"{source.classifier} (classifier)"]
-    for name in theirs.keys() - set(origins.values()):
+    for name in theirs.keys() - {*origins.values(), *others}:
         if re.fullmatch(allow, name) or (source.classifier and _is_head(name)):
             skipped.append(name)
         else:
@@ -141,6 +145,11 @@ def initialise(
         pairs = {n: (there[o], epsilons[n]) for n, o in origins.items() if o in there}
         variables, more = norm_epsilon.adapt(variables, pairs)
         notes += more
+    if others:
+        notes.append(
+            f"scale and bias of {len(others)} norms are not loaded: here they are norms of another "
+            f"kind than {source.label} has, whose numbers mean nothing to them"
+        )
     return variables, _report(source, lines, sorted(skipped), notes)
 
 

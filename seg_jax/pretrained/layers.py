@@ -1,8 +1,11 @@
 """Variables of a network by layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+
+NORM = "batch_stats/var"  # an array of every batch norm
 
 
 def layers_of(variables: Any) -> dict[str, dict[str, Any]]:
@@ -12,6 +15,18 @@ def layers_of(variables: Any) -> dict[str, dict[str, Any]]:
         layer, name = split_path(path)
         found.setdefault(layer, {})[name] = leaf
     return found
+
+
+def is_another_norm(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Return whether weights have a batch norm where the network has a group norm, or the reverse.
+
+    Scale and bias of one mean nothing to the other.
+
+    Args:
+      ours: arrays of the network's layer by name.
+      theirs: of the weights' layer.
+    """
+    return "scale" in ours and "scale" in theirs and (NORM in ours) != (NORM in theirs)
 
 
 def split_path(path: tuple[Any, ...]) -> tuple[str, str]:

@@ -116,11 +116,14 @@ def convert(
         raise checks.UserError(
             f"{path}: files of published weights end in {', '.join(sorted(READERS))}"
         )
-    tensors = importlib.import_module(f"seg_jax.pretrained.formats.{reader}").read(path)
+    file_format = importlib.import_module(f"seg_jax.pretrained.formats.{reader}")
     if reader == "torch":
+        tensors, told = file_format.read_and_tell(path)
         tensors, done = state_names.unwrap(tensors)
-        for sentence in () if quiet else done:
+        for sentence in () if quiet else (*told, *done):
             progress.say(f"{path}: {sentence}", error=True)
+    else:
+        tensors = file_format.read(path)
     try:
         return entry.convert(model, tensors)
     except checks.UserError as error:

@@ -12,7 +12,7 @@ from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import differences, folded, norm_epsilon
 from seg_jax.pretrained.init_report import InitReport
-from seg_jax.pretrained.layers import layers_of, split_path
+from seg_jax.pretrained.layers import NORM, is_another_norm, layers_of, split_path
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
 
@@ -203,6 +203,8 @@ def copy_matching(target: Any, source: Any) -> tuple[Any, dict[str, str | None]]
 def _problem(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str | None:
     if theirs is None:
         return "not there"
+    if is_another_norm(ours, theirs):
+        return f"{'batch' if NORM in theirs else 'group'} norm there"
     for name, array in ours.items():
         if name not in theirs:
             return f"{name} is not there"

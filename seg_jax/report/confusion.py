@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seg_jax import metrics
+from seg_jax.report import rows
 from seg_jax.report.grid import Column, Grid, percent
 from seg_jax.results import Record
 
@@ -28,23 +29,23 @@ def classes(record: Record) -> str:
         Column("class"),
         *(Column(name, number=True) for name in (*values, "boundary F1")),
     )
-    rows = tuple(
+    body = tuple(
         (name, *(_percent(value[index]) for value in values.values()), percent(boundary[name]))
         for index, name in enumerate(record.classes)
     )
-    return Grid(columns, rows).as_html()
+    return Grid(columns, body).as_html()
 
 
 def matrix(records: Sequence[Record]) -> str:
     """Return each run's confusions: the matrix in percent of the true pixels, and the largest."""
-    return "\n".join(map(_one, records))
+    return "\n".join(map(_one, rows.labels(records), records))
 
 
-def _one(record: Record) -> str:
+def _one(label: str, record: Record) -> str:
     counts = np.array(record.counts.confusion, np.int64)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     drawn = _matrix(record.classes, shares) if len(record.classes) <= _MOST_CELLS else ""
-    return f"<h3>{html.escape(record.experiment)}</h3>{_pairs(record.classes, counts)}{drawn}"
+    return f"<h3>{html.escape(label)}</h3>{_pairs(record.classes, counts)}{drawn}"
 
 
 def _pairs(names: Sequence[str], counts: np.ndarray) -> str:
@@ -52,13 +53,13 @@ def _pairs(names: Sequence[str], counts: np.ndarray) -> str:
     np.fill_diagonal(wrong, 0)
     total = max(1, int(wrong.sum()))
     order = wrong.ravel().argsort(kind="stable")[::-1][:_MOST_PAIRS]
-    rows = [
+    pairs = [
         (names[i // len(names)], names[i % len(names)], _percent(wrong.flat[i] / total))
         for i in map(int, order)
         if wrong.flat[i]
     ]
     columns = (Column("truth"), Column("taken for"), Column("of all wrong pixels, %", number=True))
-    return Grid(columns, tuple(rows)).as_html() if rows else ""
+    return Grid(columns, tuple(pairs)).as_html() if pairs else ""
 
 
 def _matrix(names: Sequence[str], shares: np.ndarray) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax.report import svg
+from seg_jax.report import rows, svg
 from seg_jax.report.images import Run
 from seg_jax.results import Record
 from seg_jax.runs import log
@@ -42,7 +42,9 @@ def _multiples(
         finite = [y for _, y in points if math.isfinite(y)]
         values.setdefault(comparable(run.record), []).extend(finite)
     charts = []
-    for run, points in zip(runs, curves, strict=True):
+    names = rows.labels([run.record for run in runs])
+    where = [rows.measured_on(run.record) for run in runs]
+    for run, points, label, images in zip(runs, curves, names, where, strict=True):
         drawn = svg.chart(
             [svg.Series(name, points)],
             x_title="step",
@@ -52,7 +54,10 @@ def _multiples(
             height=170,
         )
         if drawn:
-            charts.append(f"<div><h3>{html.escape(run.record.experiment)}</h3>{drawn}</div>")
+            heading = f"<h3>{html.escape(label)}</h3>"
+            if len(set(where)) > 1:  # else the page says it once
+                heading += f'<p class="soft">{html.escape(images)}</p>'
+            charts.append(f"<div>{heading}{drawn}</div>")
     return f'<div class="multiples">{"".join(charts)}</div>' if charts else ""
 
 

@@ -17,6 +17,7 @@ def heat_map(
     x_labels: Sequence[str],
     y_labels: Sequence[str],
     title: str,
+    note: str = "",
 ) -> str:
     """Return an SVG of panels, one below the other, on one colour scale.
 
@@ -29,21 +30,24 @@ def heat_map(
       x_labels: one for each column.
       y_labels: one for each row.
       title: of the whole drawing.
+      note: smaller, below the title: run, data and protocol.
     """
     known = [v for _, rows in panels for row in rows for v in row if math.isfinite(v)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     (across, down), (left, above) = _CELL, _MARGIN
     panel_height = above + down * len(y_labels) + 40
-    width = max(left + across * len(x_labels) + 20, 8 * len(title))
+    width = max(left + across * len(x_labels) + 20, 8 * len(title), 6 * len(note) + 20)
+    head = 48 if note else 30
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} '
-        f'{30 + panel_height * len(panels)}" font-family="sans-serif" font-size="12">',
+        f'{head + panel_height * len(panels)}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         _text(10, 20, title, "start", weight="bold"),
+        *([_text(10, 38, note, "start")] if note else []),
     ]
     framed = False
     for index, (name, rows) in enumerate(panels):
-        top = 30 + panel_height * index + above
+        top = head + panel_height * index + above
         parts.append(_text(left, top - 26, name, "start", weight="bold"))
         parts.append(_text(10, top - 8, y_title, "start"))
         bottom = top + down * len(y_labels)

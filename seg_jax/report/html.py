@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from seg_jax import metrics
-from seg_jax.report import confusion, curves, images, page, svg, table
+from seg_jax.report import confusion, curves, images, page, rows, seeds, svg, table
 from seg_jax.report.grid import percent
 from seg_jax.report.images import Run
 from seg_jax.results import Record
@@ -24,15 +24,16 @@ def render(
       remarks: sentences on what to see in the scores, plain text.
     """
     records = [run.record for run in runs]
-    measured_on = ", ".join(dict.fromkeys(record.data.description for record in records))
+    measured_on = "; ".join(dict.fromkeys(map(rows.measured_on, records)))
     return page.page(
         title,
         [
             ("Scores", table.score_grid(records).as_html() + _reading_aid()),
             ("What to see", _list(remarks)),
+            ("Seeds", _seeds(records)),
             ("Images", images.section(runs, palette=palette)),
             ("Near the boundaries", _trimap(records)),
-            ("Objects", _bars("objects", metrics.SIZE_NAMES, records, "object_iou")),
+            ("Objects", _objects(records)),
             ("Classes", _classes(records)),
             ("What is taken for what", confusion.matrix(records)),
             ("Training loss", curves.training(runs)),
@@ -41,6 +42,11 @@ def render(
         ],
         introduction=f"Measured on {measured_on}. Scores are in percent.",
     )
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    grid = seeds.grid(records)
+    return grid.as_html() if grid else ""
 
 
 def _list(sentences: Sequence[str]) -> str:
@@ -67,22 +73,28 @@ def _trimap(records: Sequence[Record]) -> str:
     place = {px: index for index, px in enumerate(radii)}  # evenly spaced: narrow bands matter most
     lines = [
         svg.Series(
-            record.experiment,
+            name,
             [
                 (place[px], None if value is None else 100 * value)
                 for px in record.counts.trimap_px
                 for value in [record.metrics["trimap_mean_iou"][str(px)]]
             ],
         )
-        for record in records
+        for name, record in zip(rows.labels(records), records, strict=True)
     ]
     drawn = svg.chart(
         lines,
         x_title="half-width of the band around boundaries, px",
         y_title="mIoU within the band, %",
         x_ticks=[(place[px], str(px)) for px in radii],
+        width=480,  # wider ones have letters too small for a phone
+        height=260,
     )
     return drawn + svg.legend([line.name for line in lines])
+
+
+def _objects(records: Sequence[Record]) -> str:
+    return _bars("objects", metrics.SIZE_NAMES, rows.labels(records), records, "object_iou")
 
 
 def _classes(records: Sequence[Record]) -> str:
@@ -91,20 +103,23 @@ def _classes(records: Sequence[Record]) -> str:
     """
     if len(records) == 1:
         return confusion.classes(records[0])
-    by_classes: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        by_classes.setdefault(record.classes, []).append(record)
+    by_classes: dict[tuple[str, ...], list[tuple[str, Record]]] = {}
+    for label, record in zip(rows.labels(records), records, strict=True):
+        by_classes.setdefault(record.classes, []).append((label, record))
     return "\n".join(
-        _bars("class", classes, group, "per_class_iou") for classes, group in by_classes.items()
+        _bars("class", classes, [n for n, _ in group], [r for _, r in group], "per_class_iou")
+        for classes, group in by_classes.items()
     )
 
 
-def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: str) -> str:
+def _bars(
+    what: str, names: Sequence[str], labels: Sequence[str], records: Sequence[Record], metric: str
+) -> str:
     """Return a table of IoU bars: a row per name, a column per run; empty without scores."""
     scores = [record.metrics[metric] for record in records]
     if all(score[name] is None for score in scores for name in names):
         return ""
-    head = "".join(f"<th>{html.escape(record.experiment)}</th>" for record in records)
+    head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
     body = []
     for name in names:
         cells = "".join(_bar(score[name]) for score in scores)
@@ -116,19 +131,20 @@ def _bars(what: str, names: Sequence[str], records: Sequence[Record], metric: st
 
 
 def _bar(value: float | None) -> str:
-    share = f"{100 * value:.1f}%" if value is not None else "0%"
-    return f'<td class="bar" style="--share:{share}">{percent(value)}</td>'
+    if value is None:
+        return f'<td class="number">{percent(None)}</td>'
+    return f'<td class="bar" style="--share:{100 * value:.1f}%">{percent(value)}</td>'
 
 
 def _details(records: Sequence[Record]) -> str:
-    def entry(record: Record) -> str:
+    def entry(label: str, record: Record) -> str:
         shown = {
             name: value
             for name, value in record.to_dict().items()
             if name not in ("counts", "metrics", "classes")
         }
         text = html.escape(json.dumps(shown, indent=2, ensure_ascii=False))
-        name = html.escape(record.experiment)
+        name = html.escape(label)
         return f"<details><summary>{name}: the whole record</summary><pre>{text}</pre></details>"
 
-    return "\n".join(map(entry, records))
+    return "\n".join(map(entry, rows.labels(records), records))

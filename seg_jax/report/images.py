@@ -7,7 +7,7 @@ what a link there leads to.
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,26 +47,26 @@ def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
     Raises:
       UserError: an image file is broken, a link, or has values that are no class of the run.
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:  # runs on the same images stand side by side
-        groups.setdefault((run.record.data.checksum, run.record.data.split), []).append(run)
+    groups: dict[tuple[str, str], list[tuple[str, Run]]] = {}
+    named = zip(names.short([run.record for run in runs]), runs, strict=True)
+    for label, run in named:  # runs on the same images stand side by side
+        key = run.record.data.checksum, run.record.data.split
+        groups.setdefault(key, []).append((label, run))
     return "\n".join(_group(group, palette) for group in groups.values())
 
 
-def _group(runs: Sequence[Run], palette: str) -> str:
-    for folder in (run.folder / PREDICTIONS for run in runs):
+def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
+    """Return the rows of runs, each with its label, on the same images."""
+    for folder in (run.folder / PREDICTIONS for _, run in runs):
         for path in (folder, *sorted(folder.glob("*"))):
             _refuse_link(path)
     ids = {
         path.name.removesuffix(".prediction.png")
-        for run in runs
+        for _, run in runs
         for path in (run.folder / PREDICTIONS).glob("*.prediction.png")
     }
-    titles = dict(
-        zip((run.folder for run in runs), names.short([r.record for r in runs]), strict=True)
-    )
-    rows = [_row(name, runs, titles, palette) for name in sorted(ids)]
-    if not rows:
+    found = [_row(name, runs, palette) for name in sorted(ids)]
+    if not found:
         return ""
     note = (
         "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
@@ -74,8 +74,8 @@ def _group(runs: Sequence[Run], palette: str) -> str:
         "Beside each prediction, its errors: dark where the class is wrong, light where right, "
         "white where the truth is void."
     )
-    rows.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
-    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in rows)
+    found.sort(key=lambda row: (-row.runs, row.score))  # stable: equal ones by name
+    return f'<p class="soft">{note}</p>\n' + "\n".join(row.html for row in found)
 
 
 class _Row(NamedTuple):
@@ -86,10 +86,10 @@ class _Row(NamedTuple):
     html: str
 
 
-def _row(name: str, runs: Sequence[Run], titles: Mapping[Path, str], palette_name: str) -> _Row:
+def _row(name: str, runs: Sequence[tuple[str, Run]], palette_name: str) -> _Row:
     file_name = f"{name}.prediction.png"
-    having = [run for run in runs if (run.folder / PREDICTIONS / file_name).exists()]
-    first, classes = having[0].folder / PREDICTIONS, having[0].record.classes
+    having = [item for item in runs if (item[1].folder / PREDICTIONS / file_name).exists()]
+    first, classes = having[0][1].folder / PREDICTIONS, having[0][1].record.classes
     chosen = None if palette_name == "auto" else colours.of(classes, palette_name)
     truth, palette, truth_png = _read_label(first / f"{name}.truth.png", len(classes), chosen)
     input_jpg = _read_jpeg(first / f"{name}.input.jpg")
@@ -99,13 +99,13 @@ def _row(name: str, runs: Sequence[Run], titles: Mapping[Path, str], palette_nam
         figure(truth_png, "image/png", "truth", "", size),
     ]
     present, scores = set(np.unique(truth).tolist()), []
-    for run in having:
+    for title, run in having:
         label, _, content = _read_label(run.folder / PREDICTIONS / file_name, len(classes), chosen)
         values, pixels = np.unique(label, return_counts=True)
         present |= set(values[pixels >= _NOTICEABLE * label.size].tolist())
         note, score = _score(truth, label, len(classes))
         scores.append(score)
-        figures.append(figure(content, "image/png", titles[run.folder], note, size))
+        figures.append(figure(content, "image/png", title, note, size))
         if label.shape == truth.shape:
             wrong = _png(visualize.label_image(_errors(truth, label), _ERROR_COLOURS))
             figures.append(figure(wrong, "image/png", "errors", "", size))

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from seg_jax import papers
+from seg_jax.report import rows
 from seg_jax.results import Record
 
 
 def short(records: Sequence[Record]) -> list[str]:
-    """Return the runs' architectures, as "FCN-32s"; of runs that share one, the experiments' names.
+    """Return the runs' architectures, as "FCN-32s"; of runs that share one, their labels.
 
     Args:
       records: one a run.
@@ -15,4 +16,4 @@ def short(records: Sequence[Record]) -> list[str]:
     titles = [papers.title(record.experiment, record.family) for record in records]
     if len(set(titles)) == len(titles):
         return titles
-    return [record.experiment for record in records]
+    return rows.labels(records)

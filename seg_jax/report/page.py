@@ -23,7 +23,7 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .number { text-align: right; }
 td.long { white-space: normal; min-width: 15rem; }
 td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to right,
-  var(--bar) var(--share), transparent var(--share)) no-repeat 0 50% / 100% 60%; }
+  var(--bar) var(--share), transparent var(--share)) no-repeat 0 50% / calc(100% - .3rem) 60%; }
 .matrix { table-layout: fixed; } .matrix td { min-width: 1.9rem; padding: .2rem; text-align: right;
   background: color-mix(in srgb, var(--bar) var(--share), transparent); }
 .matrix thead th { height: 6rem; padding: .2rem; } .matrix thead span { writing-mode: vertical-rl;
@@ -65,6 +65,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; } pre { background: var(
   td.long { min-width: 0; } td.bar { min-width: 2.5rem; }
   th:first-child, td:first-child { position: static; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .strip { display: flex; flex-wrap: wrap; } .strip figure { flex: 1 1 24mm; max-width: 45mm; }
   thead { display: table-header-group; } h2, h3, summary { break-after: avoid; }
   tr, figure, .chart, .legend, .row, .multiples > div, .matrix { break-inside: avoid; }
 }

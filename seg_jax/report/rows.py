@@ -38,6 +38,28 @@ class NetworkRow:
     records: tuple[Record, ...]
 
 
+def labels(records: Sequence[Record]) -> list[str]:
+    """Return a name for each record, by which a page tells it from the others: the experiment's (of
+    published weights, theirs), with the run's where several have that, and a number as a last
+    resort.
+    """
+    names = [record.weights.name if record.weights else record.experiment for record in records]
+    both = [
+        f"{name}, run {record.run}" if names.count(name) > 1 else name
+        for name, record in zip(names, records, strict=True)
+    ]
+    return [
+        f"{name} ({both[: index + 1].count(name)})" if both.count(name) > 1 else name
+        for index, name in enumerate(both)
+    ]
+
+
+def measured_on(record: Record) -> str:
+    """Return images and protocol of a record in words."""
+    protocol = record.cutting.partition(":")[0]  # the table of origins has all of it
+    return f"{record.data.description}, protocol {protocol} ({record.protocol})"
+
+
 def networks(records: Iterable[Record]) -> list[NetworkRow]:
     """Return one row for each network that has a published figure, is registered for an official
     data set, or has a record on one; in the order of `papers.order`.
@@ -73,12 +95,15 @@ def _network_row(name: str, records: Sequence[Record]) -> NetworkRow:
 def _of_one_protocol(
     records: Sequence[Record], headline: papers.Figure | None
 ) -> tuple[Record, ...]:
-    """Return the records under the headline's protocol or, if there are none, the plainest one."""
+    """Return the records under the headline's protocol or, if there are none, the plainest one; of
+    settings that a sweep chose only where there are no others.
+    """
 
     def rank(record: Record) -> tuple:
         same = headline is not None and same_views(record.protocol, headline.protocol)
         found = record.protocol
-        return not same, found.crf, len(found.scales), found.flip, record.cutting, str(found)
+        views = not same, found.crf, len(found.scales), found.flip, record.cutting, str(found)
+        return record.searched is not None, *views  # the recipe's own settings come first
 
     best = min(map(rank, records), default=None)
     return tuple(record for record in records if rank(record) == best)

@@ -1,7 +1,6 @@
 """Tables of results in Markdown and JSON, and the generated sections of pages."""
 
 import re
-import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from seg_jax.checks import UserError
 from seg_jax.papers import Figure
-from seg_jax.report import rows
+from seg_jax.report import rows, seeds
 from seg_jax.report.grid import NONE, Column, Grid, count, duration, percent
 from seg_jax.results import Record, load_records
 
@@ -115,11 +114,10 @@ def _here(row: rows.NetworkRow) -> str:
         return NOT_RUN
     scores = [record.metrics["mean_iou"] for record in row.records]
     known = [score for score in scores if score is not None]
-    text = percent(sum(known) / len(known)) if known else NONE
-    if len(known) > 1:  # several seeds
-        seeds = {record.training.seed for record in row.records}
-        what = "seeds" if len(seeds) == len(known) else "runs"
-        text += f" ± {percent(statistics.stdev(known))} ({len(known)} {what})"
+    text = seeds.mean_and_sd(scores)
+    if len(known) > 1:
+        different = {record.training.seed for record in row.records}
+        text += f" ({len(known)} {'seeds' if len(different) == len(known) else 'runs'})"
     record = row.records[0]
     images = rows.images_of(record)
     on = (row.headline.dataset, row.headline.split) if row.headline else rows.DEFAULT
@@ -127,12 +125,17 @@ def _here(row: rows.NetworkRow) -> str:
         text += f" ({images[0]} {images[1]})"
     if row.headline and not rows.same_views(record.protocol, row.headline.protocol):
         text += f" ({record.protocol})"
+    if record.searched:
+        text += f" ({record.searched})"
     return text
 
 
 def measurements_markdown(records: Sequence[Record]) -> str:
-    """Return a table of scores, and below it one of how each was obtained."""
-    return f"{score_grid(records).as_markdown()}\n\n{provenance_grid(records).as_markdown()}"
+    """Return a table of scores, below it one of settings with several seeds, and one of how each
+    was obtained.
+    """
+    grids = (score_grid(records), seeds.grid(records), provenance_grid(records))
+    return "\n\n".join(grid.as_markdown() for grid in grids if grid)
 
 
 def record_text(record: Record) -> str:
@@ -163,11 +166,7 @@ def record_text(record: Record) -> str:
 
 def headline(record: Record) -> str:
     """Return one line: mIoU, split and protocol."""
-    protocol = record.cutting.partition(":")[0]  # the origin below has all of it
-    return (
-        f"mIoU {percent(record.metrics['mean_iou'])} % on {record.data.description}, "
-        f"protocol {protocol} ({record.protocol})"
-    )
+    return f"mIoU {percent(record.metrics['mean_iou'])} % on {rows.measured_on(record)}"
 
 
 def _origin(record: Record) -> str:
@@ -180,6 +179,7 @@ def _origin(record: Record) -> str:
         cells["training"] = f"{training.steps} steps of {training.batch_size} images"
         if training.seconds is not None:
             cells["training"] += f", {duration(training.seconds)}"
+    cells["settings"] = seeds.chosen(record)
     known = {title: cell for title, cell in cells.items() if cell != NONE}
     return "\n".join(
         textwrap.fill(f"- {title}: {cell}", 100, subsequent_indent="  ", break_on_hyphens=False)
@@ -224,7 +224,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.weights.name if record.weights else record.experiment,
+                name,
                 *(percent(record.metrics[name]) for name in names),
                 *(percent(rows.trimap(record, px)) for px in rows.TRIMAP_PX),
                 percent(record.metrics["boundary_f1"]),
@@ -234,7 +234,7 @@ def score_grid(records: Sequence[Record]) -> Grid:
                 duration(record.training.seconds),
                 record.data.description,
             )
-            for record in records
+            for name, record in zip(rows.labels(records), records, strict=True)
         ),
     )
 
@@ -257,7 +257,7 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
         columns,
         tuple(
             (
-                record.weights.name if record.weights else record.experiment,
+                name,
                 record.training.pretraining,
                 _trained_on(record),
                 "x".join(map(str, record.training.crop)) or NONE,
@@ -267,7 +267,7 @@ def provenance_grid(records: Sequence[Record]) -> Grid:
                 "{devices} x {kind}".format(**record.device),
                 record.date[:10],
             )
-            for record in records
+            for name, record in zip(rows.labels(records), records, strict=True)
         ),
     )
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from seg_jax import checks, files
 from seg_jax.checks import UserError
+from seg_jax.metrics import bootstrap
 from seg_jax.results.record import Record
 
 _HEADER = ["index", "image", "class", "true", "predicted", "both"]
@@ -37,6 +38,24 @@ class ImageCounts:
 
     ids: tuple[str, ...]
     counts: np.ndarray
+
+
+def worst(found: ImageCounts, number: int) -> list[tuple[int, float]]:
+    """Return (index, mean IoU) of the images with the lowest mean IoU, the worst first.
+
+    The mean is over the classes that occur in an image's truth or prediction; images without a
+    labelled pixel have none and are left out.
+    """
+    scores = bootstrap.mean_iou(found.counts)
+    order = np.argsort(scores, kind="stable")
+    return [(int(i), float(scores[i])) for i in order if not np.isnan(scores[i])][:number]
+
+
+def class_iou(found: ImageCounts, index: int) -> dict[int, float]:
+    """Return the IoU of every class that occurs in an image's truth or prediction, by class id."""
+    true, predicted, both = found.counts[index]
+    union = true + predicted - both
+    return {int(k): float(both[k] / union[k]) for k in np.flatnonzero(union)}
 
 
 def path_of(record: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from seg_jax import metrics
 from seg_jax.papers import Protocol
 from seg_jax.results import schema
+from seg_jax.results.searched import Searched
 
 _ERRORS = ("pixel_error", "rand_error", "warping_error")
 SCHEMA = 2  # 1 had no image_iou, objects and membranes among its counts
@@ -122,6 +123,7 @@ class Record:
       command: that made this record.
       date: of the evaluation, ISO 8601, UTC.
       weights: published ones, which were not trained here; None: those of the run.
+      searched: the sweep that chose the settings; None: no sweep did.
     """
 
     schema: int
@@ -144,6 +146,7 @@ class Record:
     command: str
     date: str
     weights: PublishedWeights | None = None
+    searched: Searched | None = None
 
     @functools.cached_property
     def scores(self) -> metrics.Scores:

@@ -74,6 +74,19 @@ def last(run: Path, kind: str) -> dict[str, Any]:
     return next((line for line in reversed(read(run)) if line["kind"] == kind), {})
 
 
+def latest(run: Path, kind: str) -> dict[str, Any]:
+    """Return the last line of a kind among the last 64 KiB, empty if there is none: for who looks
+    often.
+    """
+    path = Path(run) / FILE
+    if not os.path.lexists(path):
+        return {}
+    with files.open_regular(path) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2**16))
+        lines = [_parse(line) for line in stream.read(2**16).split(b"\n")]
+    return next((line for line in reversed(lines) if line and line["kind"] == kind), {})
+
+
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers among a line's values; those of an object by name/key, None as NaN."""
     found = {}

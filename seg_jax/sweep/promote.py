@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from seg_jax.checks import UserError
 from seg_jax.evaluation import evaluate
 from seg_jax.evaluation.run import evaluate_run
 from seg_jax.experiment import Experiment
+from seg_jax.results import searched
+from seg_jax.results.searched import Searched
 from seg_jax.search_space import Space
 from seg_jax.sweep import search, split, storage, study
 from seg_jax.train import loop
@@ -25,18 +29,27 @@ class Sweep:
     Attributes:
       experiment: what the values are put into.
       settings: of the sweep.
+      space: that it searches.
       trials: that have ended.
       running: name, values and reported scores of the others, see `study.Study.running`.
     """
 
     experiment: Experiment
     settings: dict[str, Any]
+    space: Space
     trials: tuple[study.Trial, ...]
     running: tuple[tuple[str, dict[str, Any], dict[int, float]], ...]
 
 
 def read(workdir: Path, url: str = "") -> Sweep:
-    """Open a sweep that is there, while it runs or after it.
+    """Return what a sweep that is there has done, while it runs or after it; errors as `opened`."""
+    with opened(workdir, url) as (found, _):
+        return found
+
+
+@contextlib.contextmanager
+def opened(workdir: Path, url: str = "") -> Iterator[tuple[Sweep, study.Study]]:
+    """Open a sweep that is there, while it runs or after it, with its study.
 
     Raises:
       UserError: the folder holds none, or its storage cannot be used.
@@ -55,9 +68,10 @@ def read(workdir: Path, url: str = "") -> Sweep:
         raise UserError(f"{path}: cannot be read ({error}); was it edited?") from error
     url = url or storage.default(workdir)
     name = search.study_name(workdir, url)
-    opened = study.Study(url, name, space, settings["sampler"], settings["seed"])
-    with contextlib.closing(opened):
-        return Sweep(experiment, settings, tuple(opened.ended()), tuple(opened.running()))
+    search_study = study.Study(url, name, space, settings["sampler"], settings["seed"])
+    with contextlib.closing(search_study):
+        ended, running = tuple(search_study.ended()), tuple(search_study.running())
+        yield Sweep(experiment, settings, space, ended, running), search_study
 
 
 def promote(
@@ -65,8 +79,8 @@ def promote(
 ) -> list[dict[str, Any]]:
     """Train the best settings on the whole training split with several seeds, and score them.
 
-    Every run is an ordinary one with an ordinary record, in WORKDIR/promoted/RANK-TRIAL/seed-N; its
-    command says that the setting was searched. A run that is there already is reused.
+    Every run is an ordinary one with an ordinary record, in WORKDIR/promoted/RANK-TRIAL/seed-N; the
+    record says how the setting was found (`results.searched`). What is there already is reused.
 
     Args:
       workdir: of the sweep.
@@ -86,12 +100,12 @@ def promote(
     if not complete:
         raise UserError(f"{workdir}: no trial is complete")
     ranked = sorted(complete, key=lambda trial: -(trial.miou or 0.0))[:best]
-    searched = {
-        "split": found.experiment.data.val_split,
-        "trials": len(found.trials),
-        "sampler": found.settings["sampler"],
-        "space": found.settings["space"],
-    }
+    search_of = Searched(
+        split=found.experiment.data.val_split,
+        trials=len(found.trials),
+        sampler=found.settings["sampler"],
+        space=found.settings["space"],
+    )
     settings = []
     for rank, trial in enumerate(ranked, 1):
         chosen = split.whole(overrides.apply(found.experiment, trial.values), val_split)
@@ -100,19 +114,17 @@ def promote(
             run = workdir / "promoted" / f"{rank}-{trial.run}" / f"seed-{seed}"
             again = overrides.apply(chosen, {"train.seed": seed})
             loop.fit(again, run, evaluate=evaluate.intermediate, command=command)
-            files.write_json(run / "searched.json", {"trial": trial.run, **searched})
+            searched.save(dataclasses.replace(search_of, trial=trial.run), run)
             scores.append(evaluate_run(run, command=command).metrics["mean_iou"] or 0.0)
-        mean = sum(scores) / len(scores)
-        spread = sum((score - mean) ** 2 for score in scores) / max(len(scores) - 1, 1)
         settings.append(
             {
                 "trial": trial.run,
                 "values": json.loads(json.dumps(trial.values)),
                 "chosen_by": trial.miou,
                 "miou": scores,
-                "mean": mean,
-                "sd": spread**0.5 if len(scores) > 1 else None,
-                "searched": searched,
+                "mean": statistics.fmean(scores),
+                "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+                "searched": dataclasses.asdict(search_of),
             }
         )
         files.write_json(workdir / PROMOTED, settings)

@@ -25,6 +25,7 @@ from typing import Any
 from seg_jax import checks, config, files, overrides, progress
 from seg_jax import experiment as experiments
 from seg_jax import search_space as spaces
+from seg_jax.backbones import choose
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.runs import folder as run_folder
@@ -130,15 +131,15 @@ def sweep(
             task = _Task(experiment, run_trial, workdir, repeats, is_first=not search.ended())
             ended = task(name, values, report)
             trial = Trial(run=name, values=values, **dataclasses.asdict(ended))
-            say(f"[{len(search.ended()) + 1}/{trials}] {_line(trial)}")
+            say(f"[{len(search.ended()) + 1}/{trials}] {line(trial)}")
             return ended
 
         search.work(
             trials, run, lambda ended: _write(workdir / HISTORY, settings, ended, experiment)
         )
-    found = outcome(search.ended(), experiment)
+        found = outcome(search.ended(), experiment)
     if found.best is None:
-        raise UserError(f"{workdir}: no trial completed; the first: {_line(found.trials[0])}")
+        raise UserError(f"{workdir}: no trial completed; the first: {line(found.trials[0])}")
     return found
 
 
@@ -157,7 +158,8 @@ def begin(
     """Make storage and folder, and check what `sweep` checks: before workers start."""
     settings, _ = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
     with contextlib.ExitStack() as stack:
-        _open(Path(workdir), settings, space, url, stack)
+        search = _open(Path(workdir), settings, space, url, stack)
+        _write(Path(workdir) / HISTORY, settings, search.ended(), experiment)
 
 
 def _checked(
@@ -242,13 +244,19 @@ class _Task:
         def ended(state: study.State, miou: float | None = None, error: str = "") -> study.Ended:
             return study.Ended(state, miou, round(time.monotonic() - started, 3), error)
 
+        reported: list[float] = []
+
+        def note(share: int, miou: float) -> None:
+            reported.append(miou)
+            report(share, miou)
+
         try:
-            miou = float(self._score(overrides.apply(self.experiment, values), folder, report))
+            miou = float(self._score(overrides.apply(self.experiment, values), folder, note))
             if not math.isfinite(miou):
                 raise FloatingPointError(f"mIoU is {miou}")
             return ended("complete", miou)
         except Pruned:
-            return ended("pruned")
+            return ended("pruned", reported[-1])
         except Exception as error:
             mistake = isinstance(error, UserError) and not isinstance(error, NonFiniteLoss)
             if self.is_first and mistake:
@@ -261,7 +269,8 @@ class _Task:
         if self.repeats == 1:
 
             def report_share(step: int, miou: float) -> None:
-                report(samplers.share(step, chosen.train.steps), miou)
+                with _unless(step >= chosen.train.steps):
+                    report(samplers.share(step, chosen.train.steps), miou)
 
             return self.run_trial(chosen, folder, report_share)
         scores = []
@@ -269,8 +278,14 @@ class _Task:
             seed = chosen.train.seed + number
             again = overrides.apply(chosen, {"train.seed": seed})
             scores.append(self.run_trial(again, folder / f"seed-{seed}", lambda *_: None))
-            report(number, scores[-1])
+            with _unless(number + 1 == self.repeats):
+                report(number, scores[-1])
         return sum(scores) / len(scores)
+
+
+def _unless(done: bool) -> contextlib.AbstractContextManager:
+    """Return a context in which a trial may be pruned, unless all its work is done."""
+    return contextlib.suppress(Pruned) if done else contextlib.nullcontext()
 
 
 def _check_same(history: Path, settings: dict[str, Any]) -> None:
@@ -332,14 +347,26 @@ def train_command(experiment: Experiment) -> str:
     """Return the command that trains an experiment, its differences from the registered one as
     options.
     """
-    options = overrides.flags(experiments.get(experiment.name), experiment)
-    return shlex.join(["python", "-m", "seg_jax", "train", experiment.name, *options])
+    recipe = experiments.get(experiment.name)
+    known: list[tuple[tuple[str, ...], Experiment]] = [((), recipe)]
+    for name in choose.NAMES:
+        with contextlib.suppress(ValueError):  # a backbone that the network cannot have
+            known.append((("--model.backbone", name), recipe.with_backbone(name)))
+    kind = type(getattr(experiment.model, "backbone", None))
+    options = [
+        (*chosen, *overrides.flags(default, experiment))
+        for chosen, default in known
+        if type(getattr(default.model, "backbone", None)) is kind
+    ]
+    if not options:
+        raise ValueError(f"{experiment.name}: no command gives a backbone of type {kind.__name__}")
+    return shlex.join(["python", "-m", "seg_jax", "train", experiment.name, *min(options, key=len)])
 
 
 def as_text(outcome: Outcome) -> str:
     """Return the history as a table, the best trial marked, and the command that trains with it."""
     lines = [
-        f"{'*' if outcome.best and trial.run == outcome.best.run else ' '} {_line(trial)}"
+        f"{'*' if outcome.best and trial.run == outcome.best.run else ' '} {line(trial)}"
         for trial in outcome.trials
     ]
     if outcome.best:
@@ -355,8 +382,9 @@ def values_as_text(values: Mapping[str, Any]) -> str:
     )
 
 
-def _line(trial: Trial) -> str:
+def line(trial: Trial) -> str:
+    """Return how a trial ended, on one line."""
     score = "      -" if trial.miou is None else f"{100 * trial.miou:7.2f}"
     values = values_as_text(trial.values)
-    line = f"{trial.run}  {trial.state:8}  mIoU {score}  {trial.seconds:6.0f} s  {values}"
-    return f"{line}  {trial.error}" if trial.error else line
+    text = f"{trial.run}  {trial.state:8}  mIoU {score}  {trial.seconds:6.0f} s  {values}"
+    return f"{text}  {trial.error}" if trial.error else text

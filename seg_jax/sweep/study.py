@@ -96,14 +96,14 @@ class Study:
         try:
             with storage.quiet():
                 connected = self._connected = storage.connect(url, self._requeue)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=connected,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=sampling,
-                pruner=samplers.pruner(pruner),
-            )
+                self._study = optuna.create_study(
+                    study_name=name,
+                    storage=connected,
+                    direction="maximize",
+                    load_if_exists=True,
+                    sampler=sampling,
+                    pruner=samplers.pruner(pruner),
+                )
             trials = self._trials()
         except UserError:
             raise
@@ -223,7 +223,7 @@ class Study:
             item = field.given(values) if isinstance(field, spaces.When) else field
             if item is not None:
                 name = spaces.parameter(path, field, values)
-                values[path] = self._value(name, trial._suggest(name, _distribution(item)))
+                values[path] = self._value(name, trial._suggest(name, distribution(item)))
         return values
 
     def _index(self, trial: Any) -> int:
@@ -326,14 +326,6 @@ class Study:
             if "run" in t.user_attrs and t.intermediate_values
         }
 
-    def importances(self) -> dict[str, float]:
-        """Return each parameter's share of the variance of mIoU (fANOVA); empty: not enough."""
-        try:
-            with storage.quiet():
-                return dict(self._optuna.importance.get_param_importances(self._study))
-        except (ValueError, RuntimeError, ImportError):
-            return {}
-
     def _ended(self, trial: Any) -> Trial:
         ended = trial.user_attrs["ended"]
         return Trial(
@@ -387,7 +379,8 @@ class Study:
         raise self._damaged(f"{name:.60} is {found!r:.60}, which the space does not have")
 
 
-def _distribution(item: spaces.Distribution) -> Any:
+def distribution(item: spaces.Distribution) -> Any:
+    """Return Optuna's distribution; its categories are the options' texts."""
     from optuna import distributions as kinds
 
     if isinstance(item, spaces.Choice):

@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from seg_jax import files, progress
 from seg_jax.checks import UserError
 
+_LOOK_SECONDS = 5.0
 VARIABLE = "SEG_JAX_SWEEP_WORKER"  # its number, in a worker's environment
 
 
@@ -34,9 +37,20 @@ def devices() -> list[dict[str, str]]:
     return [{"TPU_VISIBLE_DEVICES": str(number), **one} for number in chips]
 
 
-def run(count: int, args: Sequence[str]) -> None:
+def log_of(workdir: Path, number: int) -> Path:
+    """Return the file that receives what a worker prints."""
+    return workdir / f"worker-{number}.log"
+
+
+def run(count: int, args: Sequence[str], workdir: Path, look: Callable[[], None]) -> None:
     """Run `sweep ARGS` in `count` processes, each on an accelerator of its own where there are
     several, and wait for them. Signals are passed on.
+
+    Args:
+      count: of processes.
+      args: of the sweep's command.
+      workdir: of the sweep; `log_of` it receives what each worker prints.
+      look: called every five seconds, to show how far they are.
 
     Raises:
       UserError: a worker ended with an error.
@@ -48,7 +62,8 @@ def run(count: int, args: Sequence[str]) -> None:
         own = found[number % len(found)] if len(found) > 1 else {}
         environment = {**os.environ, VARIABLE: str(number), **own}
         command = [sys.executable, "-m", "seg_jax", "sweep", *args]
-        processes.append(subprocess.Popen(command, env=environment))
+        with log_of(workdir, number).open("ab") as log:
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     received: list[int] = []
 
@@ -60,6 +75,9 @@ def run(count: int, args: Sequence[str]) -> None:
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(_LOOK_SECONDS)
+            look()
         codes = [process.wait() for process in processes]
     finally:
         for number, handler in before.items():
@@ -68,4 +86,18 @@ def run(count: int, args: Sequence[str]) -> None:
         raise SystemExit(max(codes) if max(codes) > 0 else 128 + received[0])
     bad = {number: code for number, code in enumerate(codes) if code}
     if len(bad) == count:
-        raise UserError(f"the workers ended with {bad}; the first error is printed above")
+        raise UserError(f"the workers ended with {bad}: {_last_words(log_of(workdir, 0))}")
+    for number, code in bad.items():
+        progress.say(
+            f"worker {number} ended with {code}: {_last_words(log_of(workdir, number))}; "
+            "the others did its trials",
+            error=True,
+        )
+
+
+def _last_words(log: Path) -> str:
+    """Return the last line that a worker printed, with the file's name."""
+    with files.open_regular(log) as stream:
+        stream.seek(max(0, log.stat().st_size - 4096))
+        lines = stream.read().decode("utf-8", "replace").strip().splitlines()
+    return f"{lines[-1]:.300} ({log})" if lines else f"it printed nothing ({log})"

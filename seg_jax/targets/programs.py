@@ -24,7 +24,7 @@ from seg_jax.types import DATA_AXIS
 KERNELS = {
     "crf/lattice": ("tpu", "gpu"),
     "crf/exact": ("tpu", "gpu"),
-    "crf/exact_pallas": ("gpu",),
+    "crf/exact_hopper": ("gpu",),
     "crf/exact_tpu": ("tpu",),
 }
 KERNEL_IMAGE = (375, 500)

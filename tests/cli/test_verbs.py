@@ -59,6 +59,9 @@ def test_usage(capsys):
         (["train", "unet_synthetic", "--model.padding", "valid"], "nearest that do: 92, 100"),
         (["data", "check", "nowhere"], "nowhere"),
         (["weights", "relaese", "run"], "weights: unknown name 'relaese'; did you mean release"),
+        (["fit", "nowhere"], "nowhere: no such folder, or an empty one"),
+        (["fit", ".", "--network", "deeplab_v5"], "unknown name 'deeplab_v5'; did you"),
+        (["fit", ".", "--backbone", "vgg19"], "--backbone vgg19: unknown name 'vgg19'"),
         (["weights", "release", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
@@ -124,14 +127,15 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     assert code == 2
     assert "optim.base_lr was 0.01, is 0.5" in err
 
-    code, out, err = run(capsys, "evaluate", "run", "--json")
+    code, out, err = run(capsys, "evaluate", "run", "--json", "--worst", "2")
     record = json.loads(out)
+    assert_worst_first(at_home / "run" / "predictions", record.pop("worst"), 2)
     assert "run/report.html" in err and "next: python -m seg_jax predict run" in err
     assert code == 0
     assert record["experiment"] == NAME
     assert record["data"]["images"] == 5
     assert np.sum(record["counts"]["confusion"]) == valid_pixels(pictures)
-    assert record["command"] == "python -m seg_jax evaluate run --json"
+    assert record["command"] == "python -m seg_jax evaluate run --json --worst 2"
 
     by = ("evaluate", "run", "--protocol=scales", "--evaluation.flip", "--json")
     code, out, _ = run(capsys, *by)
@@ -173,6 +177,28 @@ def test_train_evaluate_predict_tabulate(capsys, at_home, pictures):
     code, out, _ = run(capsys, "table", "run", "--json")
     assert code == 0
     assert NAME in out
+
+
+def assert_worst_first(folder, worst, number):
+    """Compare with the mean IoU of each picture by sets of pixels."""
+    expected = {}
+    for path in folder.glob("*.truth.png"):
+        name = path.name.removesuffix(".truth.png")
+        truth, label = read(path), read(folder / f"{name}.prediction.png")
+        label[truth == 255] = 255
+        iou = {
+            int(k): np.sum((truth == k) & (label == k)) / np.sum((truth == k) | (label == k))
+            for k in {*np.unique(truth), *np.unique(label)} - {255}
+        }
+        expected[name] = sum(iou.values()) / len(iou)
+    assert len(expected) == 5  # all of val
+    order = sorted(expected, key=expected.get)[:number]
+    assert [entry["image"] for entry in worst] == order
+    for entry in worst:
+        assert entry["mean_iou"] == pytest.approx(expected[entry["image"]])
+        assert sum(entry["per_class_iou"].values()) / len(entry["per_class_iou"]) == pytest.approx(
+            entry["mean_iou"]
+        )
 
 
 def valid_pixels(pictures):
@@ -236,6 +262,11 @@ def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
     assert f"python -m seg_jax train {NAME}" in out and "--optim.base-lr" in out
     records = sorted((at_home / "sweep").glob("trial-*/result.json"))
     assert len(records) == 2
+    code, out, _ = run(capsys, "sweep", "report", "sweep")
+    page = (at_home / "sweep" / "report.html").read_text()
+    assert code == 0 and "report.html" in out
+    record = json.loads(records[0].read_text())
+    assert record["data"]["description"] in page and record["cutting"] in page
 
 
 def test_data_check_names_what_is_wrong(capsys, tmp_path):

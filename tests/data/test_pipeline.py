@@ -21,6 +21,7 @@ from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.preprocessing import TORCH
 
 PLAIN = Augmentation(crop=(4, 4), flip=0.0)
+BLACK = dataclasses.replace(TORCH, padding="black")
 LIVELY = Augmentation(crop=(48, 48), scale=(0.5, 1.5))
 
 
@@ -80,6 +81,19 @@ def test_batches_have_the_contracts_shapes_and_types(source):
         "weight": ((3, 48, 48), np.float32),
     }
     assert set(np.unique(batch["label"])) <= {*range(8), 255}
+
+
+def test_crops_beyond_the_image_are_black_where_the_recipe_says_so():
+    """torchvision pads with 0 before it normalises (references/segmentation, pad_if_smaller)."""
+    settings = config(Augmentation(crop=(6, 7), flip=0.0))
+    for preprocessing, expected in ((TORCH, (124, 116, 104)), (BLACK, (0, 0, 0))):
+        own = dataclasses.replace(settings, preprocessing=preprocessing)
+        iterator = pipeline.train_dataset(Numbered(1), own, batch_size=1, seed=0)
+        batch = next(iterator)
+        iterator.close()
+        outside = batch["label"][0] == 255
+        assert outside.sum() == 6 * 7 - 4 * 4
+        assert (batch["image"][0][outside] == expected).all()
 
 
 def test_every_epoch_is_a_new_permutation_and_batches_span_epochs():

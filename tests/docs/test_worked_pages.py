@@ -16,6 +16,11 @@ def test_your_data_runs(tmp_path, monkeypatch):
     draw_own_data(tmp_path / "my_data")
     out = run_bash(DOCS / "your-data.md", tmp_path)
     assert "disc" in out
+    fitted = tmp_path / "runs/my_data_deeplab_v3plus_mobilenet_v2"
+    record = json.loads((fitted / "result.json").read_text())
+    assert record["training"]["steps"] == 100 and record["data"]["images"] == 8
+    assert (fitted / "report.html").is_file() and "train pspnet_resnet50_voc --workdir" in out
+    assert "worst 5 of 8 images" in out
     assert (tmp_path / "my_data.html").is_file()
     record = json.loads((tmp_path / "runs/mine/result.json").read_text())
     assert record["data"]["images"] == 8 and record["classes"] == ["background", "disc", "bar"]

@@ -16,7 +16,7 @@ from seg_jax.cli import crf as crf_verbs
 from seg_jax.cli import parsing
 from seg_jax.cli.evaluate import EvaluateOptions
 from seg_jax.evaluation import crf_search
-from seg_jax.inference import forward
+from seg_jax.inference import forward, protocols
 from seg_jax.kernels.crf import CrfParams, mean_field, presets, reference
 from seg_jax.report import heat_map
 
@@ -139,6 +139,9 @@ def test_command_line(tmp_path, monkeypatch, capsys):
 
     cells = ElementTree.fromstring((tmp_path / "crf_search" / "heat_map.svg").read_text())
     assert len(cells.findall("{*}rect")) == 1 + len(scores)
+    protocol = protocols.words(EXPERIMENT.with_evaluation(crf=None).evaluation)
+    note = f"{tmp_path}, {SOURCE.name} {SOURCE.split}, {protocol}"  # run, data and protocol
+    assert note in [text.text for text in cells.findall("{*}text")]
 
 
 def test_published_weights_need_a_folder_to_write_into(tmp_path):

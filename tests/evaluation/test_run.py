@@ -115,12 +115,13 @@ def test_images_are_the_model_s_predictions_spread_over_the_split(folder):
             np.testing.assert_array_equal(np.array(file), example["label"])
 
 
-def test_the_worst_images_are_kept_beside_those_spread_over_the_split(tmp_path):
+@pytest.mark.parametrize("number", [0, 6])
+def test_the_worst_images_are_kept_beside_those_spread_over_the_split(tmp_path, number):
     source = MemorySource(((12, 16),) * 40)
     counts = np.zeros((40, 3, len(source.classes)), np.int64)
-    images = example_images.ExampleImages(tmp_path / "predictions", source, counts)
+    images = example_images.ExampleImages(tmp_path / "predictions", source, counts, worst=number)
     spread = set(np.linspace(0, 39, 8).astype(int).tolist())
-    worst = [1, 17, 30, 38]
+    worst = [1, 17, 30, 38, 2, 9][: number or 4]
     assert not spread & {*worst}
     for index in range(40):
         label = source[index]["label"]

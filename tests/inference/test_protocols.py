@@ -99,6 +99,22 @@ def test_deeplab_v3_averages_the_probabilities_of_scales_and_mirror_images(image
     assert np.abs(softmax(run(canvas))[:21, :37] - expected).max() > 1e-2
 
 
+def test_quarter_turns_and_mirror_images_are_averaged(image):
+    """Of a canvas that is not square: turned by a quarter, its sides change places."""
+    task = small_experiment(canvas=(25, 41), flip=True, turns=4)
+    variables = small_variables(task.model)
+    run = network(task, variables)
+    canvas = padded(image, (25, 41))
+    found = [
+        np.rot90(softmax(run(np.rot90(canvas, turn), mirrored)), -turn)
+        for turn in range(4)
+        for mirrored in (False, True)
+    ]
+    actual = forward.predict_probabilities(task, variables, image)
+    np.testing.assert_allclose(actual, np.mean(found, 0)[:21, :37], atol=2e-6)
+    assert np.abs(np.subtract(*found[2:4])).max() > 1e-2  # the views differ
+
+
 def test_deeplab_v2_takes_the_highest_logit_of_three_scales(image):
     task = small_experiment(canvas=(25, 41), scaling="align_corners")
     task = dataclasses.replace(task, evaluation=protocols.apply("scales_max", task.evaluation))

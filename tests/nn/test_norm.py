@@ -1,4 +1,4 @@
-"""Batch normalisation against NumPy, on one device and on four."""
+"""Batch and group normalisation against NumPy, on one device and on four."""
 
 import functools
 
@@ -9,6 +9,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
+from seg_jax.nn import norm as norms
 from seg_jax.nn.norm import BatchNorm, Norm, batch_statistics
 from seg_jax.types import DATA_AXIS
 
@@ -238,3 +239,70 @@ def test_per_device_statistics_are_each_parts_own(rng):
 def test_errors_name_the_value(field, message):
     with pytest.raises(ValueError, match=message):
         Norm(**field)
+
+
+def group_norm(x, scale, bias, groups, epsilon):
+    """Wu and He (2018), equations 1, 2 and 7, channel by channel: S_i is all of one image's values
+    of the channels j with floor(j / (C / G)) = floor(i / (C / G)).
+    """
+    x = np.float64(x)
+    y, size = np.empty_like(x), x.shape[-1] // groups
+    for image in range(len(x)):
+        for channel in range(x.shape[-1]):
+            same = [j for j in range(x.shape[-1]) if j // size == channel // size]
+            values = np.concatenate([x[image, ..., j].ravel() for j in same])
+            mean = values.sum() / values.size
+            deviation = np.sqrt(((values - mean) ** 2).sum() / values.size + epsilon)
+            y[image, ..., channel] = (x[image, ..., channel] - mean) / deviation
+    return y * np.float64(scale) + np.float64(bias)
+
+
+@pytest.mark.parametrize(("channels", "asked", "groups"), [(12, 4, 4), (24, 32, 8)])
+def test_group_norm_is_the_papers_formula(rng, channels, asked, groups):
+    x = (
+        image(rng, 2, 3, 5, channels)
+        * np.arange(1, channels + 1, dtype=np.float32)[None, None, None]
+    )
+    params = variables(rng, channels)["params"]
+    module = norms.layer(Norm(statistics="group", groups=asked, epsilon=1e-2), name="bn")
+    wanted = group_norm(x, params["scale"], params["bias"], groups, 1e-2)
+    for train in (True, False):
+        y, update = module.apply({"params": params}, x, train=train, mutable=["batch_stats"])
+        np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+        assert not update
+    single = module.apply({"params": params}, x[1:], train=True)
+    np.testing.assert_allclose(single, wanted[1:], rtol=1e-5, atol=1e-5)
+
+    half = x.astype(jnp.bfloat16)
+    y = module.apply({"params": params}, half, train=True)
+    exact = group_norm(half.astype(np.float32), params["scale"], params["bias"], groups, 1e-2)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float64(y), exact, rtol=2**-8, atol=1e-2)
+
+
+def test_the_gradient_of_group_norm_is_that_of_differences(rng):
+    x, weight = np.float64(image(rng, 1, 2, 2, 4)), np.float64(image(rng, 1, 2, 2, 4))
+    params = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
+    module = norms.layer(Norm(statistics="group", groups=2), name="bn")
+    gradient = jax.grad(
+        lambda x: jnp.vdot(module.apply({"params": params}, x, train=True), np.float32(weight))
+    )(jnp.float32(x))
+    expected, h = np.empty_like(x), 1e-5
+    for at in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[at] = h
+        ends = [np.vdot(group_norm(x + s, 1.0, 0.0, 2, 1e-5), weight) for s in (step, -step)]
+        expected[at] = (ends[0] - ends[1]) / (2 * h)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_group_norm_cannot_be(rng):
+    with pytest.raises(ValueError, match="groups must be positive"):
+        Norm(groups=0)
+    with pytest.raises(ValueError, match="make the layer by"):
+        BatchNorm(Norm(statistics="group")).init(
+            jax.random.key(0), jnp.ones((1, 2, 2, 4)), train=True
+        )
+    module = norms.layer(Norm(statistics="group", groups=32), name="bn")
+    with pytest.raises(ValueError, match="bn: 16 groups of one number, 16 channels of one pixel"):
+        module.init(jax.random.key(0), jnp.ones((2, 1, 1, 16)), train=True)

@@ -1,6 +1,7 @@
 """Checkpoints of one's own training: prefixes, nesting, averaged copies, other classes."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -79,6 +80,28 @@ def test_nested_state_dicts_are_found(nest):
     assert torch._state_dict(nest({"a.weight": view})) == [("a.weight", view)]
     with pytest.raises(ValueError, match="holds no state dict"):
         torch._state_dict({"optimizer": {"a.weight": view}})
+
+
+@pytest.mark.parametrize(
+    ("nest", "taken", "told"),
+    [
+        (lambda own, ema: {"state_dict": own, "ema": ema}, 1, "['state_dict'], not .* ['ema'];"),
+        (lambda own, ema: {"ema": {"module": ema}, "model": own}, 1, "['ema']['module']"),
+        (lambda own, ema: {"checkpoint": {"net": own, "ema_state_dict": ema}}, 1,
+         "torch.load(FILE, weights_only=False)['checkpoint']['ema_state_dict'], NEW"),
+        (lambda own, ema: {**own, "ema": ema}, 1, "weights at the outermost level, not"),
+        (lambda own, ema: {"ema": ema, "optimizer": {"state": {}}}, 2, "average ['ema']: there"),
+        (lambda own, ema: {"state_dict": own, "ema": {"decay": 0.9}}, 1, None),
+    ],
+)  # fmt: skip
+def test_of_weights_and_their_moving_average_it_is_told_which_was_taken(nest, taken, told):
+    views = [{"a.weight": torch._View(torch._Storage("Float", key), 0, (2,), (1,))} for key in "12"]
+    content = nest(*views)
+    assert torch._state_dict(content) == list(views[taken - 1].items())
+    sentences = torch._told(content)
+    assert len(sentences) == (told is not None)
+    for sentence in sentences:
+        assert re.search(re.escape(told or "").replace(r"\.\*", ".*"), sentence), sentence
 
 
 @pytest.mark.parametrize("classes", [3, 5])

@@ -15,7 +15,7 @@ from small_record import small_record, small_run
 from seg_jax import report, results
 from seg_jax.checks import UserError
 from seg_jax.data import visualize
-from seg_jax.report import curves, html, images
+from seg_jax.report import curves, html, images, rows
 from seg_jax.report.images import Run
 from seg_jax.types import voc_palette
 
@@ -134,6 +134,30 @@ def test_runs_with_the_same_loss_have_the_same_y_axis(folders, tmp_path):
     report.write(folders, tmp_path)
     one, two = highest_tick((tmp_path / "report.html").read_text())
     assert one < 70 <= two
+
+
+def test_runs_of_one_experiment_are_told_apart_by_their_folders(folders, tmp_path):
+    """In every heading, legend and table; runs under another protocol say so at their curves."""
+    for folder in folders:
+        record = dataclasses.replace(results.load(folder), experiment="same")
+        results.save(record, folder / "result.json")
+    report.write(folders, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    for name in ("one", "two"):
+        label = f"same, run {name}"
+        for where in ("td>{}<", "th>{}<", "h3>{}<", "/svg>{}<", 'alt="{}"', "summary>{}:"):
+            assert where.format(label) in text, (where, label)
+    assert text.count(rows.measured_on(record)) == 1  # in the introduction
+    other = dataclasses.replace(record, cutting="flipped: by hand")
+    results.save(other, folder / "result.json")
+    report.write(folders, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("protocol flipped") == 2  # there, and below the heading of its loss
+
+
+def test_labels_of_runs_that_share_all_names_are_numbered():
+    records = [small_record("a"), small_record("a"), small_record("b")]
+    assert rows.labels(records) == ["a, run a (1)", "a, run a (2)", "b"]
 
 
 def test_losses_are_thinned_and_keep_the_last(tmp_path):

@@ -151,6 +151,19 @@ def _submission(folder: Path) -> Any:
     return texts
 
 
+def _make_searched(folder: Path) -> None:
+    from seg_jax.results import searched
+
+    space = {"optim.base_lr": {"low": 0.1, "high": 1.0}}
+    searched.save(searched.Searched("train:held20", 24, "tpe", space, "trial-0007"), folder)
+
+
+def _searched(folder: Path) -> Any:
+    from seg_jax.results import searched
+
+    return str(searched.load(folder))
+
+
 def _make_image_counts(folder: Path) -> None:
     """Write counts of images that fit the record of the former run."""
     from seg_jax import results
@@ -264,6 +277,31 @@ def _bands(folder: Path) -> Any:
     ]
 
 
+def _make_video(folder: Path) -> None:
+    import av
+
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height = stream.width = 16
+        stream.pix_fmt = "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _video(folder: Path) -> Any:
+    import tempfile
+
+    from seg_jax.inference import video
+
+    with tempfile.TemporaryDirectory() as out:
+        return video.predict(
+            folder / "a.mp4", Path(out), label=lambda image: image[..., 0] // 255,
+            classes=("a", "b"), palette=np.zeros((256, 3), np.uint8), progress=False,
+        ).frames  # fmt: skip
+
+
 def _imports(kind: str) -> tuple[Callable[[Path], Any], Callable[[Path], Any]]:
     """Return what writes and what reads a small export of a labelling tool."""
 
@@ -362,6 +400,9 @@ READERS = {
         ("results.files", "results.schema", "results.record"), _copy("run/result.json"),
         ("run/result.json",), _record, text=True,
     ),
+    "how settings were searched": Reader(
+        ("results.searched",), _make_searched, ("searched.json",), _searched, text=True
+    ),
     "counts of images": Reader(
         ("results.image_counts",), _make_image_counts, ("run/result_images.csv",), _image_counts,
         cost=4,
@@ -449,6 +490,9 @@ READERS = {
         _dataset("tfds", under="packed"),
     ),
 }  # fmt: skip
+
+if importlib.util.find_spec("av"):  # an extra
+    READERS["video"] = Reader(("inference.video",), _make_video, ("a.mp4",), _video, cost=2)
 
 # Modules among the readers that read no file of a stranger's themselves, and why.
 HELPERS = {

@@ -15,6 +15,8 @@ from sweep_worker import toy
 
 from seg_jax import experiment, overrides
 from seg_jax.checks import UserError
+from seg_jax.cli import parsing
+from seg_jax.cli.train import TrainOptions
 from seg_jax.search_space import Choice, Integer, LogUniform, Space
 from seg_jax.sweep import search, storage
 from seg_jax.train.loop import NonFiniteLoss
@@ -273,6 +275,19 @@ def test_best_command_round_trips_through_the_command_line(run):
     )  # fmt: skip
     assert parsed == overrides.apply(found, outcome.best.values)
     assert parsed != experiment.get(NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [(NAME, "resnet50"), ("fcn8s_vgg16_synthetic", "mobilenet_v2")]
+)
+def test_the_command_names_a_backbone_that_is_not_the_recipes(name, backbone):
+    """`flags` raised where the backbone was of another kind; of a network without one it gave an
+    option that no command line takes.
+    """
+    chosen = overrides.apply(experiment.get(name).with_backbone(backbone), {"optim.base_lr": 0.5})
+    words = shlex.split(search.train_command(chosen))
+    assert words[4:] == [name, "--model.backbone", backbone, "--optim.base-lr", "0.5"]
+    assert parsing.parse_experiment(words[4:], "train", TrainOptions)[0] == chosen
 
 
 def test_history_as_text(run):

@@ -10,6 +10,7 @@ import tiny
 
 from seg_jax import train_state
 from seg_jax.losses import LossConfig
+from seg_jax.nn.norm import Norm
 from seg_jax.types import IGNORE
 
 
@@ -23,9 +24,11 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "image_mean"])
-def test_accumulated_step_equals_the_large_batch_without_norm(reduction):
-    model, loss = tiny.Tiny(norm=None), LossConfig(reduction=reduction)
+@pytest.mark.parametrize(
+    ("norm", "reduction"), [(None, "mean"), (Norm(statistics="group", groups=2), "image_mean")]
+)
+def test_parts_on_devices_equal_the_large_batch_without_norm_and_with_group_norm(norm, reduction):
+    model, loss = tiny.Tiny(norm=norm), LossConfig(reduction=reduction)
     state, large = tiny.setup(model, loss=loss)
     _, small = tiny.setup(model, loss=loss, accumulate=2)
     data = batches(3)

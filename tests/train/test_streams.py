@@ -1,6 +1,8 @@
 """Commands whose standard streams are closed or full."""
 
 import contextlib
+import io
+import itertools
 import os
 import subprocess
 import sys
@@ -91,6 +93,32 @@ def test_in_a_pipe_a_line_comes_though_nothing_happens(monkeypatch, capsys):
     assert sum(line.startswith("steps:   0%") for line in lines) >= 3  # each a line of its own
     time.sleep(0.1)
     assert capsys.readouterr().err == ""  # both have ended
+
+
+def test_in_a_pipe_lines_do_not_come_two_at_a_time(monkeypatch):
+    """Neither from an update after a beat, nor from a bar and the one that it lies in."""
+
+    class Pipe(io.StringIO):
+        def write(self, text):
+            drawn.append((time.monotonic(), text))
+            return len(text)
+
+    drawn: list[tuple[float, str]] = []
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(sys, "stderr", Pipe())
+    with progress.bar(total=9, desc="outer") as outer:
+        for _ in range(4):
+            time.sleep(0.2)  # the beat draws it at 0.3 s, 0.1 s before an update
+            outer.update()
+        times = [when for when, _ in drawn]
+        assert len(times) >= 2 and min(b - a for a, b in itertools.pairwise(times)) > 0.2
+        drawn.clear()
+        with progress.bar(total=1, desc="inner"):
+            time.sleep(0.7)
+            assert len(drawn) >= 2 and all("inner:" in text for _, text in drawn)
+        drawn.clear()
+        time.sleep(0.7)
+        assert drawn and all("outer:" in text for _, text in drawn)  # it goes on
 
 
 def test_progress_on_a_full_disk_is_dropped_and_noted(monkeypatch):

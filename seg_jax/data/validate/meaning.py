@@ -26,11 +26,13 @@ class Finding:
       warnings: what makes training on it, or its score, meaningless; most serious first.
       read: masks that were decoded.
       complete: they are all of the split's. Otherwise nothing is said about absent classes.
+      totals: pixels of those by mask value, int64 [256].
     """
 
     warnings: tuple[str, ...]
     read: int
     complete: bool
+    totals: np.ndarray
 
 
 @dataclasses.dataclass
@@ -80,7 +82,8 @@ def look(source: Source, *, most_pixels: int = MOST_PIXELS) -> Finding:
     if source.mask_palette is None and (problem := palettes.disagreement(colors)):
         raise UserError(problem)
     complete = read == count
-    return Finding(tuple(score_warnings(source, totals, complete=complete)), read, complete)
+    warnings = score_warnings(source, totals, complete=complete)
+    return Finding(tuple(warnings), read, complete, totals)
 
 
 def _header(file: images.File) -> _Mask:
@@ -113,12 +116,7 @@ def score_warnings(source: Source, totals: np.ndarray, *, complete: bool = True)
     """
     if not totals.any():
         return []
-    of_class = np.zeros(len(source.classes), np.int64)
-    for value, class_id in source.label_ids.items():
-        if class_id != IGNORE:
-            of_class[class_id] += totals[value]
-    used = set(np.flatnonzero(totals).tolist())
-    if used == {0, IGNORE} and source.label_ids.get(IGNORE) == IGNORE:
+    if is_0_and_255(source, totals):
         two = len(source.classes) == 2
         remedy = (
             f"--data.map 255=1 makes it {source.classes[1]}" if two else "name it in --data.map"
@@ -128,7 +126,22 @@ def score_warnings(source: Source, totals: np.ndarray, *, complete: bool = True)
             f"every score is perfect; if 255 is a class, {remedy}, as does a line '255 NAME' in a "
             "numbered classes.txt"
         ]
-    return class_warnings(source.classes, of_class, complete=complete)
+    return class_warnings(source.classes, class_pixels(source, totals), complete=complete)
+
+
+def is_0_and_255(source: Source, totals: np.ndarray) -> bool:
+    """Return whether masks hold only 0 and 255, and 255 is void; `totals` as `score_warnings`."""
+    used = set(np.flatnonzero(totals).tolist())
+    return used == {0, IGNORE} and source.label_ids.get(IGNORE) == IGNORE
+
+
+def class_pixels(source: Source, totals: np.ndarray) -> np.ndarray:
+    """Return the pixels of every class, int64 [k], from those by mask value, [256]."""
+    of_class = np.zeros(len(source.classes), np.int64)
+    for value, class_id in source.label_ids.items():
+        if class_id != IGNORE:
+            of_class[class_id] += totals[value]
+    return of_class
 
 
 def class_warnings(

@@ -16,10 +16,12 @@ from seg_jax.kernels.crf.params import CrfParams
 
 # Each is a module of this folder with mean_field(unary [n h w k], rgb [n h w 3], params).
 IMPLEMENTATIONS = (
-    "lattice_numba", "lattice", "exact", "exact_numba", "exact_pallas", "exact_tpu", "reference"
+    "lattice_numba", "lattice", "exact", "exact_numba", "exact_hopper", "exact_tpu", "reference"
 )  # fmt: skip
 # Former names, still found in scripts and records.
-ALIASES = {"host": "lattice_numba", "exact_host": "exact_numba"}
+ALIASES = {
+    "host": "lattice_numba", "exact_host": "exact_numba", "exact_pallas": "exact_hopper"
+}  # fmt: skip
 
 
 def mean_field(
@@ -67,7 +69,7 @@ def choose(*, platform: str, traced: bool) -> str:
 
     Always the permutohedral lattice, as in the published results: "lattice_numba" on a CPU, outside
     of `jit`, `grad` and `vmap`, if Numba is installed; else "lattice". Both give the same
-    probabilities, so labels do not depend on the platform. "exact", "exact_numba", "exact_pallas",
+    probabilities, so labels do not depend on the platform. "exact", "exact_numba", "exact_hopper",
     "exact_tpu" and "reference" give slightly different ones and are never chosen automatically. The
     image size does not matter: at 40 x 52 both take the same time on a CPU; above, "lattice_numba"
     is faster.

@@ -2,7 +2,7 @@
 
 One program per block of 512 pixels loops over the list of near blocks and fetches the next one from
 HBM while it computes with the current one: two matrix products for the squared distances in
-position and in colour, exact as in `exact_pallas`, the powers of two, and kernel times Q, both in
+position and in colour, exact as in `exact_hopper`, the powers of two, and kernel times Q, both in
 two parts of 8 significant bits. Lists of a picture of 513 x 513 do not fit in scalar memory: each
 program gets only its own row.
 

@@ -41,7 +41,13 @@ _LARGEST_DIRECTORY = 8 << 20  # bytes of a zip archive's list of members: 100,00
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a .pth, .pt or .safetensors file by their names.
+    """Return the tensors of a .pth, .pt or .safetensors file by name, see `read_and_tell`."""
+    return read_and_tell(path)[0]
+
+
+def read_and_tell(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the tensors of a .pth, .pt or .safetensors file by their names, and a sentence where
+    the file has a moving average of the weights, of which one was taken.
 
     Of a training checkpoint those of the network only. bfloat16 becomes float32.
 
@@ -51,17 +57,18 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return safetensors.read(path)
+        return safetensors.read(path), []
     try:
         with reading.explained(path, "PyTorch file of weights"), reading.open_regular(path) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            views, bytes_of, order = (_zip if zipfile.is_zipfile(file) else _legacy)(file, size)
+            content, bytes_of, order = (_zip if zipfile.is_zipfile(file) else _legacy)(file, size)
             budget = reading.Budget(size)
-            return {
+            tensors = {
                 name: _array(view, bytes_of(view.storage.key), order, budget)
-                for name, view in views
+                for name, view in _state_dict(content)
             }
+            return tensors, _told(content)
     except UserError as error:
         if isinstance(refused := error.__cause__, Refused):
             raise UserError(
@@ -148,8 +155,8 @@ def _unpickle(file: BoundedFile, kinds: dict[str, str] | None = None) -> Any:
 
 
 _Order = Literal["<", ">"]
-# The named tensors, what returns the bytes of a storage, and their order.
-_Content = tuple[list[tuple[str, _View]], Callable[[str], bytes], _Order]
+# What was pickled, what returns the bytes of a storage, and their order.
+_Content = tuple[Any, Callable[[str], bytes], _Order]
 
 
 def _zip(file: BinaryIO, size: int) -> _Content:
@@ -170,12 +177,12 @@ def _zip(file: BinaryIO, size: int) -> _Content:
         return members[name]
 
     pickled = member(index)
-    views = _state_dict(_unpickle(BoundedFile(io.BytesIO(pickled), len(pickled))))
+    content = _unpickle(BoundedFile(io.BytesIO(pickled), len(pickled)))
     order: _Order = "<"
     if f"{folder}byteorder" in archive.namelist():
         orders: dict[bytes, _Order] = {b"little": "<", b"big": ">"}
         order = orders[member(f"{folder}byteorder")]
-    return views, lambda key: member(f"{folder}data/{key}"), order
+    return content, lambda key: member(f"{folder}data/{key}"), order
 
 
 def _legacy(file: BinaryIO, size: int) -> _Content:
@@ -185,28 +192,54 @@ def _legacy(file: BinaryIO, size: int) -> _Content:
         raise ValueError("it does not begin as one")
     order: _Order = "<" if _unpickle(bounded).get("little_endian", True) else ">"
     kinds: dict[str, str] = {}
-    views = _state_dict(_unpickle(bounded, kinds))
+    content = _unpickle(bounded, kinds)
     stored = {}
     for key in _unpickle(bounded):
         (count,) = struct.unpack(f"{order}q", bounded.read(8))
         stored[key] = bounded.read(count * np.dtype(_DTYPES[kinds[key]]).itemsize)
-    return views, stored.__getitem__, order
+    return content, stored.__getitem__, order
 
 
 def _state_dict(content: Any) -> list[tuple[str, _View]]:
-    if found := _nested(content, (*_NESTED, *_AVERAGED), _LEVELS):
-        return found
+    if found := _nested(content, _LEVELS):
+        return found[1]
     raise ValueError(f"it holds no state dict, also not under {', '.join(_NESTED)}")
 
 
-def _nested(content: Any, keys: tuple[str, ...], levels: int) -> list[tuple[str, _View]]:
-    """Return the tensors of the first state dict, the outermost first; empty if there is none."""
+def _nested(content: Any, levels: int) -> tuple[tuple[str, ...], list[tuple[str, _View]]] | None:
+    """Return the keys that lead to the first state dict, the outermost first, and its tensors."""
     if not isinstance(content, Mapping) or not levels:
-        return []
+        return None
     if views := [(str(name), view) for name, view in content.items() if isinstance(view, _View)]:
-        return views
-    inside = (_nested(content[key], keys, levels - 1) for key in keys if key in content)
-    return next(filter(None, inside), [])
+        return (), views
+    for key in (*_NESTED, *_AVERAGED):
+        if found := _nested(content.get(key), levels - 1):
+            return (key, *found[0]), found[1]
+    return None
+
+
+def _told(content: Any) -> list[str]:
+    """Return a sentence where one of weights and their moving average was taken, of the two."""
+    found = _nested(content, _LEVELS)
+    if found is None:
+        return []
+    keys, _ = found
+    if any(key in _AVERAGED for key in keys):
+        return [f"took the moving average {_place(keys)}: there are no other weights in the file"]
+    for depth in range(len(keys) + 1):
+        for key in _AVERAGED:
+            if inner := _nested(content.get(key), 2):
+                other = _place((*keys[:depth], key, *inner[0]))
+                return [
+                    f"took the weights {_place(keys)}, not their moving average {other}; to start "
+                    f"from that: torch.save(torch.load(FILE, weights_only=False){other}, NEW)"
+                ]
+        content = content[keys[depth]] if depth < len(keys) else content
+    return []
+
+
+def _place(keys: tuple[str, ...]) -> str:
+    return "".join(f"[{key!r}]" for key in keys) or "at the outermost level"
 
 
 def _array(view: _View, data: bytes, order: _Order, budget: reading.Budget) -> np.ndarray:

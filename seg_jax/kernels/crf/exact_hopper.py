@@ -38,7 +38,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
     """
     if lowering.platform() != "gpu":
         raise NotImplementedError(
-            "implementation='exact_pallas' is a kernel for Hopper GPUs and this is "
+            "implementation='exact_hopper' is a kernel for Hopper GPUs and this is "
             f"{lowering.platform()}; use implementation='exact', the same sums in plain JAX"
         )
     return exact.run(unary, rgb, params, bilateral)
@@ -46,7 +46,7 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
 
 def bilateral(tiles: Tiles, rgb: jax.Array, params: CrfParams, *, interpret=None) -> exact.Filter:
     """Return the function q, float32 [h*w k], -> K q: the bilateral kernel of an image [h w 3]."""
-    (a, b), (c, d) = exact_products.of_image(tiles, rgb, name="exact_pallas")
+    (a, b), (c, d) = exact_products.of_image(tiles, rgb, name="exact_hopper")
     # exp(-d^2 / (2 theta^2)) as a power of two, which the hardware computes.
     widths = jnp.stack([jnp.float32(params.bilateral_px), jnp.float32(params.bilateral_rgb)])
     rates = math.log2(math.e) / (2 * jnp.square(widths))

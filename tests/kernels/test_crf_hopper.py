@@ -9,7 +9,7 @@ import pytest
 from jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call import get_races
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
-from seg_jax.kernels.crf import block_sparsity, exact, exact_pallas, exact_products, mean_field
+from seg_jax.kernels.crf import block_sparsity, exact, exact_hopper, exact_products, mean_field
 from seg_jax.kernels.crf.cases import SETTINGS, scene
 from seg_jax.kernels.crf.reference import features
 
@@ -26,8 +26,8 @@ def blocks():
 
 @pytest.mark.slow
 def test_kernel_is_the_portable_one_and_has_no_races(blocks, rng):
-    assert int(blocks.near.max()) > exact_pallas._SLOTS, "no slot is used twice"
-    apply = exact_pallas.bilateral(
+    assert int(blocks.near.max()) > exact_hopper._SLOTS, "no slot is used twice"
+    apply = exact_hopper.bilateral(
         blocks, jnp.asarray(RGB), PARAMS, interpret=InterpretGPUParams(detect_races=True)
     )
     q, target = rng.random((2, 256, 5)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_distances_are_exact_in_bfloat16():
 
 def test_it_says_what_it_cannot_do(blocks):
     with pytest.raises(NotImplementedError, match="use implementation='exact'"):
-        mean_field(UNARY, RGB, PARAMS, implementation="exact_pallas")
+        mean_field(UNARY, RGB, PARAMS, implementation="exact_hopper")
     for rgb in (RGB.astype(np.float32), np.zeros((514, 2, 3), np.uint8)):
         with pytest.raises(ValueError, match="needs a uint8 image of at most 513"):
-            exact_pallas.bilateral(blocks, jnp.asarray(rgb), PARAMS)
+            exact_hopper.bilateral(blocks, jnp.asarray(rgb), PARAMS)
