@@ -249,9 +249,6 @@ def deeplab_v1_crfrnn() -> Experiment:
     As in Zheng et al. (arXiv:1502.03240), it starts from a network trained without the CRF and
     trains both at a low rate. It learns the weights of both kernels and the compatibility. The CRF
     uses every fourth pixel in each direction: 625 of a crop, where all pairs are cheap.
-
-    37.2 mIoU on val and 26.4 within 2 px of boundaries, starting from 25.0 and 14.9; 150 more
-    steps of the network alone at this rate reach 30.8 and 19.7 (one seed, CPU).
     """
     trained = deeplab_v1_largefov_resnet14_synthetic()
     crf_rnn = CrfRnn(stride=4, bilateral_px=30.0, bilateral_rgb=15.0, spatial_px=6.0)

@@ -154,9 +154,10 @@ def deeplab_v3_resnet14_synthetic() -> Experiment:
         python -m seg_jax train deeplab_v3_resnet14_synthetic
 
     Rates of 2, 4 and 6 on 13x13 scores: relative to the crop about the same as 6, 12 and 18 on
-    33x33.
+    33x33. It trains twice as long as heads with fewer layers of their own: after 80 steps it has
+    not learnt the rarest class.
     """
     norm = Norm()
     aspp = ASPP(rates=(1, 2, 3), dropout=0.0, norm=norm, width=1 / 4)
     model = DeepLabV3(num_classes=CLASSES, aspp=aspp, norm=norm, backbone=trunk(8))
-    return quick(family="DeepLab v3", paper=PAPER, model=model)
+    return quick(family="DeepLab v3", paper=PAPER, model=model, steps=160)

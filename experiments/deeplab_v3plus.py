@@ -173,7 +173,7 @@ def deeplab_v3plus_resnet14_synthetic() -> Experiment:
         python -m seg_jax train deeplab_v3plus_resnet14_synthetic
 
     Rates of 1, 2 and 3 on 7x7 samples: relative to the crop about the same as 6, 12 and 18 on
-    33x33.
+    33x33. It trains as long as DeepLab v3.
     """
     norm, width = Norm(), 1 / 4
     model = DeepLabV3Plus(
@@ -182,4 +182,4 @@ def deeplab_v3plus_resnet14_synthetic() -> Experiment:
         decoder=Decoder(low_level="c2", convolution="standard", norm=norm, width=width),
         backbone=trunk(16),
     )
-    return quick(family="DeepLab v3+", paper=PAPER, model=model)
+    return quick(family="DeepLab v3+", paper=PAPER, model=model, steps=160)

@@ -21,7 +21,7 @@ MODEL = '''
           width: channels of the first.
         """
 
-        num_classes: int = 21
+        num_classes: int = 8
         width: float = 1.0
 
         @nn.compact

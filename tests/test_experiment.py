@@ -56,6 +56,18 @@ def test_suites_follow_the_line_and_the_order_of_registration(registry):
         experiment.suite("quik")
 
 
+def test_what_others_of_a_suite_start_from_comes_before_them(registry):
+    def starting(init):
+        train = dataclasses.replace(build().train, init=init)
+        return lambda: dataclasses.replace(build(), train=train)
+
+    experiment.register("unet_toy", suites=("quick",))(starting("trunk"))
+    experiment.register("fcn8s_toy", suites=("quick",))(starting("unet_toy"))
+    experiment.register("gcn_toy", suites=("quick",))(starting("elsewhere"))
+    experiment.register("trunk", suites=("quick",))(build)
+    assert experiment.suite("quick") == ("trunk", "unet_toy", "fcn8s_toy", "gcn_toy")
+
+
 def test_an_experiment_survives_json():
     value = dataclasses.replace(build(), loss=losses.LossConfig(class_weights=(1.0, 2.0)))
     assert config.from_dict(config.to_dict(value)) == value

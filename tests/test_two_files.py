@@ -16,7 +16,7 @@ def test_two_files_make_an_experiment(someone_elses):
     image = np.zeros((1, 32, 32, 3), np.float32)
     variables = train_state.init_variables(chosen.model, input_shape=image.shape, seed=0)
     out = jax.jit(lambda v: chosen.model.apply(v, image, train=False))(variables)["out"]
-    assert out.shape == (1, 32, 32, 21)
+    assert out.shape == (1, 32, 32, 8)
 
 
 def test_without_the_variable_it_is_unknown():

@@ -59,7 +59,7 @@ def _overall(rows: Sequence[_Row], runs: Sequence[Run]) -> str:
     counts = image_counts.load(image_counts.path_of(run.record), best.record).counts
     drawn = bootstrap.interval([counts], samples=1_000)
     return (
-        f"The highest mIoU has {best.title}, {percent(best.miou)}; the lowest {worst.title}, "
+        f"{best.title} has the highest mIoU, {percent(best.miou)}, and {worst.title} the lowest, "
         f"{percent(worst.miou)}. One seed and {best.record.counts.images} images: other images of "
         f"this kind would put {best.title} between {percent(drawn.low)} and {percent(drawn.high)} "
         "(95 % of draws)."
@@ -97,9 +97,9 @@ def _skips(rows: Sequence[_Row]) -> list[str]:
         changes = _class_iou(row) - _class_iou(before)
         largest = int(np.nanargmax(np.abs(changes)))
         found.append(
-            f"{row.title} goes on from {before.title}: mIoU {percent(before.miou)} -> "
+            f"{row.title} goes on from {before.title}: mIoU {percent(before.miou)} to "
             f"{percent(row.miou)}, most in {row.record.classes[largest]}, "
-            f"{percent(_class_iou(before)[largest])} -> {percent(_class_iou(row)[largest])}."
+            f"{percent(_class_iou(before)[largest])} to {percent(_class_iou(row)[largest])}."
         )
     return found
 
@@ -181,9 +181,13 @@ def _starts(rows: Sequence[_Row]) -> str:
     ]
     if not parts:
         return ""
+    others = [
+        f" From {'random weights' if name == 'none' else name}: {', '.join(titles)}."
+        for name, titles in origins.items()
+    ]
     return (
-        f"Start from the weights of another row, whose steps come on top: {'; '.join(parts)}. "
-        f"Do not: {', '.join(title for titles in origins.values() for title in titles)}."
+        f"Start from the weights of another row, whose steps come on top: {'; '.join(parts)}."
+        + "".join(others)
     )
 
 

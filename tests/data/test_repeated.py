@@ -67,5 +67,5 @@ def test_an_epoch_draws_them_twice(source):
 
 
 def test_an_unknown_class_is_refused(source):
-    with pytest.raises(UserError, match=r"repeat_classes \[21\]: class ids .* 0..20"):
+    with pytest.raises(UserError, match=r"repeat_classes \[21\]: class ids .* 0..7"):
         repeat(source, (2, 21))

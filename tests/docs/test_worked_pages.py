@@ -54,7 +54,7 @@ def test_other_data_runs(tmp_path):
         path.unlink()
     out = run_bash(DOCS / "other-data.md", tmp_path)
     assert "--data.preprocessing.channels 5 --data.preprocessing.range 0 4095" in out
-    assert "they belong to synthetic_voc" in out and "num_classes 21 -> 3" in out
+    assert "they belong to synthetic_voc" in out and "num_classes 8 -> 3" in out
     for name, classes in (("from_coco", "background\nroad\ncar\n"), ("from_colours", None)):
         assert len(list((tmp_path / name / "masks").iterdir())) == 2
         found = (tmp_path / name / "classes.txt").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from small_record import made_up_scores, small_record
 
-from seg_jax import papers
+from seg_jax import experiment, papers
 from seg_jax.report import front_table, rows, table
 from seg_jax.results.record import PublishedWeights
 
@@ -69,5 +69,5 @@ def test_committed_quick_records_are_of_registered_families():
     found = front_table.quick_records()
     assert found
     for record in found:
-        assert record.revision and record.family in papers.FAMILIES
+        assert record.revision and record.experiment in experiment.suite("quick")
         assert record.data.name == front_table.QUICK_DATA

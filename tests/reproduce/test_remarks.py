@@ -78,14 +78,14 @@ def test_sentences_name_the_best_the_worst_and_what_each_step_gained(source, tmp
     text = "\n".join(remarks.remarks(runs))
     scores = [results.load(run.record).metrics for run in runs]
     iou = [f"{100 * one['mean_iou']:.1f}" for one in scores]
-    assert f"The highest mIoU has DeepLab v3+, 100.0; the lowest FCN-32s, {iou[0]}." in text
+    assert f"DeepLab v3+ has the highest mIoU, 100.0, and FCN-32s the lowest, {iou[0]}." in text
     f1, last = min((scores[0]["boundary_f1"], "FCN-32s"), (scores[1]["boundary_f1"], "FCN-16s"))
     best = f"DeepLab v3+, {100 * scores[2]['boundary_f1']:.1f}"
     assert f"met: {best}; last {last}, {100 * f1:.1f}." in text
-    assert f"FCN-16s goes on from FCN-32s: mIoU {iou[0]} -> {iou[1]}, most in " in text
+    assert f"FCN-16s goes on from FCN-32s: mIoU {iou[0]} to {iou[1]}, most in " in text
     # FCN-32s' predictions are the truth at stride 32: what the sentence measures by itself.
     assert f"{iou[0]} at stride 32. With one score every 32 px: FCN-32s {iou[0]}." in text
-    assert "FCN-16s from FCN-32s (600 steps). Do not: FCN-32s, DeepLab v3+." in text
+    assert "FCN-16s from FCN-32s (600 steps). From random weights: FCN-32s, DeepLab v3+." in text
 
 
 def test_twins_are_scored_by_the_pixels_given_to_either(source, tmp_path):

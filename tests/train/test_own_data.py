@@ -67,7 +67,7 @@ def test_repeated_classes_must_exist(root):
 @pytest.mark.parametrize("every", [0, 10])
 def test_a_canvas_that_is_too_small_is_found_at_the_start(root, every):
     """With evaluations in the training it is an error, without it is said."""
-    wanted, _ = own_data.adapt(*on(root, "fcn32s_vgg16_synthetic"), ())
+    wanted, _ = own_data.adapt(*on(root, "fcn32s_resnet14_synthetic"), ())
     wanted = wanted.with_evaluation(mode="whole", canvas=(16, 16))
     training = dataclasses.replace(wanted.train, evaluate_every=every)
     wanted = dataclasses.replace(wanted, train=training)
