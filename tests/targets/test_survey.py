@@ -88,7 +88,11 @@ def test_every_target_is_listed(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, mode",
-    [("unet_synthetic", "train"), ("fcn32s_resnet14_synthetic", "train"), ("crf/lattice", "kernel")],
+    [
+        ("unet_synthetic", "train"),
+        ("fcn32s_resnet14_synthetic", "train"),
+        ("crf/lattice", "kernel"),
+    ],
 )
 def test_compiles_for_tpu(name, mode):
     if not topology.available("tpu"):
