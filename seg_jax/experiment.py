@@ -52,6 +52,8 @@ class TrainConfig:
         and blue; "repeat": 3/n of red, green and blue in turn; "zero": the first three get them,
         the others 0.
       log_every: steps between two lines of metrics.jsonl.
+      loggers: where numbers and images go beside metrics.jsonl: any of tensorboard, wandb, mlflow
+        and those that your package registers (docs/training.md).
       evaluate_first: whether the validation split is scored before step 1: "auto": if every layer
         came from the weights of `init`.
       evaluate_every: steps between two evaluations on the validation split; 0: only after the end.
@@ -78,6 +80,7 @@ class TrainConfig:
     init_as: str = ""
     init_channels: Literal["mean", "repeat", "zero"] = "mean"
     log_every: int = 20
+    loggers: tuple[str, ...] = ("tensorboard",)
     evaluate_first: Literal["auto", "yes", "no"] = "auto"
     evaluate_every: int = 0
     evaluate_split: str = ""

@@ -23,7 +23,8 @@ from seg_jax.experiment import Experiment
 
 CONFIG, CHECKPOINTS, _LOCK = "config.json", "checkpoints", ".lock"
 _OURS = re.compile(
-    r"config\.json|metrics\.jsonl|result[^/]*\.json|report\.html|checkpoints|predictions|tensorboard|\.lock"
+    r"config\.json|metrics\.jsonl|result[^/]*\.json|report\.html|checkpoints|predictions|tensorboard"
+    r"|loggers\.json|wandb|\.lock"
 )
 
 # Fields that may change when a run is resumed, with the reason; all others decide what is trained.
@@ -32,6 +33,7 @@ FREE = {
     "data.allow_outside": "says where files may lie; the list is compared by its checksum",
     "data.workers": "batches do not depend on who makes them",
     "train.log_every": "says when to report",
+    "train.loggers": "says where to report",
     "train.evaluate_first": "says when to score; scoring changes nothing",
     "train.evaluate_every": "says when to score; scoring changes nothing",
     "train.checkpoint_every": "says when to save",

@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl, which is the source of truth, and TensorBoard.
+"""What a run reports: metrics.jsonl, which is the source of truth, and its loggers (`loggers`).
 
 Every line of metrics.jsonl is an object with "kind" and "step":
 
@@ -16,14 +16,14 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seg_jax import files
-from seg_jax.runs import tensorboard
+from seg_jax.runs import loggers, tensorboard
 
-FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+FILE = "metrics.jsonl"
 _MOST_BYTES = 2**30
 _BACKLOG_LINES = 10_000  # kept in memory while the disk is full
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _seconds(line: Mapping[str, Any]) -> float:
 
 
 class RunLog:
-    """Writes metrics.jsonl and TensorBoard; does nothing where `active` is false.
+    """Writes metrics.jsonl, and to the loggers; does nothing where `active` is false.
 
     A log that cannot be written (a full disk) is reported once and does not end the run; the lines
     are kept and written as soon as that is possible again.
@@ -115,9 +115,26 @@ class RunLog:
       evaluated: steps whose evaluation is in the log.
     """
 
-    def __init__(self, run: Path, step: int, *, active: bool):
-        """Open the log of a run that goes on after `step`; what was logged of later steps goes."""
-        self._file = self._board = None
+    def __init__(
+        self,
+        run: Path,
+        step: int,
+        *,
+        active: bool,
+        names: Iterable[str] = (loggers.TENSORBOARD,),
+        fields: Mapping[str, Any] | None = None,
+    ):
+        """Open the log of a run that goes on after `step`; what was logged of later steps goes.
+
+        Args:
+          run: the run folder.
+          step: the last one that was done.
+          active: whether this process writes.
+          names: of the loggers.
+          fields: of the experiment by dotted name, for the loggers.
+        """
+        self._file, self._step = None, step
+        self._loggers = loggers.Loggers(self.event)
         self._backlog: collections.deque[bytes] = collections.deque(maxlen=_BACKLOG_LINES)
         self._failed = False
         self.seconds_before = 0.0
@@ -128,13 +145,13 @@ class RunLog:
         self.seconds_before = max(map(_seconds, kept), default=0.0)
         files.write_text(run / FILE, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = tensorboard.Appender(run / FILE)
-        with contextlib.suppress(OSError):
-            self._board = tensorboard.Board(run / TENSORBOARD, purge_step=step + 1)
+        self._loggers.open(names, run, step, fields or {})
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append a line, and its numbers to TensorBoard."""
+        """Append a line, and give its numbers to the loggers."""
         if self._file is None:
             return
+        self._step = step
         if kind == "evaluate":
             self.evaluated.add(step)
         line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
@@ -147,24 +164,20 @@ class RunLog:
             if not self._failed:
                 _log.warning("the log %s cannot be written now: %s", self._file.path, error)
             self._failed = True
-        if self._board is None:
-            return
         scalars = {f"{kind}/{name}": value for name, value in numbers(values).items()}
-        with contextlib.suppress(OSError):  # metrics.jsonl has it, or its warning was given
-            self._board.write(step, scalars)
+        self._loggers.scalars(step, scalars)
 
     def images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Append images to TensorBoard, uint8 [h w 3] each; on a full disk they are dropped."""
-        if self._board is not None:
-            with contextlib.suppress(OSError):
-                self._board.write_images(step, images)
+        """Give images to the loggers, uint8 [h w 3] each."""
+        self._loggers.images(step, images)
 
     def event(self, step: int, message: str) -> None:
         """Append a message."""
         self.write("event", step, {"message": message})
 
     def close(self) -> None:
-        """Close the files; nothing is buffered."""
-        for file in filter(None, (self._board, self._file)):
+        """Close the loggers and the file, in which nothing is buffered."""
+        self._loggers.close(self._step)
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                file.close()
+                self._file.close()

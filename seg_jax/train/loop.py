@@ -21,12 +21,13 @@ from typing import Any
 
 import jax
 
+from seg_jax import config
 from seg_jax import parallel as parallelism
 from seg_jax import progress as progress_output
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import warm_start
-from seg_jax.runs import checkpoint, selection
+from seg_jax.runs import checkpoint, loggers, selection
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
 from seg_jax.train import peers, setup, termination
@@ -35,7 +36,7 @@ from seg_jax.train_state import TrainState
 
 # Scores the variables after a step on the validation split: called on every process, returns
 # numbers for the log, the same on all of them: an early stop depends on them; and perhaps "images",
-# uint8 [h w 3] by name, for TensorBoard. An exception that it
+# uint8 [h w 3] by name, for the loggers. An exception that it
 # raises ends the run, its checkpoint already written.
 Evaluate = Callable[[Experiment, Mapping[str, Any], int], Mapping[str, Any]]
 _log = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ def fit(
         ):
             return _finished(run, experiment, start, first, evaluate, command, say)
 
+        if first:
+            loggers.check(settings.loggers)
         begin = setup.prepare(experiment, run, start, parallel, say, given=batches)
         state, source, mesh = begin.state, begin.batches, begin.mesh
         stack.callback(source.close)
@@ -117,7 +120,7 @@ def fit(
         if first:
             former = run_folder.identities(run) if resumable else ()
             run_folder.write_config(run, experiment, former=former)
-        log = logs.RunLog(run, begin.start, active=first)
+        log = _open_log(run, experiment, begin.start, first)
         stack.callback(log.close)
         log.event(begin.start, f"{'resumed' if begin.start else 'started'} {command}".strip())
         if before != settings.steps:
@@ -197,8 +200,14 @@ def _score_first(
     say(f"  step 0 on {split}, in percent: {shown} (--train.evaluate-first no skips this)")
 
 
+def _open_log(run: Path, experiment: Experiment, step: int, first: bool) -> logs.RunLog:
+    fields = config.flatten(config.to_dict(experiment))
+    names = experiment.train.loggers
+    return logs.RunLog(run, step, active=first, names=names, fields=fields)
+
+
 def _write(log: logs.RunLog, step: int, found: Mapping[str, Any]) -> None:
-    """Log an evaluation; its images go to TensorBoard alone."""
+    """Log an evaluation; its images go to the loggers alone."""
     log.images(step, found.get("images", {}))
     log.write("evaluate", step, {name: x for name, x in found.items() if name != "images"})
 
@@ -218,7 +227,7 @@ def _finished(
         run_folder.write_config(run, experiment, former=former)
     scored = any(line["kind"] == "evaluate" and line["step"] == step for line in logs.read(run))
     if evaluate and _is_due(experiment, step) and not scored:
-        log = logs.RunLog(run, step, active=first)
+        log = _open_log(run, experiment, step, first)
         log.event(step, f"resumed {command}".strip())
         _, variables, _ = checkpoint.restore_variables(run, "newest")
         _write(log, step, evaluate(experiment, variables, step))

@@ -70,8 +70,9 @@ def test_tensorboard_has_them_and_a_full_disk_does_not_end_the_run(tmp_path, mon
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(run_log._board, "_file", types.SimpleNamespace(append=full, close=full))
+    board = run_log._loggers._open["tensorboard"]._board
+    monkeypatch.setattr(board, "_file", types.SimpleNamespace(append=full, close=full))
     run_log.images(8, {"one": pixels})
     run_log.close()
     with pytest.raises(OSError, match="no space"):
-        run_log._board.write_images(8, {"one": pixels})
+        board.write_images(8, {"one": pixels})
