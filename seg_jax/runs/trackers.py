@@ -148,6 +148,6 @@ class Mlflow:
 
 
 def _key(name: str) -> str:
-    """Return a name as MLflow takes it: other characters and parts that are no folder's become _."""
+    """Return a name as MLflow takes it: other characters, empty parts and dots become _."""
     parts = re.sub(r"[^\w\-. /]", "_", name).split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
