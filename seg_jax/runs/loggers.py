@@ -79,7 +79,7 @@ def _open_mlflow(run: Path, step: int, fields: Mapping[str, Any]) -> Logger:
     return trackers.Mlflow(run, step, fields)
 
 
-_LIBRARIES = {_open_wandb: "wandb", _open_mlflow: "mlflow"}
+_LIBRARIES: dict[Open, str] = {_open_wandb: "wandb", _open_mlflow: "mlflow"}
 _LOGGERS: plugins.Registry[Open] = plugins.Registry(
     "logger", {TENSORBOARD: _TensorBoard, "wandb": _open_wandb, "mlflow": _open_mlflow}
 )

@@ -84,6 +84,16 @@ def _record(folder: Path) -> Any:
     return found.metrics, f"{found.device['devices']} x {found.device['kind']}"
 
 
+def _make_tracked(folder: Path) -> None:
+    (folder / "loggers.json").write_text('{"mlflow": "0f3c", "wandb": "8a41"}')
+
+
+def _tracked(folder: Path) -> Any:
+    from seg_jax.runs import trackers
+
+    return trackers.stored_ids(folder)
+
+
 def _release_config(folder: Path) -> Any:
     from seg_jax.pretrained import release
 
@@ -395,6 +405,9 @@ READERS = {
     ),
     "log of a run": Reader(
         ("runs.log",), _copy("run/metrics.jsonl"), ("run/metrics.jsonl",), _log
+    ),
+    "ids in trackers": Reader(
+        ("runs.trackers",), _make_tracked, ("loggers.json",), _tracked, text=True
     ),
     "record": Reader(
         ("results.files", "results.schema", "results.record"), _copy("run/result.json"),

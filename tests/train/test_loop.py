@@ -15,7 +15,7 @@ import pytest
 import tiny
 
 from seg_jax.checks import UserError
-from seg_jax.runs import checkpoint
+from seg_jax.runs import checkpoint, loggers
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
 from seg_jax.train import loop, progress, termination
@@ -286,6 +286,59 @@ def test_free_fields_may_change(whole, root, tmp_path):
     loop.fit(freed, tmp_path / "run")
     assert_identical(variables_of(tmp_path / "run"), variables_of(run))
     assert run_folder.read_config(tmp_path / "run")[0] == freed
+
+
+def test_loggers_hear_of_a_run_and_do_not_end_it(whole, tmp_path, monkeypatch, caplog):
+    experiment, run = whole
+    monkeypatch.setattr(loggers._LOGGERS, "_entries", dict(loggers._LOGGERS._entries))
+    heard = []
+
+    @loggers.register("mine")
+    class Mine:
+        def __init__(self, run, step, fields):
+            heard.append(("open", step, fields["train.loggers.0"]))
+
+        def scalars(self, step, values):
+            heard.append(("scalars", step, values))
+
+        def images(self, step, images):
+            heard.append(("images", step, list(images)))
+
+        def close(self):
+            heard.append(("close",))
+
+    @loggers.register("raises")
+    class Raises(Mine):
+        def __init__(self, run, step, fields):
+            pass
+
+        def scalars(self, step, values):
+            raise RuntimeError("no connection")
+
+        def close(self):
+            raise AssertionError("was dropped before")
+
+    def named(*names):
+        train = dataclasses.replace(scored(experiment).train, loggers=names)
+        return dataclasses.replace(experiment, train=train)
+
+    with pytest.raises(UserError, match="logger: unknown name 'mien'; did you mean mine"):
+        loop.fit(named("mien"), tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
+    with pytest.raises(Stop):
+        loop.fit(scored(experiment), tmp_path / "run", evaluate=interrupt_at(3))
+    found = {"mean_iou": 0.5, "images": {"one": np.zeros((2, 2, 3), np.uint8)}}
+    loop.fit(named("raises", "mine"), tmp_path / "run", evaluate=lambda *_: found)  # after step 2
+    assert_identical(variables_of(tmp_path / "run"), variables_of(run))
+    assert heard[0] == ("open", 2, "raises") and heard[-1] == ("close",)
+    losses = {
+        step: values["train/loss"] for _, step, values in heard[1:-1] if "train/loss" in values
+    }
+    assert losses == {line["step"]: line["loss"] for line in lines_of(run, "train")[2:]}
+    for step in (3, 4, 5, 6):
+        assert ("scalars", step, {"evaluate/mean_iou": 0.5}) in heard
+        assert ("images", step, ["one"]) in heard
+    assert caplog.text.count("logger raises failed and is dropped (RuntimeError: no conn") == 1
 
 
 def test_every_free_field_exists():
