@@ -3,6 +3,7 @@
 config.json      the experiment with every field resolved, and its digest
 metrics.jsonl    the log (see `log`)
 checkpoints/     (see `checkpoint`)
+loggers.json     ids of the run in W&B and MLflow (see `trackers`)
 result.json      the evaluation's record
 """
 
