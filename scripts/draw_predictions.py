@@ -37,7 +37,7 @@ class Options:
     """
 
     suite: tyro.conf.Positional[Path]
-    image: str = "v2s0_val_0000"
+    image: str = "v2s0_val_0040"
     out: Path = Path(__file__).parents[1] / "docs" / "images" / "quick.png"
     scale: int = 2
 

@@ -34,7 +34,7 @@ def convert(run: Callable, variables: Any, size: tuple[int, int], batch: int | N
 def describe(artefact: bytes, about: Mapping[str, Any]) -> bytes:
     """Return the artefact with a description in its metadata_props: an entry of JSON for each key.
 
-    In onnxruntime: `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.
+    In onnxruntime, `session.get_modelmeta().custom_metadata_map["classes"]` is one of them.
     """
     onnx = needed("onnx", "onnx")
     model = onnx.load_model_from_string(artefact)

@@ -142,7 +142,7 @@ def _history(trials: Sequence[Trial], best: str, miou: charts.Axis) -> str:
             stairs.append((x.place(number), share))
     if highest is not None:
         stairs.append((1.0, highest))
-    return charts.scatter(marks, x, miou, stairs=stairs) + _key("the best so far: green line")
+    return charts.scatter(marks, x, miou, stairs=stairs) + _key("dark line: the best so far")
 
 
 def _key(more: str = "") -> str:
