@@ -1,4 +1,4 @@
-"""Packages of a user's own: they bring experiments, readers of data sets, losses, transforms, loggers.
+"""Packages of a user's own: they bring experiments, data set readers, losses, transforms, loggers.
 
 A package is named in the environment variable SEG_JAX_EXPERIMENTS (names separated by commas), or
 by an installed distribution in the entry-point group `seg_jax.experiments` (value: the package).
