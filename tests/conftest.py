@@ -8,6 +8,10 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     ).strip()
 
+if "xla_llvm_disable_expensive_passes" not in os.environ["XLA_FLAGS"]:
+    # A sixth less processor time: most of the tests' time is compilation.
+    os.environ["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true"
+
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402

@@ -120,7 +120,8 @@ def test_choices_follow_the_data(at_home, monkeypatch):
 def test_the_batch_is_what_the_memory_allows(at_home, monkeypatch):
     base = experiment.get(SMALL)
     parameters, image = memory._bytes(base)
-    assert parameters == 4 * (3 * 9 * 16 + 16 + 16 * 21 + 21)
+    classes = base.model.num_classes
+    assert parameters == 4 * (3 * 9 * 16 + 16 + 16 * classes + classes)
     # At least the float32 image, and what the first convolution gives to the second.
     assert image >= 4 * 32 * 32 * (3 + 16)
     crop = dataclasses.replace(base.data.augmentation, crop=(64, 32))

@@ -38,7 +38,7 @@ def test_show_has_the_classes_of_the_data(capsys, folder, someone_elses):
     assert cli.main(["show", "two_layers_synthetic", *own(folder), "--json"]) == 0
     found = capsys.readouterr()
     assert json.loads(found.out)["config"]["model"]["num_classes"] == 3
-    assert "model.num_classes 21 -> 3" in found.err
+    assert "model.num_classes 8 -> 3" in found.err
 
 
 def test_data_that_are_not_here_are_said(capsys, tmp_path):

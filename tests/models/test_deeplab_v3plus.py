@@ -138,6 +138,7 @@ def test_equals_the_released_network(output_stride, convolution, size, rng):
     plain.assert_close(out[0], expected)
 
 
+@pytest.mark.slow
 def test_low_level_features_are_of_the_decoders_choice(rng):
     """Weights of a port that takes a block's result fit, and give something else."""
     released = Decoder(convolution="standard", width=1 / 32)

@@ -278,7 +278,7 @@ def test_best_command_round_trips_through_the_command_line(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone"), [(NAME, "resnet50"), ("fcn8s_vgg16_synthetic", "mobilenet_v2")]
+    ("name", "backbone"), [(NAME, "resnet50"), ("fcn8s_resnet14_synthetic", "mobilenet_v2")]
 )
 def test_the_command_names_a_backbone_that_is_not_the_recipes(name, backbone):
     """`flags` raised where the backbone was of another kind; of a network without one it gave an
