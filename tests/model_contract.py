@@ -142,8 +142,8 @@ def apply_in_training(model, variables, image):
 
 
 def check_initial_experiment(name):
-    """`train.init` names a network with this one's backbone, or a former stage of its training, which
-    has most of its weights.
+    """`train.init` names a network with this one's backbone, or a former stage of its training,
+    which has most of its weights.
     """
     chosen = get(name)
     if chosen.train.init not in experiment.names():
