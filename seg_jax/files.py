@@ -130,7 +130,10 @@ def read_bytes(path: Path, *, most: int) -> bytes:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(most + 1) if size <= most else b""
+            # read(n) first takes n bytes of memory: `most` only where the file grows meanwhile.
+            content = file.read(size + 1) if size <= most else b""
+            if len(content) > size:
+                content += file.read(most + 1 - len(content))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from error
