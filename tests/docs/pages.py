@@ -49,9 +49,13 @@ def write_titled(page, folder):
             path.write_text(block.text)
 
 
-def run_bash(page, folder):
-    """Run the page's bash blocks in turn, as one session in the folder; return what it printed."""
-    script = "\n".join(block.text for block in blocks(page, "bash"))
+def run_bash(page, folder, *, without=None):
+    """Run the page's bash blocks in turn, as one session in the folder; return what it printed.
+
+    Blocks that contain `without` are left out.
+    """
+    found = [block.text for block in blocks(page, "bash")]
+    script = "\n".join(text for text in found if without is None or without not in text)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

@@ -65,6 +65,17 @@ def test_other_data_runs(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_page_runs(tmp_path, monkeypatch):
+    """All but the block that installs W&B and MLflow."""
+    monkeypatch.setenv("SEG_JAX_DATA", str(tmp_path / "data"))
+    run_bash(DOCS / "training.md", tmp_path, without="pip install")
+    best = json.loads((tmp_path / "runs/best/result.json").read_text())
+    assert best["training"]["steps"] == 60
+    runs = {path.parent.name for path in tmp_path.glob("runs/*/metrics.jsonl")}
+    assert runs == {"best", "shown", "group", "remat"}
+
+
+@pytest.mark.slow
 def test_new_architecture_runs(tmp_path):
     draw_own_data(tmp_path / "my_data")
     write_titled(DOCS / "new-architecture.md", tmp_path)

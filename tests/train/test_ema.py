@@ -1,4 +1,6 @@
-"""Moving averages, frozen parts, clipping by value and losses with state, over an interruption."""
+"""Moving averages, frozen parts, clipping by value, group norm, rematerialisation and losses with
+state, over an interruption.
+"""
 
 import dataclasses
 
@@ -8,6 +10,7 @@ import pytest
 import tiny
 
 from seg_jax import losses, optim, train_state
+from seg_jax.nn.norm import Norm
 from seg_jax.runs import checkpoint
 from seg_jax.train import loop
 
@@ -56,8 +59,8 @@ def test_an_interrupted_run_with_all_of_them_ends_with_the_same_bits(root, tmp_p
         return evaluate(experiment, variables, step)
 
     experiment = tiny.experiment(
-        model=tiny.voc_model(dropout=0.5), root=root, ema_decay=0.9, evaluate_every=2,
-        best_metric="mean_iou",
+        model=tiny.voc_model(dropout=0.5, norm=Norm(statistics="group", groups=2)), root=root,
+        ema_decay=0.9, evaluate_every=2, best_metric="mean_iou", remat="blocks",
     )  # fmt: skip
     experiment = dataclasses.replace(
         experiment,
