@@ -24,8 +24,8 @@ from absl import flags
 from seg_jax import checks
 from seg_jax.data import transforms, weight_maps
 from seg_jax.data.config import DataConfig
-from seg_jax.data.repeated import Repeated, repeat
-from seg_jax.data.source import Source
+from seg_jax.data.repeated import repeat
+from seg_jax.data.source import Source, Subset
 from seg_jax.types import Batch
 
 
@@ -67,7 +67,7 @@ def train_dataset(
 class MakeBatch:
     """Reads, augments and stacks `rows` of the global batches."""
 
-    source: Source | Repeated
+    source: Source | Subset
     config: DataConfig
     seed: int
     batch_size: int

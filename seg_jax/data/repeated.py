@@ -1,36 +1,15 @@
 """DeepLab v3's duplicated images: those with hard classes are used twice in every epoch."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from seg_jax import checks
 from seg_jax import progress as progress_bar
-from seg_jax.data.source import Record, Source
+from seg_jax.data.source import Source, Subset
 
 
-@dataclasses.dataclass(frozen=True)
-class Repeated:
-    """A split of which some images are repeated.
-
-    Attributes:
-      source: the split.
-      indices: index in `source` of every image of this split.
-    """
-
-    source: Source
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        """Read one image and its mask."""
-        return self.source[self.indices[index]]
-
-
-def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> Source | Repeated:
+def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> Source | Subset:
     """Return the split with every image that has one of the classes repeated once, at the end.
 
     All masks are read for this (some seconds for VOC's 2,913).
@@ -54,4 +33,4 @@ def repeat(source: Source, classes: Sequence[int], *, progress: bool = True) -> 
     every = range(len(source))
     bar = progress_bar.bar(every, desc="looking for classes to repeat", shown=progress)
     twice = [index for index in bar if np.isin(source.label(index), classes).any()]
-    return Repeated(source, (*every, *twice))
+    return Subset(source, (*every, *twice))

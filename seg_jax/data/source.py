@@ -335,6 +335,35 @@ def is_hidden(path: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some images of a split, in any order, or some of them several times.
+
+    Attributes:
+      source: the split.
+      indices: index in `source` of every image.
+    """
+
+    source: Source
+    indices: tuple[int, ...]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        """Read one image and its mask."""
+        return self.source[self.indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of an image without decoding it."""
+        return self.source.size(self.indices[index])
+
+
 def size_mismatch(path: images.File, label: tuple[int, ...], image: tuple[int, ...]) -> str:
     """Return the message for a mask and an image of different sizes, both (height, width)."""
     hint = "rotate" if tuple(label) == tuple(image)[::-1] else "resize (nearest neighbour)"

@@ -131,12 +131,12 @@ def with_images(experiment: Experiment, variables: Mapping[str, Any], step: int)
       processes, of those that this one evaluates.
     """
     found, scores, source = _intermediate(experiment, variables, step)
-    shown = training_images.TrainingImages(source)
-    if len(shown):
+    images = training_images.TrainingImages(source)
+    if len(images.shown):
         plain = experiment.with_evaluation(crf=None)
-        options: Any = {"boundaries": False, "on_image": shown.keep, "progress": False}
-        evaluate(plain, variables, shown, **options)
-    return found | {"images": shown.images(scores.confusion)}
+        options: Any = {"boundaries": False, "on_image": images.keep, "progress": False}
+        evaluate(plain, variables, images.shown, **options)
+    return found | {"images": images.images(scores.confusion)}
 
 
 def _intermediate(

@@ -3,13 +3,11 @@
 They are the same images at every evaluation of a run, spread evenly over the split.
 """
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
 from seg_jax.data import visualize
-from seg_jax.data.source import Source
+from seg_jax.data.source import Source, Subset
 
 _COUNT = 4
 _LONGEST_PX = 320  # of an image's longer side as it is shown
@@ -18,36 +16,24 @@ _MATRIX_PX = 320
 
 
 class TrainingImages:
-    """Some images of a split, themselves a split, and what an evaluation predicts for them.
+    """What an evaluation predicts for some images of a split.
 
     Args:
       source: the whole split.
 
     Attributes:
-      classes: of the split.
+      shown: the images.
     """
 
     def __init__(self, source: Source):
-        self.classes = source.classes
-        self._source = source
         count = min(len(source), _COUNT)
-        self._shown = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+        indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+        self.shown = Subset(source, tuple(indices))
         self._found: dict[int, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return len(self._shown)
-
-    def __getitem__(self, index: int) -> Any:
-        """Return the split's example."""
-        return self._source[self._shown[index]]
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return (height, width) without decoding the image."""
-        return self._source.size(self._shown[index])
 
     def keep(self, index: int, prediction: np.ndarray) -> None:
         """Make one picture of image, truth and prediction, uint8 [h w]."""
-        example, palette = self[index], self._source.palette
+        example, palette = self.shown[index], self.shown.source.palette
         image = Image.fromarray(visualize.as_rgb(example["image"]))
         truth, found = (
             visualize.label_image(label, palette).convert("RGB")
@@ -63,7 +49,7 @@ class TrainingImages:
                 (found, Image.Resampling.NEAREST),
             )
         ]
-        self._found[self._shown[index]] = np.concatenate(parts, axis=1)
+        self._found[self.shown.indices[index]] = np.concatenate(parts, axis=1)
 
     def images(self, confusion: np.ndarray) -> dict[str, np.ndarray]:
         """Return the pictures by name, uint8 [h w 3], the confusion matrix among them."""

@@ -1,6 +1,5 @@
 """The images on which networks differ most, and what each predicts there."""
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax import data
-from seg_jax.data.source import Record, Source
+from seg_jax.data.source import Subset
 from seg_jax.evaluation import evaluate, example_images
 from seg_jax.metrics import bootstrap
 from seg_jax.reproduce.plan import Run
@@ -16,27 +15,6 @@ from seg_jax.results.files import PREDICTIONS
 from seg_jax.runs import checkpoint
 
 COUNT = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Some images of a split."""
-
-    source: Source
-    indices: tuple[int, ...]
-
-    @property
-    def classes(self) -> Sequence[str]:
-        return self.source.classes
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.source[self.indices[index]]
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.source.size(self.indices[index])
 
 
 def most_different(counts: Sequence[np.ndarray], *, number: int = COUNT) -> list[int]:
@@ -60,5 +38,5 @@ def predict(run: Run, indices: Sequence[int], folder: Path) -> None:
     def keep(index: int, prediction: np.ndarray) -> None:
         example_images.write_images(folder / PREDICTIONS, source, indices[index], prediction)
 
-    part = _Part(source, tuple(indices))
+    part = Subset(source, tuple(indices))
     evaluate.evaluate(experiment, variables, part, on_image=keep, boundaries=False, progress=False)

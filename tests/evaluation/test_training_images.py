@@ -32,7 +32,7 @@ def source(count, height=20, width=30):
 def test_a_handful_spread_over_the_split_beside_truth_and_prediction():
     split = source(10)
     kept = training_images.TrainingImages(split)
-    assert len(kept) == 4 and kept[1]["id"] == "3"
+    assert len(kept.shown) == 4 and kept.shown[1]["id"] == "3"
     for index in range(4):
         kept.keep(index, np.full((20, 30), 2, np.uint8))
     found = kept.images(np.eye(3, dtype=np.int64))
