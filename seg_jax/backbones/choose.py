@@ -4,10 +4,11 @@ A network that has requirements of its own says so by a method `with_backbone(na
 `replace` calls; for all others, the new backbone gets the output stride of the one it replaces.
 """
 
+import contextlib
 import dataclasses
 from typing import Any, Literal
 
-from seg_jax import checks
+from seg_jax import checks, overrides
 from seg_jax.backbones.mobilenet_v2 import MobileNetV2
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, VGG, Pool
@@ -47,6 +48,28 @@ def replace(model: Any, name: str) -> Any:
     if not isinstance(current, Backbone):
         raise ValueError(f"{type(model).__name__} has no backbone that could be another")
     return model.clone(backbone=in_place_of(current, name))
+
+
+def flags(recipe: Any, changed: Any) -> list[str]:
+    """Return the command line's arguments that turn a recipe into an experiment with other fields,
+    --model.backbone among them where that is needed or shorter.
+
+    Raises:
+      ValueError: they differ in more than fields and the backbone's name.
+    """
+    known: list[tuple[tuple[str, ...], Any]] = [((), recipe)]
+    for name in NAMES:
+        with contextlib.suppress(ValueError):  # a backbone that the network cannot have
+            known.append((("--model.backbone", name), recipe.with_backbone(name)))
+    kind = type(getattr(changed.model, "backbone", None))
+    options = [
+        [*chosen, *overrides.flags(default, changed)]
+        for chosen, default in known
+        if type(getattr(default.model, "backbone", None)) is kind
+    ]
+    if not options:
+        raise ValueError(f"{recipe.name}: no command gives a backbone of type {kind.__name__}")
+    return min(options, key=len)
 
 
 def in_place_of(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_jax import checks, progress
-from seg_jax.cli.parsing import PROGRAM, asks_for_help, command, named, override
+from seg_jax.cli.parsing import PROGRAM, asks_for_help, command, named, override, with_init
 
 NETWORK = "deeplab_v3plus"
 
@@ -44,8 +44,7 @@ def fit(args: Sequence[str]) -> None:
         )
         raise SystemExit(2)
     root = Path(args[0])
-    rest = [*args] if args[0].startswith("-") else [*args[1:]]
-    rest = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in rest]
+    rest = with_init(args if args[0].startswith("-") else args[1:])
     from seg_jax.runs import folder
     from seg_jax.train import fit_plan, own_data
 
@@ -64,9 +63,7 @@ def fit(args: Sequence[str]) -> None:
         _check_root(root, write=not options.dry_run)
         planned = fit_plan.plan(base, wanted, given, root)
         _say(planned, root, run)
-        progress.say(
-            "\nthe same as a command:\n  " + train_command(base, planned.experiment, run, backbone)
-        )
+        progress.say("\nthe same as a command:\n  " + train_command(planned.experiment, run))
         if options.dry_run:
             return
         wanted = planned.experiment
@@ -117,14 +114,13 @@ def _say(planned: Any, root: Path, run: Path) -> None:
         progress.say(f"  warning: {warning}")
 
 
-def train_command(base: Any, planned: Any, run: Path, backbone: str) -> str:
-    """Return the `train` command of a planned experiment; `base` is its recipe on the backbone."""
-    from seg_jax import experiment, overrides
+def train_command(planned: Any, run: Path) -> str:
+    """Return the `train` command of a planned experiment."""
+    from seg_jax import experiment
+    from seg_jax.backbones import choose
 
-    words = ["--workdir", str(run)]
-    if base != experiment.get(base.name):
-        words += ["--model.backbone", backbone]
-    return command("train", base.name, *words, *overrides.flags(base, planned))
+    recipe = experiment.get(planned.name)
+    return command("train", recipe.name, "--workdir", str(run), *choose.flags(recipe, planned))
 
 
 def _train(planned: Any, run: Path, words: str) -> None:

@@ -69,6 +69,11 @@ def parse(
     return cast(Options, parsed)
 
 
+def with_init(args: Sequence[str]) -> list[str]:
+    """Return the arguments with --init and --init-... written out: --train.init and so on."""
+    return ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
+
+
 def asks_for_help(args: Sequence[str]) -> bool:
     """Return whether the command line has -h or --help."""
     return bool({"-h", "--help"} & set(args))

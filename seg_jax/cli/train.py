@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from seg_jax import checks, progress
-from seg_jax.cli.parsing import command, on_own_data, parse, parse_experiment
+from seg_jax.cli.parsing import command, on_own_data, parse, parse_experiment, with_init
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,7 @@ class TrainOptions:
 
 def train(args: Sequence[str]) -> None:
     """Train one experiment."""
-    # --init and --init-allow are short forms of --train.init and --train.init-allow.
-    args = ["--train." + arg[2:] if arg.startswith("--init") else arg for arg in args]
+    args = with_init(args)
     found, options = parse_experiment(args, "train", TrainOptions)
     found = on_own_data(found, args)
     import jax

@@ -347,20 +347,8 @@ def train_command(experiment: Experiment) -> str:
     """Return the command that trains an experiment, its differences from the registered one as
     options.
     """
-    recipe = experiments.get(experiment.name)
-    known: list[tuple[tuple[str, ...], Experiment]] = [((), recipe)]
-    for name in choose.NAMES:
-        with contextlib.suppress(ValueError):  # a backbone that the network cannot have
-            known.append((("--model.backbone", name), recipe.with_backbone(name)))
-    kind = type(getattr(experiment.model, "backbone", None))
-    options = [
-        (*chosen, *overrides.flags(default, experiment))
-        for chosen, default in known
-        if type(getattr(default.model, "backbone", None)) is kind
-    ]
-    if not options:
-        raise ValueError(f"{experiment.name}: no command gives a backbone of type {kind.__name__}")
-    return shlex.join(["python", "-m", "seg_jax", "train", experiment.name, *min(options, key=len)])
+    options = choose.flags(experiments.get(experiment.name), experiment)
+    return shlex.join(["python", "-m", "seg_jax", "train", experiment.name, *options])
 
 
 def as_text(outcome: Outcome) -> str:
