@@ -20,8 +20,8 @@ from seg_jax.checks import UserError
 from seg_jax.evaluation.run import evaluate_run, file_name
 from seg_jax.metrics import bootstrap
 from seg_jax.metrics.bootstrap import Interval
-from seg_jax.report import heat_map, images, interval_chart, page, svg, table
-from seg_jax.report.grid import NONE, Column, Grid, count, percent
+from seg_jax.report import heat_map, images, interval_chart, page, seeds, svg, table
+from seg_jax.report.grid import Column, Grid, count, percent
 from seg_jax.reproduce import differing_images, plan
 from seg_jax.reproduce.plan import Run
 from seg_jax.results import Record, image_counts, load
@@ -58,12 +58,7 @@ class Network:
     def mean(self, metric: str, key: str | None = None) -> str:
         """Format a metric's mean over the runs, and its standard deviation if there are several."""
         found = [record.metrics[metric] for record in self.records]
-        values = [one if key is None else one.get(key) for one in found]
-        known = [value for value in values if value is not None]
-        if not known:
-            return NONE
-        spread = f" ± {percent(statistics.stdev(known))}" if len(known) > 1 else ""
-        return percent(statistics.fmean(known)) + spread
+        return seeds.mean_and_sd([one if key is None else one.get(key) for one in found])
 
 
 def networks(runs: Sequence[Run]) -> list[Network]:

@@ -79,7 +79,8 @@ def _introduction(workdir: Path, found: promote.Sweep, best: str) -> str:
         record = None
     data = found.experiment.data
     images = record.data.description if record else f"{data.dataset} {data.val_split}"
-    protocol = f"{record.cutting}; {record.protocol}" if record else _protocol(found)
+    words = protocols.words(found.experiment.evaluation)
+    protocol = f"{record.cutting}; {record.protocol}" if record else words
     training = record.training.data if record else None
     trained = training.description if training else f"{data.dataset} {data.train_split}"
     return (
@@ -89,10 +90,6 @@ def _introduction(workdir: Path, found: promote.Sweep, best: str) -> str:
         f"{images}; protocol: {protocol}. The best of many is optimistically biased on the images "
         "that it was chosen by."
     )
-
-
-def _protocol(found: promote.Sweep) -> str:
-    return protocols.words(found.experiment.evaluation)
 
 
 def _best(outcome: search.Outcome) -> str:
