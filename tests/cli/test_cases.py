@@ -4,9 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
-
-from seg_jax import __main__ as cli
 
 TRAIN = (
     "train", "two_layers_synthetic", "--data.dataset", "folder", "--train.steps", "1",
@@ -39,15 +38,6 @@ CASES = {
 def at_home(tmp_path, monkeypatch, someone_elses):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(capsys, *args):
-    try:
-        code = cli.main([str(arg) for arg in args])
-    except SystemExit as exit:
-        code = exit.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.mark.slow

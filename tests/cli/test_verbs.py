@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
 
 from seg_jax import __main__ as cli
@@ -27,16 +28,6 @@ def at_home(pictures, tmp_path, monkeypatch, someone_elses):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(capsys, *args):
-    """Return exit code, standard output, standard error."""
-    try:
-        code = cli.main([str(arg) for arg in args])
-    except SystemExit as exit:
-        code = exit.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_usage(capsys):
