@@ -1,10 +1,13 @@
 """One of several processes that train `tiny.Tiny` together; run by test_distributed."""
 
+import os
 import sys
+import time
 
 import jax
 import numpy as np
 import tiny
+from jax._src import distributed
 
 from seg_jax import parallel
 
@@ -16,8 +19,16 @@ def batches():
     return [tiny.make_batch(rng) for _ in range(STEPS)]
 
 
+def connections() -> list[str]:
+    """Return what Gloo has left in the coordinator's store where it connected processes."""
+    return sorted(key for key, _ in distributed.global_state.client.key_value_dir_get("cpu:gloo"))
+
+
 def main(out: str) -> None:
     parallel.initialize_distributed()
+    connected = connections()
+    if jax.process_index():
+        time.sleep(float(os.environ.get("LATE", 0)))
     count, index = jax.process_count(), jax.process_index()
     share = 8 // count
     mine = [
@@ -29,7 +40,9 @@ def main(out: str) -> None:
         jax.tree_util.keystr(path): leaf
         for path, leaf in jax.tree.leaves_with_path((state.params, state.batch_stats))
     }
-    np.savez(f"{out}/{index}.npz", losses=[m["loss"] for m in metrics], **leaves)
+    losses = [m["loss"] for m in metrics]
+    both = {"connected": connected, "connected_later": connections()}
+    np.savez(f"{out}/{index}.npz", losses=losses, **both, **leaves)
 
 
 if __name__ == "__main__":
