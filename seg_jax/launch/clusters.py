@@ -17,6 +17,8 @@ class Cluster:
 
     Attributes:
       engine: slurm, sky or gke.
+      accelerator: what the GPUs of a SLURM partition are, e.g. H100: whether a training fits is
+        then checked before it waits.
       partition: SLURM.
       account: SLURM.
       qos: SLURM.
@@ -34,6 +36,7 @@ class Cluster:
     """
 
     engine: str
+    accelerator: str = ""
     partition: str = ""
     account: str = ""
     qos: str = ""
