@@ -27,7 +27,8 @@ class Cluster:
       options: further options of sbatch by name, or further fields of SkyPilot's resources.
       image: container image (sky, gke).
       infra: SkyPilot's, e.g. gcp/us-central1 or kubernetes.
-      runs: folder of the run folders on the machine (sky, gke), usually on a mount.
+      runs: folder of the run folders on the machine (sky, gke), usually on a mount; for trainings
+        of one process on sky also a bucket (gs://bucket/runs), which needs no mount.
       data: folder of the data sets on the machine: SEG_JAX_DATA.
       mounts: path on the machine -> bucket or claim.
       namespace: Kubernetes.

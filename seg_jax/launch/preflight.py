@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks
+from seg_jax import checks, files
 from seg_jax import experiments as experiment_files
-from seg_jax.launch import memory, slurm, snapshot
+from seg_jax.launch import memory, sky, slurm, snapshot
 from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import Job
 from seg_jax.launch.memory import Compile, Finding
@@ -142,6 +142,15 @@ def _processes(job: Job) -> Iterator[Finding]:
 def _folders(job: Job, cluster: Cluster) -> Iterator[Finding]:
     """On clouds, whether what is saved outlives the machine."""
     if cluster.engine == "slurm":
+        return
+    if url := files.bucket_url(cluster.runs):
+        alone = job.words[0] == "train" and job.resources.nodes == 1
+        if cluster.engine != "sky" or not alone or sky.is_pod(job.resources.accelerators):
+            yield Finding(
+                "wrong",
+                f"run folder: only one process of `train` on sky may write to {url} by itself: "
+                "mount the bucket, and name the mount by `runs` in clusters.toml",
+            )
         return
     runs = Path(cluster.runs)
     if not any(runs.is_relative_to(place) for place in cluster.mounts):

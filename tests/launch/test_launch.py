@@ -224,6 +224,10 @@ def test_where_and_how_long():
     assert "wrong time: SLURM warns 120 s before" in " ".join(texts(TINY, minutes=4))
     lost = texts(TINY, "sky", spot=True)
     assert "wrong run folder: /runs is on no mount" in lost[0] and "`mounts`" in lost[0]
+    bucket = clusters.Cluster("sky", runs="gs://b/runs")
+    assert not any("run folder" in text for text in texts(TINY, cluster=bucket, spot=True))
+    for options in ({"nodes": 2}, {"accelerators": "tpu-v6e-16"}):
+        assert "wrong run folder: only one" in texts(TINY, cluster=bucket, **options)[0]
     mounted = clusters.Cluster("sky", mounts={"/runs": "gs://b/runs"})
     voc = [experiment.get("deeplab_v3_resnet50_voc")]
     nowhere = texts(TINY, cluster=mounted, experiments=voc, nodes=4, accelerators="H100:4")

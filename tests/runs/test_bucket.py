@@ -4,7 +4,10 @@
 """
 
 import json
+import os
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -15,6 +18,7 @@ from seg_jax.cli import train as train_verb
 from seg_jax.runs import bucket
 
 URL = "gs://bucket/runs/net"
+EMULATED = os.environ.get("SEG_JAX_TEST_BUCKETS", "").split()  # URLs of folders, empty or not there
 
 
 @pytest.fixture
@@ -83,7 +87,7 @@ def test_a_run_goes_on_on_another_machine(store, elsewhere):
         (other / "checkpoints" / "00000001" / "variables" / "d").unlink()  # pruned here
         (other / "checkpoints" / "00000001" / "checksums.json").unlink()
     assert not any("00000001" in name for name in names(store))
-    assert bucket.fetched("runs/local") == __import__("pathlib").Path("runs/local")
+    assert bucket.fetched("runs/local") == Path("runs/local")
 
 
 def contents_without_hidden(run):
@@ -168,6 +172,31 @@ def test_a_bucket_that_cannot_be_reached(store, monkeypatch, caplog):
     monkeypatch.setattr(store, "find", broken)
     with pytest.raises(checks.UserError, match="gs://bucket/runs/net could not be read"):
         bucket.fetched(URL)
+
+
+@pytest.mark.skipif(not EMULATED, reason="emulators of S3 and GCS: scripts/test_buckets.sh")
+@pytest.mark.parametrize("url", EMULATED)
+def test_on_an_emulator(url, tmp_path, monkeypatch, elsewhere):
+    elsewhere("one")
+    monkeypatch.setattr(bucket, "_PATIENCE_SECONDS", 2.0)
+    with bucket.trained(url) as run:
+        save(run, 1)
+        bucket.send(run)
+        with pytest.raises(checks.UserError, match="another process is training in"):
+            monkeypatch.setattr(bucket, "_REFRESH_SECONDS", 0.1)
+            with bucket.Mirror(url).lease(), bucket.trained(url):
+                pass
+        save(run, 2)
+    elsewhere("two")
+    with bucket.trained(url) as other:
+        assert other != run and contents(other) == contents(run) and len(contents(other)) == 6
+        save(other, 3)
+        shutil.rmtree(other / "checkpoints" / "00000001")
+        (other / "result.json").write_text("{}")
+    bucket.send_results(url)
+    elsewhere("three")
+    found = contents(bucket.fetched(url))
+    assert found == contents(other) and not any("00000001" in name for name in found)
 
 
 def test_where_only_a_folder_will_do(monkeypatch):

@@ -1,8 +1,6 @@
 """One of several processes that train `tiny.Tiny` together; run by test_distributed."""
 
-import os
 import sys
-import time
 
 import jax
 import numpy as np
@@ -20,15 +18,14 @@ def batches():
 
 
 def connections() -> list[str]:
-    """Return what Gloo has left in the coordinator's store where it connected processes."""
-    return sorted(key for key, _ in distributed.global_state.client.key_value_dir_get("cpu:gloo"))
+    """Return the keys that Gloo leaves in the coordinator's store where it connects processes."""
+    found = distributed.global_state.client.key_value_dir_get_bytes("cpu:gloo")
+    return sorted(key for key, _ in found)
 
 
 def main(out: str) -> None:
     parallel.initialize_distributed()
     connected = connections()
-    if jax.process_index():
-        time.sleep(float(os.environ.get("LATE", 0)))
     count, index = jax.process_count(), jax.process_index()
     share = 8 // count
     mine = [
