@@ -11,8 +11,8 @@ from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import Job
 from seg_jax.runs import folder
 
-# Compiles an experiment's training step for a target; an entry of `targets.survey`.
-Compile = Callable[[Any, str], Mapping[str, Any]]
+# Compiles a training step for a target: an entry of `targets.survey`, None if it cannot be done.
+Compile = Callable[[Any, str], Mapping[str, Any] | None]
 # GPUs of a job, by SkyPilot's names and our own: their targets of `compile` begin so.
 _GPUS = {"h100": "h100", "h200": "h200", "a100-80gb": "a100", "a100": "a100"}
 # TPU slices by GKE's names.

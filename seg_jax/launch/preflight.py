@@ -188,7 +188,7 @@ def _batches(experiment: Any, space: Any | None, devices: int) -> Iterator[Findi
         }
     )  # fmt: skip
     for size in sizes:
-        found = _batch(size, experiment.train.accumulate, devices)
+        found = _batch(int(size), experiment.train.accumulate, devices)
         if found.level == "wrong":
             yield dataclasses.replace(found, text=f"{found.text} (in the space's {field})")
             return
