@@ -76,9 +76,13 @@ def trained(path: Path, *, distributed: bool = False) -> Iterator[Path]:
         _open[mirror.copy] = mirror
         try:
             yield mirror.copy
+        except BaseException:  # its exit code is what a scheduler goes by
+            mirror.push()
+            raise
+        else:
+            mirror.push(must=True)
         finally:
             del _open[mirror.copy]
-            mirror.push(must=True)
 
 
 def send(run: Path) -> None:

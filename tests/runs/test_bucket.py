@@ -169,6 +169,9 @@ def test_a_bucket_that_cannot_be_reached(store, monkeypatch, caplog):
             monkeypatch.setattr(store, "put_file", broken)
             bucket.send(run)  # the run goes on
             assert "the run goes on in" in caplog.text
+    with pytest.raises(SystemExit) as ended, bucket.trained(URL):  # what a scheduler goes by
+        raise SystemExit(75)
+    assert ended.value.code == 75
     monkeypatch.setattr(store, "find", broken)
     with pytest.raises(checks.UserError, match="gs://bucket/runs/net could not be read"):
         bucket.fetched(URL)
