@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_jax import checks, experiment
+from seg_jax import checks, experiment, overrides
 from seg_jax.cli import compile as verb
 from seg_jax.targets import page, programs, survey, table, topology
 
@@ -86,6 +86,24 @@ def test_a_compiler_that_aborts_is_an_outcome(monkeypatch):
     entry = survey.in_a_process(WANTED[0])
     assert survey.key(entry) == WANTED[0]
     assert entry["status"] == "error" and "ended with code 1" in entry["error"]
+
+
+def test_an_experiment_is_compiled_with_its_overrides(monkeypatch):
+    """By a stand-in for the compiler's process, which prints what it is given."""
+    monkeypatch.setattr(
+        survey,
+        "_ONE",
+        "import json, sys; given = json.load(sys.stdin); print(json.dumps([{'target': "
+        "sys.argv[1], 'batch': given['train']['batch_size'], 'width': given['model']['width']}]))",
+    )
+    chosen = overrides.apply(
+        experiment.get("unet_synthetic"), {"train.batch_size": 24, "model.width": 2.0}
+    )
+    found = survey.of_experiment(chosen, "v6e-8")
+    assert found == {"target": "v6e-8", "batch": 24, "width": 2.0}
+    monkeypatch.setattr(survey, "_ONE", "raise SystemExit('the compiler is not here')")
+    failed = survey.of_experiment(chosen, "v6e-8")
+    assert failed["status"] == "error" and "is not here" in failed["error"]
 
 
 def test_the_page_is_that_of_the_file():
