@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A run on a bucket, against emulators of S3 (moto) and Google Cloud Storage (gcp-storage-emulator) from PyPI: the tests
 # of seg_jax.runs.bucket, then a training of the quick U-Net that is stopped, goes on elsewhere and is evaluated.
-# STEPS: of the training (default 12).
+#   scripts/test_buckets.sh [s3://runs/net|gs://runs/net]     default: a training on each
+# STEPS: of the training (default 60).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/setup.sh"
-steps=${STEPS:-12}
+steps=${STEPS:-60}
 extra=${BUCKETS_EXTRA:-$root/.venv-launch/buckets} # beside the environment, not in it
 [ -d "$extra/s3fs" ] || "$python" -m pip install --quiet --disable-pip-version-check --target "$extra" \
   s3fs gcsfs "moto[server]" gcp-storage-emulator
@@ -29,17 +30,17 @@ done
 "$python" -c "import s3fs; s3fs.S3FileSystem().mkdir('runs')"
 SEG_JAX_TEST_BUCKETS="s3://runs/tests/net gs://runs/tests/net" "$python" -m pytest -q -n 0 tests/runs/test_bucket.py
 
-train() { # RUN: with the environment's cache
-  "$python" -m seg_jax train unet_synthetic --workdir "$1" --train.steps "$steps" --train.checkpoint-every 4 --train.log-every 1 \
-    --model.width 0.125 --train.batch-size 2 --data.augmentation.crop 32 32 --train.evaluate-first no
-}
+# An array, not a function: in the background a signal must reach Python, not a shell around it.
+train=("$python" -m seg_jax train unet_synthetic --train.steps "$steps" --train.checkpoint-every 20 --train.log-every 1
+  --model.width 0.125 --train.batch-size 2 --data.augmentation.crop 32 32 --train.evaluate-first no)
 export JAX_PLATFORMS=cpu SEG_JAX_DATA=${SEG_JAX_DATA:-$dir/data} JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$dir/xla}
-train "$dir/whole"
-for run in s3://runs/net gs://runs/net; do
+"${train[@]}" --workdir "$dir/whole"
+[ $# -gt 0 ] || set -- s3://runs/net gs://runs/net
+for run in "$@"; do
   export SEG_JAX_CACHE=$dir/one
-  train "$run" &
+  "${train[@]}" --workdir "$run" &
   training=$!
-  until ls "$dir"/one/buckets/*/runs/net/checkpoints/*4 >/dev/null 2>&1; do
+  until ls "$dir"/one/buckets/*/runs/net/checkpoints/*20 >/dev/null 2>&1; do
     kill -0 "$training" || exit 1
     sleep 0.1
   done
@@ -48,9 +49,10 @@ for run in s3://runs/net gs://runs/net; do
   wait "$training" || code=$?
   [ "$code" = 75 ] || [ "$code" = 0 ] || exit "$code" # 0: it was over before the signal came
   export SEG_JAX_CACHE=$dir/two # another machine: all that it knows is on the bucket
-  train "$run"
+  "${train[@]}" --workdir "$run"
   "$python" - "$dir/whole" "$dir"/two/buckets/*/runs/net "$run" "$steps" "$code" <<'P'
 import sys
+from pathlib import Path
 
 import fsspec
 import jax
@@ -58,9 +60,9 @@ import numpy as np
 
 from seg_jax.runs import checkpoint
 
-whole, ours = [checkpoint.restore_variables(run) for run in sys.argv[1:3]]
-assert whole[2] == ours[2] == int(sys.argv[4]), (whole[2], ours[2])
-for left, right in zip(jax.tree.leaves(whole[1]), jax.tree.leaves(ours[1]), strict=True):
+whole, ours = [checkpoint.restore_variables(Path(run))[1:] for run in sys.argv[1:3]]
+assert whole[1] == ours[1] == int(sys.argv[4]), (whole[1], ours[1])
+for left, right in zip(jax.tree.leaves(whole[0]), jax.tree.leaves(ours[0]), strict=True):
     np.testing.assert_array_equal(left, right)
 fs, place = fsspec.core.url_to_fs(sys.argv[3])
 names = [path.removeprefix(place.strip("/") + "/") for path in fs.find(place)]
