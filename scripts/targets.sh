@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Compiles for accelerators that are not here and writes experiments/targets.json and docs/targets.md. What the file
-# has is not compiled again: stop it and start it as you like.
+# Compiles for accelerators that are not here and writes experiments/targets.json and docs/targets.md, a program at a
+# time, what takes least first. What the file has is not compiled again: stop it (Ctrl-C, SIGTERM) and start it as you
+# like, also several at once; what is cut off is not recorded.
 #   scripts/targets.sh --install        makes .venv-targets with the TPU's compiler (140 MB beside the requirements)
 #   scripts/targets.sh --install-gpu    adds the GPUs' compiler (4 GB)
-#   scripts/targets.sh [compile's arguments]     default: --all --for, all targets whose compiler is installed
-# One program takes one to five minutes of a core for TPU, half a minute for GPU.
+#   scripts/targets.sh [--minutes N] [compile's arguments]     default: --all --for, all targets whose compiler is there
+# One program takes one to five minutes of a core for TPU, half a minute for GPU; --minutes N ends after that time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-targets}
@@ -20,12 +21,23 @@ case ${1:-} in
   exit
   ;;
 esac
+limit=()
+if [ "${1:-}" = --minutes ]; then
+  limit=(--minutes "${2:?--minutes: of how many?}")
+  shift 2
+fi
 if [ $# = 0 ]; then
   targets=(v5e-8 v6e-8 v5p-8 v4-8 v5e-16)
   if has jax_cuda13_plugin; then targets+=(h100x1 h100x8 a100x8 h200x8 h100x16); fi
   set -- --all --for "${targets[@]}"
 fi
+# In the background, so that a signal to this shell reaches it; the page is written whatever happens.
+nice -n 19 "$python" -m seg_jax compile "$@" --cycles --record experiments/targets.json "${limit[@]}" &
+compiling=$!
+trap 'kill -TERM "$compiling" 2>/dev/null || true' INT TERM HUP
 code=0
-nice -n 19 "$python" -m seg_jax compile "$@" --cycles --record experiments/targets.json || code=$?
+wait "$compiling" || code=$?
+while kill -0 "$compiling" 2>/dev/null; do wait "$compiling" || code=$?; done
+trap - INT TERM HUP
 JAX_PLATFORMS=cpu "$python" -m seg_jax.targets.page
 exit "$code"

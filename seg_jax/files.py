@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ VARIABLES: dict[Kind, str] = {  # each names the folder of a kind itself
 }  # fmt: skip
 # Where earlier versions put them, below the current folder.
 _FORMER: dict[Kind, Path] = {"data": Path("data"), "weights": Path("data") / "weights"}
+# Schemes of buckets, and fsspec's package for each.
+BUCKETS = {
+    "gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs",
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +71,16 @@ def _say_former(kind: Kind, path: Path) -> None:
         "%s in the current folder is used; the place is now %s: move it there, or set %s",
         path, place(kind), VARIABLES[kind],
     )  # fmt: skip
+
+
+def bucket_url(path: str | Path) -> str:
+    """Return the bucket's URL that a text or path is, "" if it is none: Path makes gs:/b/run of
+    gs://b/run, which as a folder would be one called "gs:" in the current one.
+    """
+    found = re.fullmatch(r"([a-z0-9]+):/+(.*)", str(path), re.DOTALL)
+    if not found or found.group(1) not in BUCKETS:
+        return ""
+    return f"{found.group(1)}://{found.group(2).rstrip('/')}"
 
 
 def make_private(folder: Path, *, variable: str) -> None:

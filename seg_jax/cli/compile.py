@@ -1,6 +1,9 @@
 """`compile`: what a program needs on an accelerator that is not here."""
 
 import dataclasses
+import math
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +36,7 @@ class CompileOptions:
       cycles: TPU: add up the compiler's estimated cycles by module and kind of operation.
       top: rows of the table of cycles.
       record: file of outcomes, e.g. experiments/targets.json: what it has is not compiled again.
-      seconds: with --record, begin no further compilation after this time.
+      minutes: with --record, end after this time, what is being compiled unrecorded.
       json: print a list of objects.
     """
 
@@ -51,7 +54,7 @@ class CompileOptions:
     cycles: bool = False
     top: int = 20
     record: Path | None = None
-    seconds: float = float("inf")
+    minutes: float = math.inf
     json: bool = False
 
 
@@ -80,7 +83,10 @@ def compile_programs(args: Sequence[str]) -> int:
         for name in dict.fromkeys(name for name, _, mode in wanted if mode != "kernel"):
             _experiment(name, options)  # a mistake ends it here, and changes are said once
 
-        entries = [survey.in_a_process(found, _passed_on(options)) for found in wanted]
+        compiled = [survey.in_a_process(found, _passed_on(options)) for found in wanted]
+        entries = [entry for entry in compiled if entry is not None]
+        if len(entries) < len(compiled):
+            raise checks.UserError("compile: a signal ended a compiler; too little memory?")
     else:
         entries = [_compile(*wanted[0], options)]
     if options.json:
@@ -126,13 +132,19 @@ def _record(wanted: list[tuple[str, str, str]], options: CompileOptions) -> int:
     assert options.record is not None
     for target in options.targets:  # an absent compiler is not an outcome
         topology.require(table.get(target))
+    # Ends the process that compiles as well, which would go on by itself.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     added = survey.run(
         wanted,
         options.record,
-        compile_one=lambda found: survey.in_a_process(found, _passed_on(options)),
-        seconds=options.seconds,
+        compile_one=lambda found, left: survey.in_a_process(
+            found, _passed_on(options), timeout=left
+        ),
+        seconds=60 * options.minutes,
     )
-    progress.show(f"{options.record}: {added} more")
+    have = survey.load(options.record)
+    done = sum(found in have for found in wanted)
+    progress.show(f"{options.record}: {added} more, {done} of {len(wanted)} are there")
     return 0
 
 

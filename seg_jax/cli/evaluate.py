@@ -47,9 +47,9 @@ def evaluate(args: Sequence[str]) -> None:
         raise SystemExit(0 if {"-h", "--help"} & set(args) else 2)
     from seg_jax.inference import protocols
     from seg_jax.kernels.crf import presets
-    from seg_jax.runs import folder
+    from seg_jax.runs import bucket, folder
 
-    run = Path(args[0])
+    run = bucket.fetched(args[0])
     is_run = (run / folder.CONFIG).is_file() and not (run / "model.safetensors").is_file()
     loaded = None if is_run or run.is_dir() else _published(args[0])
     start = start_of_run = loaded.experiment if loaded else folder.read_config(run)[0]
@@ -108,6 +108,7 @@ def evaluate(args: Sequence[str]) -> None:
         progress.say(str(not_written), error=True)
     elif own:
         _write_page(run)
+    bucket.send_results(args[0])
 
 
 def _worst(counts: Any, classes: Sequence[str], number: int) -> list[dict[str, Any]]:

@@ -9,8 +9,15 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from seg_jax import progress
-from seg_jax.cli.parsing import PROGRAM, on_own_data, parse, parse_experiment, print_json
-from seg_jax.cli.train import TrainOptions
+from seg_jax.cli.parsing import (
+    PROGRAM,
+    on_own_data,
+    parse,
+    parse_experiment,
+    print_json,
+    with_init,
+)
+from seg_jax.cli.train import ReproduceOptions, TrainOptions, parse_sweep
 
 USAGE = f"""\
 usage: {PROGRAM} launch NAME [--field VALUE ...] --on slurm|sky|gke [options]
@@ -63,7 +70,7 @@ def launch(args: Sequence[str]) -> int:
         parse(LaunchOptions, ["--help"], "launch")
     own, rest = _divide(args)
     options = parse(LaunchOptions, own, "launch")
-    from seg_jax.launch import clusters, job, preflight, start
+    from seg_jax.launch import clusters, job, memory, preflight, start
 
     cluster = clusters.load(options.on, options.cluster)
     resources = job.Resources(
@@ -77,7 +84,10 @@ def launch(args: Sequence[str]) -> int:
         spot=options.spot,
     )
     wanted = job.of(rest, options.workdir, resources)
-    findings = preflight.check(wanted, cluster, _experiment(wanted.words))
+    experiments, space = _experiments(wanted.words)
+    findings = preflight.check(
+        wanted, cluster, experiments, space=space, compile_one=memory.compile_here
+    )
     marks = {"ok": "ok     ", "unknown": "unknown", "wrong": "WRONG  "}
     for found in findings:
         progress.show(f"# {marks[found.level]} {found.text}")
@@ -107,13 +117,35 @@ def _divide(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def _experiment(words: Sequence[str]) -> Any | None:
-    """Return the experiment of a training with its overrides, so that a wrong one is seen here."""
-    if words[0] != "train":
-        return None
-    args = ["--train." + word[2:] if word.startswith("--init") else word for word in words[1:]]
-    found, _ = parse_experiment(args, "train", TrainOptions)
-    return on_own_data(found, args, needed=False)  # the data may lie on the cluster only
+def _experiments(words: Sequence[str]) -> tuple[list[Any], Any | None]:
+    """Return what a verb trains, overrides applied, and a sweep's space: a mistake is seen here."""
+    verb, args = words[0], with_init(words[1:])
+    if verb == "train":
+        found, _ = parse_experiment(args, verb, TrainOptions)
+        # The data may lie on the cluster only.
+        return [on_own_data(found, args, needed=False)], None
+    if verb == "sweep":
+        found, options, space = parse_sweep(args)
+        from seg_jax.sweep import search
+
+        search.checked(
+            found, space, options.trials, options.sampler, options.sweep_seed, options.pruner,
+            options.repeats,
+        )  # fmt: skip
+        return [on_own_data(found, args, needed=False)], space
+    if verb == "reproduce":
+        options = parse(ReproduceOptions, args, verb)
+        from seg_jax import experiment
+
+        suite = [experiment.get(name) for name in experiment.suite(options.suite)]
+        if options.data:
+            place = options.data
+            suite = [
+                dataclasses.replace(each, data=dataclasses.replace(each.data, root=place))
+                for each in suite
+            ]
+        return suite, None
+    return [], None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
-from seg_jax import checks, overrides, progress
+from seg_jax import checks, files, overrides, progress
 
 PROGRAM = "python -m seg_jax"
 TYRO_CONFIG = (tyro.conf.AvoidSubcommands,)  # of experiments: the model's classes are fixed
@@ -66,7 +66,30 @@ def parse(
     parsed = tyro.cli(
         with_metavars(kind), args=args, prog=f"{PROGRAM} {verb}", description=description
     )
+    _refuse_buckets(parsed, allowed=getattr(kind, "BUCKETS", ()))
     return cast(Options, parsed)
+
+
+def _refuse_buckets(options: Any, *, allowed: Sequence[str], prefix: str = "") -> None:
+    """Raise UserError if an option or field names a bucket where only a folder or file will do.
+
+    Args:
+      options: dataclass of values, which may be such dataclasses.
+      allowed: names of options that may.
+      prefix: of the fields' names.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(each):
+                _refuse_buckets(each, allowed=(), prefix=f"{prefix}{field.name}.")
+            elif isinstance(each, str | Path) and field.name not in allowed:
+                if url := files.bucket_url(each):
+                    raise checks.UserError(
+                        f"--{prefix}{field.name} {url}: a bucket can hold a run that one process "
+                        "trains (train --workdir), and be evaluated and predicted with; for "
+                        "anything else mount it (gcsfuse, mountpoint-s3, SkyPilot's `mounts`)"
+                    )
 
 
 def with_init(args: Sequence[str]) -> list[str]:
@@ -207,6 +230,7 @@ def override(
     parsed = tyro.cli(
         type(both), args=args, default=both, prog=f"{PROGRAM} {command}", config=TYRO_CONFIG
     )
+    _refuse_buckets(parsed, allowed=getattr(kind, "BUCKETS", ()))
     own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(cast(Any, kind))}
     changes = {name: getattr(parsed, name) for name in names}
     return dataclasses.replace(default, **changes), kind(**own)

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
-from seg_jax import checks, progress
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import override, parse
 from seg_jax.data.colours import Palette
 
@@ -20,7 +20,8 @@ class PredictOptions:
     images, --evaluation.FIELD VALUE changes the run's protocol, e.g. --evaluation.scales 0.5 1 1.5.
 
     Attributes:
-      run: a run folder, a release, or published weights: a file, or the name of imported ones.
+      run: a run folder, also on a bucket (gs://, s3://), a release, or published weights: a file,
+        or the name of imported ones.
       images: files, folders (e.g. of frames), quoted patterns such as 'clips/**/*.png', or - to
         read a list from standard input, one path per line.
       out: folder for NAME.png and NAME_overlay.png; of a video, NAME_overlay.mp4.
@@ -34,6 +35,8 @@ class PredictOptions:
       palette: colours of the classes: voc; safe, which colour-blind readers can tell apart; auto:
         the data set's own, where it has none VOC's for VOC's classes, and else safe.
     """
+
+    BUCKETS: ClassVar[tuple[str, ...]] = ("run",)
 
     run: tyro.conf.Positional[str]
     images: tyro.conf.Positional[tuple[Path, ...]]
@@ -51,6 +54,10 @@ def predict(args: Sequence[str]) -> int:
     args, protocol = _split(args)
     options = parse(PredictOptions, args, "predict")
     from seg_jax import parallel
+    from seg_jax.runs import bucket
+
+    if files.bucket_url(options.run):
+        options = dataclasses.replace(options, run=str(bucket.fetched(options.run)))
 
     parallel.prepare_process()
     if options.video is not None:

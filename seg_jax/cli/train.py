@@ -4,11 +4,11 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
-from seg_jax import checks, progress
+from seg_jax import checks, files, progress
 from seg_jax.cli.parsing import command, on_own_data, parse, parse_experiment, with_init
 
 
@@ -17,12 +17,14 @@ class TrainOptions:
     """Train an experiment into a run folder; the same command resumes it.
 
     Attributes:
-      workdir: the run folder; default runs/NAME.
+      workdir: the run folder, also on a bucket (gs://, s3://); default runs/NAME.
       parallel: how the training step is compiled for several devices.
       distributed: this is one of several processes that train together, e.g. one on each host.
       extend: let --train.steps of a run grow although the learning rates of its steps so far were
         those of a shorter schedule.
     """
+
+    BUCKETS: ClassVar[tuple[str, ...]] = ("workdir",)
 
     workdir: Path | None = None
     parallel: Literal["shard_map", "pmap"] = "shard_map"
@@ -39,22 +41,25 @@ def train(args: Sequence[str]) -> None:
 
     from seg_jax import parallel, progress
     from seg_jax.evaluation import evaluate
+    from seg_jax.runs import bucket
     from seg_jax.train import loop
 
     parallel.prepare_process()
     if options.distributed:
         parallel.initialize_distributed()
     run = options.workdir or Path("runs") / found.name
-    loop.fit(
-        found,
-        run,
-        parallel=options.parallel,
-        evaluate=evaluate.with_images,
-        extend=options.extend,
-        command=command("train", *args),
-    )
+    with bucket.trained(run, distributed=options.distributed) as folder:
+        loop.fit(
+            found,
+            folder,
+            parallel=options.parallel,
+            evaluate=evaluate.with_images,
+            extend=options.extend,
+            command=command("train", *args),
+        )
     if jax.process_index() == 0:
-        progress.say(f"next: {command('evaluate', str(run))}")
+        place = files.bucket_url(run) or str(run)
+        progress.say(f"next: {command('evaluate', place)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,18 +144,12 @@ def sweep(args: Sequence[str]) -> None:
         from seg_jax.cli import sweep as verbs
 
         return verbs.run(args)
-    found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
+    found, options, space = parse_sweep(args)
     found = on_own_data(found, args)
     from seg_jax import parallel
     from seg_jax.sweep import search, split, storage, trial, watch, workers
 
-    if not options.space:
-        raise checks.UserError(
-            "--space is missing: module:name of a space, e.g. experiments.sweeps:poly_lr"
-        )
-    space = search.load_space(options.space)
     workdir = options.workdir or Path("runs") / "sweeps" / found.name
-    checks.positive(workers=options.workers)
     url = options.storage or storage.default(workdir)
     if options.workers > 1 and storage.is_journal(url):
         raise checks.UserError(
@@ -170,6 +169,23 @@ def sweep(args: Sequence[str]) -> None:
     outcome = search.sweep(found, space, workdir, run_trial=trial.run_trial(told), **settings)
     if not workers.is_worker():
         progress.show(search.as_text(outcome))
+
+
+def parse_sweep(args: Sequence[str]) -> tuple[Any, SweepOptions, Any]:
+    """Return a sweep's experiment, overrides applied, its options and its space.
+
+    Raises:
+      UserError: there is no such space.
+    """
+    found, options = parse_experiment(args, "sweep", SweepOptions, notes=_spaces)
+    from seg_jax.sweep import search
+
+    if not options.space:
+        raise checks.UserError(
+            "--space is missing: module:name of a space, e.g. experiments.sweeps:poly_lr"
+        )
+    checks.positive(workers=options.workers)
+    return found, options, search.load_space(options.space)
 
 
 def _spaces() -> str:

@@ -17,6 +17,8 @@ class Cluster:
 
     Attributes:
       engine: slurm, sky or gke.
+      accelerator: what the GPUs of a SLURM partition are, e.g. H100: whether a training fits is
+        then checked before it waits.
       partition: SLURM.
       account: SLURM.
       qos: SLURM.
@@ -25,7 +27,8 @@ class Cluster:
       options: further options of sbatch by name, or further fields of SkyPilot's resources.
       image: container image (sky, gke).
       infra: SkyPilot's, e.g. gcp/us-central1 or kubernetes.
-      runs: folder of the run folders on the machine (sky, gke), usually on a mount.
+      runs: folder of the run folders on the machine (sky, gke), usually on a mount; for trainings
+        of one process on sky also a bucket (gs://bucket/runs), which needs no mount.
       data: folder of the data sets on the machine: SEG_JAX_DATA.
       mounts: path on the machine -> bucket or claim.
       namespace: Kubernetes.
@@ -34,6 +37,7 @@ class Cluster:
     """
 
     engine: str
+    accelerator: str = ""
     partition: str = ""
     account: str = ""
     qos: str = ""

@@ -62,6 +62,21 @@ class Job:
         """Processes that work together."""
         return self.resources.nodes * self.resources.tasks_per_node
 
+    @property
+    def workers(self) -> int:
+        """Workers of a sweep on each host."""
+        given = self.option("--workers")
+        return int(given) if given.isdigit() else 1
+
+    def option(self, name: str) -> str:
+        """Return what the verb is given for an option, "" if it is not."""
+        for index, word in enumerate(self.words):
+            if word == name:
+                return self.words[index + 1] if index + 1 < len(self.words) else ""
+            if word.startswith(f"{name}="):
+                return word.partition("=")[2]
+        return ""
+
     def command(self, run: str | Path | None = None, *, distributed: bool | None = None) -> str:
         """Return the shell command of one process.
 

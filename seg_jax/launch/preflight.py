@@ -1,56 +1,70 @@
 """What can be found wrong before a job waits in a queue; each with its remedy."""
 
 import dataclasses
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from seg_jax import checks, experiments
+from seg_jax import checks, files
+from seg_jax import experiments as experiment_files
+from seg_jax.launch import memory, sky, slurm, snapshot
 from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import Job
+from seg_jax.launch.memory import Compile, Finding
 
-SURVEY = experiments.FOLDER / "targets.json"
-# The devices of a job, by SkyPilot's and our names: which target of `compile` they are.
-_TARGETS = {"h100": "h100", "h200": "h200", "a100-80gb": "a100"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One check.
-
-    Attributes:
-      level: "ok"; "unknown": cannot be checked here; "wrong": the job would fail.
-      text: what was found, and for a mistake the remedy.
-    """
-
-    level: Literal["ok", "unknown", "wrong"]
-    text: str
+SURVEY = experiment_files.FOLDER / "targets.json"
+_ALONE = ("reproduce", "evaluate")  # verbs of one process
 
 
 def check(
-    job: Job, cluster: Cluster, experiment: Any | None, *, survey: Path = SURVEY
+    job: Job,
+    cluster: Cluster,
+    experiments: Sequence[Any],
+    *,
+    space: Any | None = None,
+    checkout: Path | None = snapshot.CHECKOUT,
+    survey: Path = SURVEY,
+    compile_one: Compile | None = None,
 ) -> list[Finding]:
-    """Check a job; the source is checked where it is copied.
+    """Check a job.
 
     Args:
       job: to be started.
       cluster: where.
-      experiment: that a training or sweep is of, overrides applied; None: the verb has none.
+      experiments: that it trains, overrides applied; none where they are not known.
+      space: of a sweep, which may vary the batch size.
+      checkout: whose source is copied for the job; None: is not checked.
       survey: outcomes of `compile`.
+      compile_one: compiles the training step for a target where the survey has no outcome of just
+        this recipe (`memory.compile_here`); None: that is not done.
     """
-    if experiment is None:
-        return [Finding("unknown", f"{job.words[0]}: its experiments are checked as they start")]
+    findings = [_source(checkout)] if checkout else []
+    findings += [*_processes(job), *_folders(job, cluster), *_warning(job, cluster)]
+    if not experiments:
+        return findings + [
+            Finding("unknown", f"{job.words[0]}: what it needs is checked as it starts")
+        ]
     devices = device_count(job, cluster)
-    entry = _entry(experiment, job, devices, survey)
-    return [
-        _batch(experiment, devices),
-        _memory(experiment, entry),
-        _data(experiment, cluster),
-        _weights(experiment, cluster),
-        _time(experiment, job, entry),
-    ]
+    several = len(experiments) > 1
+    for experiment in experiments:
+        target = memory.target_name(job, cluster, devices)
+        entry = memory.entry(experiment, target, survey, compile_one)
+        found = [
+            *_batches(experiment, space, devices),
+            memory.finding(experiment, target, entry),
+            _data(experiment, cluster),
+            _weights(experiment, cluster),
+            _time(experiment, job, entry),
+        ]
+        if several:  # what is in order need not be said of each
+            found = [
+                dataclasses.replace(each, text=f"{experiment.name}: {each.text}")
+                for each in found
+                if each.level != "ok"
+            ] or [Finding("ok", f"{experiment.name}: batch, memory, data, weights and time")]
+        findings += found
+    return findings
 
 
 def wrong(findings: list[Finding]) -> list[Finding]:
@@ -59,8 +73,16 @@ def wrong(findings: list[Finding]) -> list[Finding]:
 
 
 def device_count(job: Job, cluster: Cluster) -> int:
-    """Return how many devices a batch is split over: GPUs, TPU chips, or a CPU a process."""
+    """Return how many devices a batch is split over: GPUs, TPU chips, or a CPU a process.
+
+    A trial of a sweep has those of its worker: one of several workers has one, a worker alone all
+    of its host. What a suite trains has those of one host.
+    """
     wanted = job.resources
+    if job.words[0] != "train":
+        if job.workers > 1 or (wanted.tasks_per_node > 1 and not wanted.gpus):
+            return 1
+        wanted = dataclasses.replace(wanted, nodes=1, tasks_per_node=1)
     if wanted.gpus:
         return wanted.nodes * wanted.gpus
     if cluster.engine == "gke" and wanted.topology:
@@ -75,34 +97,105 @@ def device_count(job: Job, cluster: Cluster) -> int:
     if kind.startswith("tpu-") and size.isdigit():
         cores = 2 if kind.removeprefix("tpu-") in ("v2", "v3", "v4", "v5p") else 1
         return int(size) // cores
-    return job.processes
+    return wanted.nodes * wanted.tasks_per_node
 
 
-def target_name(job: Job, devices: int) -> str:
-    """Return the name that `compile` gives to a job's machines, "" if it has none."""
-    accelerators = job.resources.accelerators.lower()
-    kind, _, size = accelerators.rpartition(":")
-    if kind in _TARGETS and size.isdigit():
-        return f"{_TARGETS[kind]}x{devices}"
-    if accelerators.startswith("tpu-"):
-        name = accelerators.removeprefix("tpu-").replace("v5litepod", "v5e")
-        return name if name.rpartition("-")[2].isdigit() else ""
-    return ""
+def _source(checkout: Path) -> Finding:
+    """What is copied for the job (`snapshot.take`)."""
+    try:
+        found = snapshot.describe(checkout)
+    except checks.UserError as error:
+        return Finding("wrong", f"source: {error}")
+    if found.untracked:
+        names = ", ".join(found.untracked[:3]) + (", ..." if len(found.untracked) > 3 else "")
+        return Finding(
+            "wrong",
+            f"source: the job gets the files that git knows, and {names} would be missing: "
+            "`git add` or delete them",
+        )
+    if found.changed:
+        return Finding(
+            "ok", f"source: {found.revision[:12]} and the changes of {len(found.changed)} file(s)"
+        )
+    return Finding("ok", f"source: {found.revision[:12]}, unchanged")
 
 
-def _entry(experiment: Any, job: Job, devices: int, survey: Path) -> Mapping[str, Any] | None:
-    target = target_name(job, devices)
-    if not survey.exists():
-        return None
-    for entry in json.loads(survey.read_text()):
-        found = entry["experiment"], entry["target"], entry["mode"]
-        if found == (experiment.name, target, "train"):
-            return entry
-    return None
+def _processes(job: Job) -> Iterator[Finding]:
+    """Only `train` joins processes; the workers of a sweep share the trials."""
+    verb = job.words[0]
+    if job.processes == 1:
+        return
+    if verb in _ALONE:
+        yield Finding(
+            "wrong",
+            f"{verb} runs in one process, {job.processes} would do the same work in one folder: "
+            "--nodes 1 --tasks-per-node 1",
+        )
+    if verb == "sweep" and job.resources.nodes > 1 and not job.option("--storage"):
+        yield Finding(
+            "wrong",
+            "the workers of several hosts need a database that all reach: --storage "
+            "postgresql://..., or --nodes 1",
+        )
 
 
-def _batch(experiment: Any, devices: int) -> Finding:
-    batch, accumulate = experiment.train.batch_size, experiment.train.accumulate
+def _folders(job: Job, cluster: Cluster) -> Iterator[Finding]:
+    """On clouds, whether what is saved outlives the machine."""
+    if cluster.engine == "slurm":
+        return
+    if url := files.bucket_url(cluster.runs):
+        alone = job.words[0] == "train" and job.resources.nodes == 1
+        if cluster.engine != "sky" or not alone or sky.is_pod(job.resources.accelerators):
+            yield Finding(
+                "wrong",
+                f"run folder: only one process of `train` on sky may write to {url} by itself: "
+                "mount the bucket, and name the mount by `runs` in clusters.toml",
+            )
+        return
+    runs = Path(cluster.runs)
+    if not any(runs.is_relative_to(place) for place in cluster.mounts):
+        level = "wrong" if job.resources.spot else "unknown"
+        yield Finding(
+            level,
+            f"run folder: {runs} is on no mount, so that checkpoints go with the machine: name a "
+            f"bucket or claim for it under `mounts` in clusters.toml",
+        )
+
+
+def _warning(job: Job, cluster: Cluster) -> Iterator[Finding]:
+    limit = job.resources.minutes
+    if cluster.engine == "slurm" and limit * 60 <= 2 * slurm.WARNING_SECONDS:
+        yield Finding(
+            "wrong",
+            f"time: SLURM warns {slurm.WARNING_SECONDS} s before the end, {limit} min leave little "
+            f"or nothing to train in: --time more than {2 * slurm.WARNING_SECONDS // 60}m",
+        )
+
+
+def _batches(experiment: Any, space: Any | None, devices: int) -> Iterator[Finding]:
+    """Check the recipe's batch size, or all that a sweep may draw."""
+    from seg_jax import search_space
+
+    field = "train.batch_size"
+    if space is None or field not in space.fields:
+        yield _batch(experiment.train.batch_size, experiment.train.accumulate, devices)
+        return
+    sizes = sorted(
+        {
+            size
+            for each in search_space.distributions(space.fields[field])
+            for size in each.grid()
+        }
+    )  # fmt: skip
+    for size in sizes:
+        found = _batch(int(size), experiment.train.accumulate, devices)
+        if found.level == "wrong":
+            yield dataclasses.replace(found, text=f"{found.text} (in the space's {field})")
+            return
+    yield Finding("ok", f"batches {sizes} of the space divide among {devices} device(s)")
+
+
+def _batch(batch: int, accumulate: int, devices: int) -> Finding:
     unit = devices * accumulate
     if batch % unit == 0:
         return Finding("ok", f"batch {batch} divides among {devices} device(s)")
@@ -116,31 +209,17 @@ def _batch(experiment: Any, devices: int) -> Finding:
     )
 
 
-def _memory(experiment: Any, entry: Mapping[str, Any] | None) -> Finding:
-    if entry is None or entry["status"] == "error":
-        return Finding(
-            "unknown",
-            f"memory: {experiment.name} has not been compiled for these machines: "
-            f"python -m seg_jax compile {experiment.name} --for ...",
-        )
-    asked = experiment.train
-    same = (entry["batch"], entry["precision"], entry["accumulate"]) == (
-        asked.batch_size, asked.precision, asked.accumulate
-    )  # fmt: skip
-    if not same:
-        return Finding("unknown", "memory: compiled for another batch, precision or accumulate")
-    need, have = entry["peak_bytes"] / 2**30, entry["memory_bytes"] / 2**30
-    sizes = f"{need:.1f} of {have:.1f} GiB a device by the compiler"
-    if entry["fits"]:
-        return Finding("ok", f"memory: {sizes}")
-    return Finding("wrong", f"does not fit: {sizes}: {entry.get('remedy', 'a smaller batch')}")
-
-
 def _data(experiment: Any, cluster: Cluster) -> Finding:
     where = experiment.data
     if cluster.engine != "slurm":
+        place = where.root or cluster.data or cluster.env.get("SEG_JAX_DATA")
+        if not place and where.dataset != "synthetic_voc":  # which is drawn where it is missing
+            return Finding(
+                "wrong",
+                f"data: nothing says where {where.dataset} is on the machine: `data` in "
+                "clusters.toml (and its bucket or claim under `mounts`), or --data.root",
+            )
         mounts = " ".join(cluster.mounts) or "none"
-        place = cluster.data or "not set (`data` in clusters.toml)"
         return Finding("unknown", f"data: on the machine at {place}; mounts: {mounts}")
     if "SEG_JAX_DATA" in cluster.env and cluster.env["SEG_JAX_DATA"] != os.environ.get(
         "SEG_JAX_DATA"

@@ -27,7 +27,7 @@ def task(job: Job, cluster: Cluster, source: Path) -> dict[str, Any]:
     resources["job_recovery"] = {"max_restarts_on_errors": 0, "recover_on_exit_codes": [SAVED]}
     resources |= cluster.options
     # A pod of a TPU slice has several hosts though num_nodes is 1: JAX finds them by itself.
-    hosts = wanted.nodes > 1 or _is_pod(wanted.accelerators)
+    hosts = wanted.nodes > 1 or is_pod(wanted.accelerators)
     envs = dict(cluster.env)
     if cluster.data:
         envs["SEG_JAX_DATA"] = cluster.data
@@ -63,7 +63,7 @@ def task(job: Job, cluster: Cluster, source: Path) -> dict[str, Any]:
     return found
 
 
-def _is_pod(accelerators: str) -> bool:
+def is_pod(accelerators: str) -> bool:
     """Whether a TPU slice has several hosts: more than 8 chips of v5e or v6e, 4 of the others."""
     kind, _, size = accelerators.removeprefix("tpu-").rpartition("-")
     if not accelerators.startswith("tpu-") or not size.isdigit():

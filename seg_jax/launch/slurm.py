@@ -7,13 +7,14 @@ cancelled is not requeued.
 """
 
 import importlib
+import os
 import shlex
-import subprocess
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_jax import checks
+from seg_jax import checks, progress
 from seg_jax.launch.clusters import Cluster
 from seg_jax.launch.job import SAVED, Job
 
@@ -31,25 +32,52 @@ class Task:
 
     def __init__(self, command: str):
         self.command = command
-        self._process: subprocess.Popen | None = None
+        self._pid: int | None = None
+        self._code: int | None = None
+        self._terminated = False
 
     def __call__(self) -> int:
         """Run the verb; ends the task with its code unless that is 0."""
-        self._process = subprocess.Popen(shlex.split(self.command))
-        code = self._process.wait()
-        if code:
+        signal.signal(signal.SIGTERM, self._terminate)
+        words = shlex.split(self.command)
+        self._pid = os.posix_spawnp(words[0], words, os.environ)
+        if code := self._wait():
             raise SystemExit(code)
-        return code
+        return 0
+
+    def _terminate(self, _number: int, _frame: object) -> None:
+        """Take notice of SIGTERM, which the verb gets as well."""
+        self._terminated = True
 
     def checkpoint(self) -> Any:
-        """Wait until the verb has saved and ended; what submitit requeues, None if it did not."""
-        code = self._process.wait() if self._process else SAVED
-        if code != SAVED:
-            return None
+        """Wait, in the handler of the warning, until the verb has ended; return what is requeued.
+
+        Raises:
+          SystemExit: nothing is to be requeued: the verb was finished (0) or failed; or SLURM has
+            sent SIGTERM as well, which then requeues the job itself, or somebody cancelled it.
+        """
+        code = self._wait() if self._pid else SAVED
+        if code != SAVED or self._terminated:
+            raise SystemExit(code)
         return _submitit().helpers.DelayedSubmission(Task(self.command))
 
+    def _wait(self) -> int:
+        """Return the verb's exit code, 128 + signal if one ended it, as a shell does.
+
+        The warning comes while `__call__` is in here, and its handler waits as well: two calls of
+        Popen.wait in one thread would wait for each other's lock, for ever.
+        """
+        if self._code is None:
+            assert self._pid is not None
+            ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            assert ended is not None  # only with WNOHANG
+            status = ended.si_status
+            self._code = status if ended.si_code == os.CLD_EXITED else 128 + status
+            progress.show(f"launch: the verb ended with code {self._code}")
+        return self._code
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"command": self.command, "_process": None}
+        return vars(Task(self.command))
 
 
 def parameters(job: Job, cluster: Cluster, source: Path) -> dict[str, Any]:
@@ -58,6 +86,7 @@ def parameters(job: Job, cluster: Cluster, source: Path) -> dict[str, Any]:
     setup = [
         *cluster.setup,
         f"export PYTHONPATH={shlex.quote(str(source))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1",  # the copy, not what lies in the folder it is launched from
         f"export SUBMITIT_PREEMPT_SIGNAL={_SIGNAL}",
         *(f"export {name}={shlex.quote(value)}" for name, value in cluster.env.items()),
     ]

@@ -29,6 +29,39 @@ class Source:
     changed: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A checkout, before it is copied.
+
+    Attributes:
+      revision: commit.
+      changed: tracked files that differ from it.
+      untracked: Python files of the package or the experiments that git does not know.
+    """
+
+    revision: str
+    changed: tuple[str, ...]
+    untracked: tuple[str, ...]
+
+
+def describe(checkout: Path) -> State:
+    """Return what `take` would copy, and what it would not.
+
+    Raises:
+      UserError: it is no git checkout.
+    """
+    revision, _ = provenance.git_state(checkout)
+    if revision is None:
+        raise _no_checkout(checkout)
+    changed = _git(checkout, "diff", "--name-only", "-z", revision)
+    others = _git(
+        checkout, "ls-files", "-z", "--others", "--exclude-standard", "--",
+        ":(glob)seg_jax/**/*.py", ":(glob)experiments/**/*.py",
+    )  # fmt: skip
+    names = [tuple(os.fsdecode(found).split("\0")[:-1]) for found in (changed, others)]
+    return State(revision, *names)
+
+
 def take(checkout: Path, target: Path) -> Source:
     """Copy the tracked files of a checkout as they are now: `git archive`, and the diff applied.
 
@@ -41,10 +74,7 @@ def take(checkout: Path, target: Path) -> Source:
     """
     revision, changed = provenance.git_state(checkout)
     if revision is None:
-        raise checks.UserError(
-            f"{checkout} is no git checkout, so that its source cannot be copied for the job: "
-            "launch from a clone"
-        )
+        raise _no_checkout(checkout)
     folder = target / "source"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -65,6 +95,13 @@ def take(checkout: Path, target: Path) -> Source:
                 f"{done.stderr.decode(errors='replace').strip()}"
             )
     return Source(folder, revision, bool(changed))
+
+
+def _no_checkout(checkout: Path) -> checks.UserError:
+    return checks.UserError(
+        f"{checkout} is no git checkout, so that its source cannot be copied for the job: "
+        "launch from a clone"
+    )
 
 
 def _git(checkout: Path, *args: str) -> bytes:

@@ -47,6 +47,7 @@ def initialize_distributed() -> None:
             jax.distributed.initialize(coordinator, int(processes), int(process), **timeouts)
         else:
             jax.distributed.initialize(**timeouts)
+        _connect()
     except (ValueError, RuntimeError) as error:
         raise checks.UserError(
             f"--distributed: {error}; start one process a host under SLURM, on a TPU pod or in "
@@ -62,6 +63,26 @@ def prepare_process() -> None:
     """
     allocator.keep_freed_memory()
     enable_compilation_cache()
+
+
+def _connect() -> None:
+    """Let processes on CPUs connect now, when all have just joined, and not in the first step.
+
+    Gloo, which does the collective operations there, connects in the first one that these devices
+    have in common and gives the others 30 s to come; nothing sets that time, and to compile the
+    step first may take one process longer than another by more.
+    """
+    if jax.default_backend() != "cpu":
+        return
+    mesh = make_mesh()
+    total = jax.shard_map(
+        lambda ones: jax.lax.psum(ones, DATA_AXIS),
+        mesh=mesh,
+        in_specs=PartitionSpec(DATA_AXIS),
+        out_specs=PartitionSpec(),
+    )
+    ones = shard_batch({"": np.ones(jax.local_device_count(), np.float32)}, mesh)[""]
+    jax.block_until_ready(jax.jit(total)(ones))
 
 
 def enable_compilation_cache() -> Path | None:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -22,6 +23,7 @@ from seg_jax import config, files
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 
+_log = logging.getLogger(__name__)
 CONFIG, CHECKPOINTS, _LOCK = "config.json", "checkpoints", ".lock"
 _OURS = re.compile(
     r"config\.json|metrics\.jsonl|result[^/]*\.json|report\.html|checkpoints|predictions|tensorboard"
@@ -240,6 +242,8 @@ class Lock:
 def lock(run: Path) -> Iterator[Lock]:
     """Hold the folder for this process; a kill releases it.
 
+    Where the file system has no locks, a warning says so.
+
     Raises:
       UserError: another process holds it, or it cannot be written.
     """
@@ -265,7 +269,10 @@ def lock(run: Path) -> Iterator[Lock]:
                 raise UserError(
                     f"another process is training in {run}: wait for it, or end it"
                 ) from error
-            # else a file system without locks
+            _log.warning(
+                "%s is on a file system without locks (%s): see to it that no other process trains "
+                "in it", run, error.strerror,
+            )  # fmt: skip
         yield Lock(run, descriptor)
     finally:
         os.close(descriptor)

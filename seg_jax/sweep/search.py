@@ -118,7 +118,7 @@ def sweep(
         be used, a grid has more points than trials, or no trial completed.
     """
     workdir = Path(workdir)
-    settings, trials = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
+    settings, trials = checked(experiment, space, trials, sampler, seed, pruner, repeats)
     with contextlib.ExitStack() as stack:
         search = _open(workdir, settings, space, url, stack)
         if warning := storage.network_warning(url or storage.default(workdir)):
@@ -156,13 +156,13 @@ def begin(
     url: str,
 ) -> None:
     """Make storage and folder, and check what `sweep` checks: before workers start."""
-    settings, _ = _checked(experiment, space, trials, sampler, seed, pruner, repeats)
+    settings, _ = checked(experiment, space, trials, sampler, seed, pruner, repeats)
     with contextlib.ExitStack() as stack:
         search = _open(Path(workdir), settings, space, url, stack)
         _write(Path(workdir) / HISTORY, settings, search.ended(), experiment)
 
 
-def _checked(
+def checked(
     experiment: Experiment,
     space: Space,
     trials: int,
@@ -171,7 +171,11 @@ def _checked(
     pruner: Pruner,
     repeats: int,
 ) -> tuple[dict[str, Any], int]:
-    """Return the settings as they are stored and the number of trials, or raise UserError."""
+    """Return the settings as they are stored and the number of trials.
+
+    Raises:
+      UserError: the arguments of `sweep` do not fit each other.
+    """
     checks.positive(trials=trials, repeats=repeats)
     checks.one_of(typing.get_args(Sampler), sampler=sampler)
     checks.one_of(typing.get_args(Pruner), pruner=pruner)

@@ -27,7 +27,7 @@ from seg_jax import progress as progress_output
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.pretrained import warm_start
-from seg_jax.runs import checkpoint, loggers, selection
+from seg_jax.runs import bucket, checkpoint, loggers, selection
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
 from seg_jax.train import peers, setup, termination
@@ -284,6 +284,7 @@ class _Session:
                     keep=self.experiment.train.keep,
                     also=self._best(),
                 )
+                bucket.send(self.run)
         except checkpoint.SaveError as error:
             self.report.log.event(step, str(error))
             # Several processes cannot go on when only some of them have failed.

@@ -1,6 +1,7 @@
 """Every `python -m seg_jax` line of every page: its verb, options and values are right."""
 
 import dataclasses
+import pathlib
 import re
 import shlex
 
@@ -11,7 +12,7 @@ from pages import PAGES, ROOT, commands
 from seg_jax import __main__ as cli
 from seg_jax import experiment
 from seg_jax.cli import parsing
-from seg_jax.runs import folder
+from seg_jax.runs import bucket, folder
 
 # What stands for something of the reader's, and the value to parse with.
 STAND_INS = {
@@ -56,6 +57,7 @@ def parse_only(monkeypatch):
     monkeypatch.setattr(parsing.tyro, "cli", parse)
     run = dataclasses.replace(experiment.get("deeplab_v3_resnet101_voc"))
     monkeypatch.setattr(folder, "read_config", lambda path: (run, None))
+    monkeypatch.setattr(bucket, "fetched", pathlib.Path)  # nothing is asked for
 
 
 @pytest.mark.parametrize("words", CASES)

@@ -11,7 +11,7 @@ import pytest
 
 from seg_jax import checks
 from seg_jax.cli import launch as verb
-from seg_jax.launch import clusters, gke, job, sky, slurm, start
+from seg_jax.launch import clusters, gke, job, sky, slurm, snapshot, start
 
 HERE = Path(__file__).parent
 RUN = Path("/work/runs/deeplab")
@@ -47,6 +47,7 @@ def test_slurm_is_asked_for():
             "module load cuda/12",
             "source ~/venvs/seg_jax/bin/activate",
             "export PYTHONPATH=/work/runs/deeplab/launch/source${PYTHONPATH:+:$PYTHONPATH}",
+            "export PYTHONSAFEPATH=1",
             "export SUBMITIT_PREEMPT_SIGNAL=USR1",
             "export SEG_JAX_DATA=/datasets",
         ],
@@ -115,6 +116,8 @@ def test_what_gke_lacks_is_named():
 def test_the_verb_prints_the_task_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEG_JAX_CLUSTERS", str(clusters.EXAMPLE))
+    clean = snapshot.State("0123456789abcdef", (), ())  # whatever this checkout is
+    monkeypatch.setattr(snapshot, "describe", lambda checkout: clean)
     words = ["deeplab_v3_resnet101_voc", "--on", "sky", "--accelerators=tpu-v6e-8", "--dry-run"]
     assert verb.launch(words) == 0
     out = capsys.readouterr().out

@@ -1,13 +1,19 @@
 """Clusters, jobs, preflight, the copy of the source, and what `jobs`, `logs`, `cancel` ask for."""
 
+import dataclasses
 import json
+import os
+import signal
 import subprocess
+import threading
+import types
 from pathlib import Path
 
 import pytest
 
-from seg_jax import checks, experiment
-from seg_jax.launch import clusters, job, preflight, slurm, snapshot, start
+from seg_jax import checks, experiment, search_space
+from seg_jax.cli import launch as verb
+from seg_jax.launch import clusters, job, memory, preflight, slurm, snapshot, start
 
 
 def git(folder, *args):
@@ -126,7 +132,8 @@ def found(tmp_path, entry, **resources):
     chosen = experiment.get(name)
     resources = job.Resources(accelerators="tpu-v6e-8", **resources)
     wanted = job.Job(("train", name), Path("runs/x"), resources)
-    findings = preflight.check(wanted, clusters.Cluster("sky"), chosen, survey=survey)
+    cluster = clusters.Cluster("sky", mounts={"/runs": "gs://b"}, data="/data")
+    findings = preflight.check(wanted, cluster, [chosen], survey=survey, checkout=None)
     return {finding.text.split(":")[0].split()[0]: finding for finding in findings}
 
 
@@ -142,6 +149,129 @@ def test_preflight_reads_what_was_compiled(tmp_path):
     assert full.level == "wrong" and full.text.endswith("--train.accumulate 2")
     slow = found(tmp_path, {"roofline_seconds": 5.0}, minutes=60)["time"]
     assert slow.level == "wrong" and "--train.checkpoint-every less" in slow.text
+
+
+def compiled(wanted, target, **entry):
+    """Stand in for a compiler: what it is asked for, and an outcome."""
+    train = wanted.train
+    return {
+        "experiment": wanted.name, "target": target, "status": "does not fit", "fits": False,
+        "batch": train.batch_size, "peak_bytes": 2**35, "memory_bytes": 2**34,
+        "remedy": "--train.remat blocks",
+    }  # fmt: skip
+
+
+def texts(words, engine="slurm", *, experiments=(), cluster=None, checkout=None, **options):
+    resources = {name: options.pop(name) for name in list(options) if name in FIELDS}
+    wanted = job.Job(tuple(words), Path("runs/x"), job.Resources(**resources))
+    cluster = cluster or clusters.Cluster(engine)
+    found = preflight.check(wanted, cluster, experiments, checkout=checkout, **options)
+    return [f"{finding.level} {finding.text}" for finding in found]
+
+
+FIELDS = {field.name for field in dataclasses.fields(job.Resources)}
+TINY = ("train", "unet_synthetic")
+
+
+def test_another_recipe_than_the_one_that_was_compiled_is_compiled():
+    cluster = clusters.Cluster("slurm", accelerator="A100", env={"SEG_JAX_DATA": "/there"})
+    chosen = experiment.get("unet_synthetic")
+    wider = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, width=2.0))
+    slower = dataclasses.replace(chosen, optim=dataclasses.replace(chosen.optim, base_lr=1e-4))
+    assert memory.changes(chosen) == memory.changes(slower) == []
+    assert memory.changes(wider) == ["model.width"]
+    found = texts(TINY, cluster=cluster, experiments=[wider], compile_one=compiled, gpus=8)
+    assert any(
+        "wrong does not fit: 32.0 of 16.0 GiB" in text and "for a100x8: --train.remat" in text
+        for text in found
+    )
+    found = texts(TINY, cluster=cluster, experiments=[wider], gpus=8)
+    assert any(
+        text.startswith("unknown memory: unet_synthetic with other model.width has not been")
+        for text in found
+    )
+    assert any("`accelerator` in clusters" in text for text in texts(TINY, experiments=[chosen]))
+
+
+@pytest.mark.parametrize(
+    "accelerators, devices, name",
+    [
+        ("tpu-v6e-slice", 16, "v6e-16"), ("tpu-v5p-slice", 4, "v5p-8"), ("H100:8", 16, "h100x16"),
+        ("tpu-v5litepod-8", 8, "v5e-8"), ("tpu-v4-podslice", 8, "v4-16"), ("L4:1", 1, ""),
+    ],
+)  # fmt: skip
+def test_the_target_of_a_job_s_machines(accelerators, devices, name):
+    wanted = job.Job(TINY, Path("x"), job.Resources(accelerators=accelerators))
+    assert memory.target_name(wanted, clusters.Cluster("gke"), devices) == name
+
+
+def test_what_the_job_would_not_get_is_named(checkout):
+    assert texts(TINY, checkout=checkout)[0].startswith("ok source: ")
+    (checkout / "seg_jax" / "a.py").write_text("second\n")
+    assert texts(TINY, checkout=checkout)[0].endswith("and the changes of 1 file(s)")
+    (checkout / "notes.py").write_text("")  # is no part of the program
+    assert texts(TINY, checkout=checkout)[0].startswith("ok")
+    (checkout / "seg_jax" / "new.py").write_text("")
+    assert "wrong source: " in texts(TINY, checkout=checkout)[0]
+    assert "seg_jax/new.py would be missing: `git add`" in texts(TINY, checkout=checkout)[0]
+    git(checkout, "add", "-A")
+    copy = snapshot.take(checkout, checkout / "runs" / "net" / "launch")
+    assert (copy.folder / "seg_jax" / "new.py").exists()
+    assert "launch from a clone" in texts(TINY, checkout=checkout.parent)[0]
+
+
+def test_where_and_how_long():
+    assert "wrong time: SLURM warns 120 s before" in " ".join(texts(TINY, minutes=4))
+    lost = texts(TINY, "sky", spot=True)
+    assert "wrong run folder: /runs is on no mount" in lost[0] and "`mounts`" in lost[0]
+    bucket = clusters.Cluster("sky", runs="gs://b/runs")
+    assert not any("run folder" in text for text in texts(TINY, cluster=bucket, spot=True))
+    for options in ({"nodes": 2}, {"accelerators": "tpu-v6e-16"}):
+        assert "wrong run folder: only one" in texts(TINY, cluster=bucket, **options)[0]
+    mounted = clusters.Cluster("sky", mounts={"/runs": "gs://b/runs"})
+    voc = [experiment.get("deeplab_v3_resnet50_voc")]
+    nowhere = texts(TINY, cluster=mounted, experiments=voc, nodes=4, accelerators="H100:4")
+    assert any(
+        "wrong data: nothing says where" in text and "--data.root" in text for text in nowhere
+    )
+
+
+def test_one_process_or_several():
+    assert "wrong evaluate runs in one process" in texts(["evaluate", "runs/x"], nodes=2)[0]
+    assert "--storage" in texts(["sweep", "x"], nodes=2)[0]
+    assert not any("wrong" in text for text in texts(["sweep", "x", "--storage=pg://a"], nodes=2))
+
+
+def test_a_sweep_is_checked_as_a_training_is():
+    chosen = experiment.get("unet_synthetic")
+    space = search_space.Space({"train.batch_size": search_space.Choice((8, 12))})
+    words = ["sweep", "unet_synthetic", "--workers", "4"]
+    options = {"experiments": [chosen], "space": space, "gpus": 8, "cluster": elsewhere()}
+    assert "ok batches [8, 12] of the space divide among 1 device(s)" in texts(words, **options)
+    alone = " ".join(texts(words[:2], **options))
+    assert "wrong batch 12 does not divide among 8 device(s)" in alone and "in the space's" in alone
+    # The same words as the verb's own: a mistake is seen before anything is submitted.
+    found, parsed = verb._experiments((*words, "--space", "experiments.sweeps:poly_lr"))
+    assert found[0].name == "unet_synthetic" and parsed.fields
+    for wrong, message in (
+        (["--space", "experiments.sweeps:poly"], "did you mean poly_lr"),
+        (["--space", "experiments.sweeps:poly_lr", "--repeats", "2"], "--pruner wilcoxon"),
+        ([], "--space is missing"),
+    ):
+        with pytest.raises(checks.UserError, match=message):
+            verb._experiments((*words, *wrong))
+
+
+def elsewhere():
+    return clusters.Cluster("slurm", env={"SEG_JAX_DATA": "/on/the/cluster"})
+
+
+def test_every_experiment_of_a_suite_is_checked():
+    found, _ = verb._experiments(("reproduce", "quick", "--data", "/d"))
+    assert len(found) > 3 and all(str(each.data.root) == "/d" for each in found)
+    said = texts(["reproduce", "quick"], experiments=found, gpus=7, cluster=elsewhere())
+    assert sum("does not divide among 7" in text for text in said) == len(found)
+    assert all(any(text.startswith(f"wrong {each.name}: ") for text in said) for each in found)
 
 
 def test_a_mistake_stops_the_launch(tmp_path):
@@ -219,6 +349,45 @@ def test_a_task_ends_with_the_code_of_the_verb():
         slurm.Task("python -c 'raise SystemExit(75)'")()
     assert ended.value.code == 75
     assert slurm.Task("true")() == 0
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    "code, also, outcome",
+    [(75, 0, "requeued"), (0, 0, 0), (2, 0, 2), (75, signal.SIGTERM, 75)],
+)
+def test_a_warning_while_the_task_waits(code, also, outcome, monkeypatch, capsys):
+    """submitit asks for what is requeued in the handler of the signal, inside the task's wait.
+
+    After SIGTERM SLURM requeues the job itself, or somebody cancelled it.
+    """
+    made = types.SimpleNamespace(DelayedSubmission=lambda task: (task.command, task._pid))
+    monkeypatch.setattr(slurm, "_submitit", lambda: types.SimpleNamespace(helpers=made))
+    task = slurm.Task(f"sh -c 'sleep 0.3; exit {code}'")
+    asked = []
+
+    def handler(number, _frame):
+        asked.append(task.checkpoint())
+        raise KeyboardInterrupt  # submitit ends the process here
+
+    before = [signal.signal(number, handler) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    timers = [threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGUSR1])]
+    timers += [threading.Timer(0.2, os.kill, [os.getpid(), also])]  # 0 is none
+    for timer in timers:
+        timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt if outcome == "requeued" else SystemExit) as ended:
+            task()
+    finally:
+        for timer in timers:
+            timer.join()
+        for number, handled in zip((signal.SIGUSR1, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handled)
+    if outcome == "requeued":
+        assert asked == [(task.command, None)]
+    else:
+        assert ended.value.code == outcome and not asked
+    assert f"the verb ended with code {code}" in capsys.readouterr().out
 
 
 def test_not_launched(tmp_path):

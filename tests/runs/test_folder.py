@@ -1,6 +1,7 @@
 """A run is what its config.json says, or is refused; nothing outside its folder is touched."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,15 @@ def edit(run, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(folder.fcntl, "flock", flock)
+    with folder.lock(tmp_path), folder.lock(tmp_path):
+        assert f"{tmp_path} is on a file system without locks (No locks" in caplog.text
 
 
 def test_a_configuration_that_was_edited_is_refused(tmp_path):

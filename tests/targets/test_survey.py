@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_jax import checks, experiment
+from seg_jax import checks, experiment, overrides
 from seg_jax.cli import compile as verb
 from seg_jax.targets import page, programs, survey, table, topology
 
@@ -19,10 +19,11 @@ def made(found):
     return {"experiment": name, "target": target, "mode": mode, "status": "compiled"}
 
 
-def test_goes_on_where_it_stopped(tmp_path):
+def test_goes_on_where_it_stopped_and_begins_with_what_takes_least(tmp_path):
     path, calls = tmp_path / "targets.json", []
 
-    def compile_one(found):
+    def compile_one(found, left):
+        assert left is None
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(found)
@@ -30,17 +31,54 @@ def test_goes_on_where_it_stopped(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         survey.run(WANTED, path, compile_one=compile_one, say=calls.count)
-    assert set(survey.load(path)) == set(WANTED[:2])
+    # A GPU's compiler is the fastest, and half a program takes half the time.
+    assert calls == [WANTED[1], WANTED[2]] and set(survey.load(path)) == set(calls)
     again = []
     added = survey.run(
-        WANTED, path, compile_one=lambda found: again.append(found) or made(found), say=again.count
+        WANTED,
+        path,
+        compile_one=lambda found, _: again.append(found) or made(found),
+        say=again.count,
     )
-    assert added == 1 and again == WANTED[2:] and len(survey.load(path)) == 3
+    assert added == 1 and again == WANTED[:1] and len(survey.load(path)) == 3
 
 
-def test_no_further_one_after_the_time(tmp_path):
+def test_known_times_decide_the_order(tmp_path):
+    path, calls = tmp_path / "targets.json", []
+    slow = made(("net", "v6e-8", "train")) | {"compile_seconds": 1000.0}
+    fast = made(("deep_resnet101", "v5p-8", "train")) | {"compile_seconds": 1.0}
+    survey.save(path, {survey.key(entry): entry for entry in (slow, fast)})
+    wanted = [("net", "v5e-8", "train"), ("deep_resnet101", "v5e-8", "train")]
+    survey.run(wanted, path, compile_one=lambda found, _: calls.append(found), say=calls.count)
+    assert calls == wanted[::-1]
+
+
+def test_what_is_cut_off_is_not_recorded(tmp_path, monkeypatch):
+    """By the time, or by a signal from outside: the next run compiles it."""
+    path, said = tmp_path / "targets.json", []
+    assert not survey.run(WANTED, path, compile_one=lambda *_: None, say=said.append)
+    assert not path.exists() and said[0].endswith("cut off, not recorded")
+    over = survey.run(
+        WANTED, path, compile_one=lambda found, _: made(found), say=said.append, seconds=-1
+    )
+    assert over == 0 and not path.exists() and "goes on" in said[-1]
+    script = tmp_path / "compiler"
+    monkeypatch.setattr(survey.sys, "executable", str(script))
+    for line in ("exec sleep 20", "kill -TERM $$", "kill -KILL $$"):
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+        assert survey.in_a_process(WANTED[0], timeout=0.5) is None
+
+
+def test_two_runs_lose_nothing_of_each_other(tmp_path):
     path = tmp_path / "targets.json"
-    assert survey.run(WANTED, path, compile_one=made, say=WANTED.count, seconds=-1) == 0
+
+    def compile_one(found, _left):
+        survey.add(path, made(("other", *found[1:])))  # in the meantime, by another process
+        return made(found)
+
+    survey.run(WANTED, path, compile_one=compile_one, say=WANTED.count)
+    assert len(survey.load(path)) == 6
 
 
 def test_a_compiler_that_aborts_is_an_outcome(monkeypatch):
@@ -48,6 +86,24 @@ def test_a_compiler_that_aborts_is_an_outcome(monkeypatch):
     entry = survey.in_a_process(WANTED[0])
     assert survey.key(entry) == WANTED[0]
     assert entry["status"] == "error" and "ended with code 1" in entry["error"]
+
+
+def test_an_experiment_is_compiled_with_its_overrides(monkeypatch):
+    """By a stand-in for the compiler's process, which prints what it is given."""
+    monkeypatch.setattr(
+        survey,
+        "_ONE",
+        "import json, sys; given = json.load(sys.stdin); print(json.dumps([{'target': "
+        "sys.argv[1], 'batch': given['train']['batch_size'], 'width': given['model']['width']}]))",
+    )
+    chosen = overrides.apply(
+        experiment.get("unet_synthetic"), {"train.batch_size": 24, "model.width": 2.0}
+    )
+    found = survey.of_experiment(chosen, "v6e-8")
+    assert found == {"target": "v6e-8", "batch": 24, "width": 2.0}
+    monkeypatch.setattr(survey, "_ONE", "raise SystemExit('the compiler is not here')")
+    failed = survey.of_experiment(chosen, "v6e-8")
+    assert failed["status"] == "error" and "is not here" in failed["error"]
 
 
 def test_the_page_is_that_of_the_file():
