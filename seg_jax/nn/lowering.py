@@ -19,6 +19,7 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
+from seg_jax.nn import separable
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
@@ -130,8 +131,8 @@ def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
     # XLA:GPU (0.10.2, no autotuning) finds no tiles for the einsum's float32 products of highest
     # precision and does not compile it; the batched form compiles.
     if _choice.get() == "xla" or platform() == "tpu":
-        return separable_einsum
-    return separable_batched
+        return separable.einsum
+    return separable.batched
 
 
 def choose_max_pool() -> Literal["positions", "reduce_window"]:
@@ -141,6 +142,14 @@ def choose_max_pool() -> Literal["positions", "reduce_window"]:
     estimates (docs/accelerators.md). On GPUs it would add in no fixed order (flax#4233).
     """
     return "reduce_window" if platform() == "tpu" else "positions"
+
+
+def choose_blocks_of_two() -> Literal["planes", "pairs"]:
+    """Return the form of pooling with indices and unpooling of 2x2 windows on `platform()`.
+
+    "planes" are arrays [n h 2 w 2 c], of which TPUs fill 2 of 8 sublanes; "pairs": `pool_pairs`.
+    """
+    return "pairs" if platform() == "tpu" else "planes"
 
 
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
@@ -359,35 +368,6 @@ def _side_by_side(x: Array, block: Array) -> Array:
     block = block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
     y = _product(x.reshape(n * h * w, cin), block)
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
-
-
-# Interpolation at full precision: by default TPUs would use only 8 bits of each factor.
-_EXACT = lax.Precision.HIGHEST
-
-
-def separable_einsum(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """Apply vertical [a h] along the rows and horizontal [b w] along the columns of x [n h w c]."""
-    y = jnp.einsum("ah,nhwc->nawc", vertical, x, precision=_EXACT)
-    return jnp.einsum("bw,nawc->nabc", horizontal, y, precision=_EXACT)
-
-
-def separable_batched(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """The same, with a copy of the matrix for every row and image, so that XLA:CPU moves no data.
-
-    Up to five times as fast as `separable_einsum`, whose operands XLA:CPU transposes.
-    """
-    n, h, w, c = x.shape
-    y = _batched(horizontal, x.reshape(n * h, w, c))
-    y = _batched(vertical, y.reshape(n, h, -1))
-    return y.reshape(n, len(vertical), len(horizontal), c)
-
-
-def _batched(matrix: np.ndarray, x: Array) -> Array:
-    """Return the products of matrix [b w] and each of x [k w m]: [k b m]."""
-    if matrix.shape[1] > 4 * x.shape[2]:  # the copies would be the larger part
-        return jnp.einsum("bw,kwm->kbm", matrix, x, precision=_EXACT)
-    copies = jnp.broadcast_to(matrix, (x.shape[0], *matrix.shape))
-    return jnp.matmul(copies, x, precision=_EXACT)
 
 
 def _wide(x: Array) -> np.dtype:

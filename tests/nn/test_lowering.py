@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from seg_jax.nn import lowering
+from seg_jax.nn import lowering, separable
 from seg_jax.nn.conv_geometry import Geometry
 
 
@@ -208,14 +208,14 @@ def test_transposed_as_blocks_of_taps(rng, kernel_size, stride, padding):
 def test_separable_as_batches_of_products(rng, channels):
     x, vertical, horizontal = normal(rng, 3, 6, 7, channels), normal(rng, 4, 6), normal(rng, 9, 7)
     assert_same(
-        lambda x, v: lowering.separable_batched(x, v, horizontal),
+        lambda x, v: separable.batched(x, v, horizontal),
         lambda x, v: jnp.einsum("ah,bw,nhwc->nabc", v, horizontal, x),
         x,
         vertical,
     )
-    once = lowering.separable_einsum(x, vertical, horizontal)
+    once = separable.einsum(x, vertical, horizontal)
     np.testing.assert_allclose(
-        lowering.separable_batched(x, vertical, horizontal), once, rtol=1e-5, atol=1e-5
+        separable.batched(x, vertical, horizontal), once, rtol=1e-5, atol=1e-5
     )
 
 
@@ -291,12 +291,12 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_blocks
     assert lowering.choose_depthwise() is lowering.depthwise_shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
-    assert lowering.choose_separable() is lowering.separable_batched
+    assert lowering.choose_separable() is separable.batched
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
     assert lowering.choose_depthwise() is lowering.depthwise_xla
     assert lowering.choose_transposed() is lowering.transposed_xla
-    assert lowering.choose_separable() is lowering.separable_einsum
+    assert lowering.choose_separable() is separable.einsum
 
 
 def test_the_target_decides_not_the_host():
@@ -312,9 +312,9 @@ def test_the_target_decides_not_the_host():
     assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
     with lowering.for_platform("tpu"):
         assert lowering.platform() == "tpu" and "stablehlo.convolution" in program()
-        assert lowering.choose_separable() is lowering.separable_einsum
+        assert lowering.choose_separable() is separable.einsum
     with lowering.for_platform("gpu"):  # does not compile the einsum
-        assert lowering.choose_separable() is lowering.separable_batched
+        assert lowering.choose_separable() is separable.batched
     assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
     with pytest.raises(ValueError, match="did you mean tpu"), lowering.for_platform("tpus"):
         pass
