@@ -79,7 +79,7 @@ def main(words: Sequence[str]) -> None:
             checks.one_of(operations.OPERATIONS, name=name)
             record[name] = {form: operations.compile_one(name, form) for form in operations.FORMS}
             progress.show(f"{name}: {json.dumps(record[name])}")
-        files.write_json(root / operations.RECORD, _in_order(record, operations.OPERATIONS))
+            files.write_json(root / operations.RECORD, _in_order(record, operations.OPERATIONS))
     elif what == "checks":
         with tempfile.TemporaryDirectory() as folder:
             flags = [os.environ.get("LIBTPU_INIT_ARGS", ""), bundles.dump_flags(Path(folder))]
@@ -89,7 +89,9 @@ def main(words: Sequence[str]) -> None:
                 checks.one_of(cross_checks.CHECKS, name=name)
                 checked[name] = cross_checks.measure(name, Path(folder))
                 progress.show(f"{name}: {json.dumps(checked[name])}")
-        files.write_json(root / cross_checks.RECORD, _in_order(checked, cross_checks.CHECKS))
+                files.write_json(
+                    root / cross_checks.RECORD, _in_order(checked, cross_checks.CHECKS)
+                )
     record = _in_order(record, operations.OPERATIONS)
     files.write_text(root / PAGE, page(record, _in_order(checked, cross_checks.CHECKS)))
 
