@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
-from seg_jax.nn import separable
+from seg_jax.nn import depthwise, separable
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
@@ -114,9 +114,9 @@ def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
 
 def choose_depthwise() -> Lowering:
     """Return the lowering for a depthwise convolution on `platform()`."""
-    if _choice.get() == "xla" or platform() != "cpu":
+    if _choice.get() == "xla" or platform() == "gpu":
         return depthwise_xla
-    return depthwise_shifts
+    return depthwise.shifts if platform() == "cpu" else depthwise_tpu
 
 
 def choose_transposed() -> TransposedLowering:
@@ -142,6 +142,11 @@ def choose_max_pool() -> Literal["positions", "reduce_window"]:
     estimates (docs/accelerators.md). On GPUs it would add in no fixed order (flax#4233).
     """
     return "reduce_window" if platform() == "tpu" else "positions"
+
+
+def choose_statistics() -> Literal["two_passes", "one_pass"]:
+    """Return how batch norm's sums read the image on `platform()`: `norm.batch_statistics`."""
+    return "one_pass" if platform() == "tpu" else "two_passes"
 
 
 def choose_blocks_of_two() -> Literal["planes", "pairs"]:
@@ -301,27 +306,13 @@ def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return conv_xla(x, kernel, geometry, groups=x.shape[3])
 
 
-def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A depthwise convolution as a sum of shifted images, each times its tap."""
-    kh, kw, _, channels = kernel.shape
-    out_h, out_w = geometry.output_size(image_size(x), (kh, kw))
-    multiplier = channels // x.shape[3]
-    if multiplier > 1:  # output channel i * multiplier + j reads input channel i
-        x = jnp.broadcast_to(x[..., None], (*x.shape, multiplier)).reshape(*x.shape[:3], channels)
-    dtype, wide = x.dtype, _wide(x)
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0))).astype(wide)
-    kernel = kernel.astype(wide)
-    total = None
-    for i in range(kh):
-        top = i * geometry.rate[0]
-        rows = slice(top, top + (out_h - 1) * geometry.stride[0] + 1, geometry.stride[0])
-        for j in range(kw):
-            left = j * geometry.rate[1]
-            columns = slice(left, left + (out_w - 1) * geometry.stride[1] + 1, geometry.stride[1])
-            part = x[:, rows, columns] * kernel[i, j, 0].reshape(1, 1, 1, channels)
-            total = part if total is None else total + part
-    assert total is not None  # a kernel has a tap
-    return total.astype(dtype)
+def depthwise_tpu(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """`depthwise.shifts_with_gradient` where its geometry allows it, else XLA's."""
+    channels, taps = kernel.shape[3], math.prod(kernel.shape[:2])
+    beyond = geometry.beyond(kernel_size(kernel)) != ((0, 0), (0, 0))
+    if geometry.stride != (1, 1) or channels != x.shape[3] or taps > MOST_TAPS or beyond:
+        return depthwise_xla(x, kernel, geometry)
+    return depthwise.shifts_with_gradient(x, kernel, geometry)
 
 
 def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:

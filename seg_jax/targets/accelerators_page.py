@@ -38,8 +38,18 @@ _TAIL = """
 the dumped bundles (`seg_jax.targets.bundles`) bound what the sum leaves out: 3x3 with stride 2 is
 102 trips of 8,179 bundles, 0.83 M cycles, loops inside them counted once. So the compiler's
 figures make it about 13 times cheaper than before, not the 27 times that the estimates alone say.
-Bundles are no substitute for estimates: of layout-changing copies the estimates are five times the
-bundles times trips, because those repeat inner loops or wait for memory.
+
+- **Pooling with indices, and unpooling.** Pairs of columns lie side by side in the lanes
+  (`seg_jax.nn.pool_pairs`): no strided slices, no arrays [n h 2 w 2 c]. The four reshapes without
+  an estimate are 129 trips of 1,152 to 1,291 bundles each, 0.15 to 0.17 M cycles; by their bytes
+  0.24 M. Of the sum 2.5 M are copies of the operation's arguments and results into the layout that
+  the compiler gives them when it stands alone.
+- **Depthwise convolution.** Sums of shifted images with a gradient of their own
+  (`seg_jax.nn.depthwise`), for stride 1 and at most 16 taps. With JAX's own gradient of the same
+  sums it is 3.43 M and 156 MB: one float32 image is kept for every tap.
+- **Batch norm.** The compiler adds up a convolution's outputs while it writes them. Squares of
+  differences from the batch's own mean need a second pass; from the running mean they do not.
+  Its gradient is one pass for two sums and one for the result before and now: nothing to gain.
 
 ## The CRF's kernel
 
@@ -48,6 +58,32 @@ race detector, equal to `exact` within 2e-4. The loop over pairs of blocks has 1
 on v5e; the matrix unit, which binds, needs 1,677 of them (1.14 times the bound). With Q and kernel
 rounded to bfloat16 once it was 1,387 bundles, but probabilities were 8e-4 away.
 """
+
+
+_TRIED = """
+## Compiled and not taken
+
+| operation | form | estimated cycles | why |
+|---|---|---|---|
+"""
+# Forms that were compiled and not taken: operation, form, estimated cycles in millions, why.
+TRIED = (
+    ("resizing 33 to 513, 21 classes, 2 images, float32", "as the networks have it (kept)", 1.07,
+     "the compiler itself puts columns on the lanes"),
+    ("", "channels first, columns on the lanes", 1.07,
+     "the same program; 0.79 M of it writes the result"),
+    ("max pooling 2x2, 320 px, 4 images", "select-and-scatter (kept)", 3.20,
+     "and a select-and-scatter and a reduce-window without an estimate"),
+    ("", "pairs of columns", 3.67, "and two reshapes without an estimate"),
+    ("pooling 2x2 with indices, and unpooling", "2x2 kernels of zeros and ones", 11.63,
+     "the compiler splits two images into 16 strips, and copies them"),
+    ("", "select-and-scatter for unpooling", 11.34, "three copies of 2.79 M into its layout"),
+    ("", "strided slices, interior padding", 2.24,
+     "not comparable: 8 slices and 8 pads without an estimate"),
+    ("depthwise 3x3", "shifts with JAX's own gradient", 3.43, "an image is kept for every tap"),
+    ("1x1 convolution, batch norm and ReLU", "differences from the middle row's mean", 0.72,
+     "a second pass, as from the batch's own mean"),
+)  # fmt: skip
 
 
 def page(record: Mapping[str, Any], checked: Mapping[str, Any]) -> str:
@@ -61,7 +97,10 @@ def page(record: Mapping[str, Any], checked: Mapping[str, Any]) -> str:
                 f"{found['estimated_cycles'] / 1e6:.2f} M | "
                 f"{found['temporaries_bytes'] / 1e6:.0f} MB | {unknown} |\n"
             )
-    return _HEAD + "".join(rows) + _TAIL + cross_checks.section(checked)
+    tried = "".join(
+        f"| {name} | {form} | {cycles:.2f} M | {why} |\n" for name, form, cycles, why in TRIED
+    )
+    return _HEAD + "".join(rows) + _TAIL + _TRIED + tried + cross_checks.section(checked)
 
 
 def main(words: Sequence[str]) -> None:

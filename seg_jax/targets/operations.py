@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from seg_jax import parallel
 from seg_jax.nn import lowering, pool
-from seg_jax.nn.conv import conv
+from seg_jax.nn.conv import conv, depthwise_conv
+from seg_jax.nn.norm import BatchNorm
 from seg_jax.targets import cycles, table, topology
 
 RECORD = "experiments/operations.json"
@@ -30,13 +31,13 @@ class Operation:
       function: of x and perhaps a kernel.
       shapes: of its arguments, with dtypes.
       where: which layer of which network it is.
-      differentiated: the argument whose gradient is taken.
+      differentiated: the arguments whose gradients are taken.
     """
 
     function: Callable[..., jax.Array]
     shapes: tuple[tuple[tuple[int, ...], Any], ...]
     where: str
-    differentiated: int = 0
+    differentiated: tuple[int, ...] = (0,)
 
 
 def _stem(image: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -49,6 +50,15 @@ def _pool_and_unpool(x: jax.Array) -> jax.Array:
     y, indices = pool.max_pool_with_indices(x, rounding="ceil")
     size = x.shape[1], x.shape[2]
     return pool.max_unpool(y, indices, size)
+
+
+def _normalised(
+    x: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array
+) -> jax.Array:
+    params = {"scale": scale, "bias": bias}
+    variables = {"params": params, "batch_stats": {"mean": mean, "var": jnp.ones_like(mean)}}
+    y, _ = BatchNorm().apply(variables, conv(x, kernel), train=True, mutable=["batch_stats"])
+    return jax.nn.relu(y)
 
 
 _BF16 = jnp.bfloat16
@@ -68,7 +78,19 @@ OPERATIONS = {
         _stem,
         (((2, 513, 513, 3), jnp.uint8), ((7, 7, 3, 64), jnp.float32)),
         "ResNet's stem at 513 px, 2 images",
-        differentiated=1,
+        differentiated=(1,),
+    ),
+    "depthwise 3x3": Operation(
+        functools.partial(depthwise_conv, padding=1),
+        (((2, 65, 65, 728), _BF16), ((3, 3, 1, 728), _BF16)),
+        "Xception's middle flow at 65 px, 2 images",
+        differentiated=(0, 1),
+    ),
+    "1x1 convolution, batch norm and ReLU": Operation(
+        _normalised,
+        (((8, 65, 65, 256), _BF16), ((1, 1, 256, 256), _BF16), *(((256,), jnp.float32),) * 3),
+        "ResNet's stage 2 at 513 px, 8 images",
+        differentiated=(0, 1, 2, 3),
     ),
 }
 FORMS = {"before": "gpu", "now": "tpu"}  # the platform whose form is compiled for the TPU
@@ -85,12 +107,13 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
     place = NamedSharding(mesh, PartitionSpec())
 
     def value_and_gradient(gradient: jax.Array, *args: jax.Array) -> Any:
-        def of(argument: jax.Array) -> jax.Array:
-            others = list(args)
-            others[operation.differentiated] = argument
-            return operation.function(*others)
+        def of(*chosen: jax.Array) -> jax.Array:
+            replaced = list(args)
+            for place, argument in zip(operation.differentiated, chosen, strict=True):
+                replaced[place] = argument
+            return operation.function(*replaced)
 
-        y, back = jax.vjp(of, args[operation.differentiated])
+        y, back = jax.vjp(of, *(args[place] for place in operation.differentiated))
         return y, back(gradient)
 
     with lowering.for_platform(FORMS[form]):
