@@ -38,31 +38,40 @@ def shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
 def shifts_with_gradient(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """`shifts` of stride 1 and multiplier 1, whose gradients are shifts and sums as well.
 
-    That of `shifts` itself keeps one float32 image for every tap.
+    That of `shifts` itself keeps one float32 image for every tap. Here the image is padded before
+    it is converted: TPUs then fuse padding, shifts and sum into one pass.
     """
-    return shifts(x, kernel, geometry)
+    wide = np.promote_types(x.dtype, np.float32)
+    taps = kernel.astype(wide).reshape(-1, 1, 1, 1, kernel.shape[3])
+    shifted = _shifted(x, kernel, geometry)
+    total = sum(image * taps[number] for number, image in enumerate(shifted))
+    return jnp.asarray(total).astype(x.dtype)
+
+
+def _shifted(x: Array, kernel: Array, geometry: Geometry) -> list[Array]:
+    """Return for each tap the pixels of x that it reads, in float32 at least."""
+    wide = np.promote_types(x.dtype, np.float32)
+    rows, columns = geometry.output_size(image_size(x), kernel_size(kernel))
+    padded, (down, right) = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0))), geometry.rate
+    return [
+        padded[:, i * down : i * down + rows, j * right : j * right + columns].astype(wide)
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    ]
 
 
 def _forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return shifts(x, kernel, geometry), (x, kernel)
+    return shifts_with_gradient(x, kernel, geometry), (x, kernel)
 
 
 def _backward(
     geometry: Geometry, operands: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     x, kernel = operands
-    image = shifts(gradient, kernel[::-1, ::-1], geometry.transposed(kernel_size(kernel)))
-    wide = np.promote_types(x.dtype, np.float32)
-    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    (rows, columns), (down, right) = image_size(gradient), geometry.rate
-    sums = [
-        (
-            padded[:, i * down : i * down + rows, j * right : j * right + columns].astype(wide)
-            * gradient.astype(wide)
-        ).sum((0, 1, 2))
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    ]
+    turned = geometry.transposed(kernel_size(kernel))
+    image = shifts_with_gradient(gradient, kernel[::-1, ::-1], turned)
+    wide = gradient.astype(np.promote_types(x.dtype, np.float32))
+    sums = [(part * wide).sum((0, 1, 2)) for part in _shifted(x, kernel, geometry)]
     return image, jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
 
 
