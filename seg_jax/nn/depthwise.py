@@ -1,6 +1,7 @@
 """Depthwise convolutions as sums of shifted images; on TPUs with a gradient of their own."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -69,7 +70,7 @@ def _backward(
 ) -> tuple[Array, Array]:
     x, kernel = operands
     turned = geometry.transposed(kernel_size(kernel))
-    image = shifts_with_gradient(gradient, kernel[::-1, ::-1], turned)
+    image: Any = shifts_with_gradient(gradient, kernel[::-1, ::-1], turned)
     wide = gradient.astype(np.promote_types(x.dtype, np.float32))
     sums = [(part * wide).sum((0, 1, 2)) for part in _shifted(x, kernel, geometry)]
     return image, jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
