@@ -21,6 +21,7 @@ from jax.custom_derivatives import SymbolicZero
 from seg_jax import checks
 from seg_jax.nn import depthwise, separable
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
+from seg_jax.nn.input_sizes import is_known
 
 Array = jax.Array
 
@@ -42,6 +43,7 @@ MOST_TAPS = 16
 BLOCK = 2**21
 MOST_BLOCKS = 8
 
+MANY_IMAGES = 8  # from so many on XLA's depthwise convolution on TPU is the cheaper one
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Lowering = Callable[[Array, Array, Geometry], Array]
 TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
@@ -307,10 +309,15 @@ def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def depthwise_tpu(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """`depthwise.shifts_with_gradient` where its geometry allows it, else XLA's."""
+    """`depthwise.shifts_with_gradient` where that is cheaper by the TPU compiler's estimates.
+
+    At rate 1 XLA cuts a few images into strips, and copies them; not 8 images or larger rates.
+    """
     channels, taps = kernel.shape[3], math.prod(kernel.shape[:2])
     beyond = geometry.beyond(kernel_size(kernel)) != ((0, 0), (0, 0))
-    if geometry.stride != (1, 1) or channels != x.shape[3] or taps > MOST_TAPS or beyond:
+    few = is_known(x.shape[0]) and x.shape[0] < MANY_IMAGES
+    plain = geometry.stride == geometry.rate == (1, 1)
+    if not few or not plain or channels != x.shape[3] or taps > MOST_TAPS or beyond:
         return depthwise_xla(x, kernel, geometry)
     return depthwise.shifts_with_gradient(x, kernel, geometry)
 

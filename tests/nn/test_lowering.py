@@ -167,13 +167,16 @@ def test_only_what_is_asked_for_is_differentiated(rng, monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
+PLAIN = (same(1), geometry(padding=((0, 1), (2, 0))))
+
+
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize(
     "kernel_size, g",
     [
         ((3, 3), same(1)),
         ((3, 3), same(4)),
-        ((2, 3), geometry(rate=(3, 1), padding=((0, 2), (1, 0)))),
+        ((2, 3), PLAIN[1]),
         ((3, 3), geometry(stride=(2, 2), padding=((1, 1), (1, 1)))),
         ((2, 5), geometry(stride=(3, 1), rate=(2, 1), padding=((0, 3), (2, 2)))),
     ],
@@ -185,7 +188,10 @@ def test_depthwise_as_shifted_images(rng, kernel_size, g, multiplier):
     np.testing.assert_array_equal(lowering.depthwise_xla(x, kernel, g), theirs(x, kernel))
     assert_same(lambda x, k: lowering.depthwise_tpu(x, k, g), theirs, x, kernel)
     text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(x, kernel))
-    assert ("conv_general_dilated" in text) == (multiplier > 1 or g.stride != (1, 1))
+    assert ("conv_general_dilated" in text) == (multiplier > 1 or g not in PLAIN)
+    many = jnp.zeros((lowering.MANY_IMAGES, *x.shape[1:]))
+    text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(many, kernel))
+    assert "conv_general_dilated" in text
 
 
 def test_the_tpus_depthwise_gradient_in_a_mapped_step(rng):
