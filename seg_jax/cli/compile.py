@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +36,8 @@ class CompileOptions:
       root: the folder of that data set.
       find_batch: look for the largest batch that fits, by at most five more compilations.
       cycles: TPU: add up the compiler's estimated cycles by module and kind of operation.
-      top: rows of the table of cycles.
+      bundles: kernels on TPUs: dump their instruction bundles; loops, units used, which one binds.
+      top: rows of the table of cycles, and kernels whose loops are printed.
       record: file of outcomes, e.g. experiments/targets.json: what it has is not compiled again.
       minutes: with --record, end after this time, what is being compiled unrecorded.
       json: print a list of objects.
@@ -52,6 +55,7 @@ class CompileOptions:
     root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
     find_batch: bool = False
     cycles: bool = False
+    bundles: bool = False
     top: int = 20
     record: Path | None = None
     minutes: float = math.inf
@@ -73,6 +77,8 @@ def compile_programs(args: Sequence[str]) -> int:
     wanted = _wanted(options)
     if options.record and options.dataset:
         raise checks.UserError("--record is for the registered recipes: leave out --data.dataset")
+    if options.record and options.bundles:
+        raise checks.UserError("--record keeps no bundles: leave out --bundles")
     if options.record:
         return _record(wanted, options)
     if options.root is not None and not options.dataset:
@@ -122,6 +128,13 @@ def _wanted(options: CompileOptions) -> list[tuple[str, str, str]]:
             if name not in programs.KERNELS:
                 experiment.get(name)  # an unknown one is named before anything is compiled
             modes = ("kernel",) if name in programs.KERNELS else options.modes
+            if options.bundles and (
+                modes != ("kernel",) or table.get(target).chip.platform != "tpu"
+            ):
+                raise checks.UserError(
+                    f"--bundles: {name} for {target}: the dump is of kernels on TPUs: "
+                    "crf/exact_tpu, crf/exact, crf/lattice"
+                )
             wanted += [(name, target, mode) for mode in modes]
     return wanted
 
@@ -160,13 +173,17 @@ def _passed_on(options: CompileOptions) -> list[str]:
     if options.root is not None:
         words += ["--data.root", str(options.root)]
     words += ["--find-batch"] if options.find_batch else []
-    return words + (["--cycles", "--top", str(options.top)] if options.cycles else [])
+    words += ["--cycles"] if options.cycles else []
+    words += ["--bundles"] if options.bundles else []
+    return [*words, "--top", str(options.top)]
 
 
 def _compile(name: str, target_name: str, mode: str, options: CompileOptions) -> dict[str, Any]:
     from seg_jax.targets import table, topology
 
     target = table.get(target_name)
+    if options.bundles:
+        return _with_bundles(name, target, options)
     topology.prepare(target)
     from seg_jax.targets import compiling
 
@@ -179,6 +196,25 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
         find_batch=options.find_batch,
         cycles_top=options.top if options.cycles else 0,
     )
+
+
+def _with_bundles(name: str, target: Any, options: CompileOptions) -> dict[str, Any]:
+    """Compile a kernel with its bundles dumped to a folder that is removed afterwards."""
+    from seg_jax.targets import bundles, topology
+
+    topology.require(target)
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [os.environ.get("LIBTPU_INIT_ARGS", ""), bundles.dump_flags(Path(folder))]
+        os.environ["LIBTPU_INIT_ARGS"] = " ".join(flags).strip()  # read when libtpu is loaded
+        topology.prepare(target)
+        from seg_jax.targets import compiling
+
+        top = options.top if options.cycles else 0
+        entry = compiling.kernel_entry(name, target, cycles_top=top)
+        if entry["status"] != compiling.COMPILED:
+            return entry
+        found = sorted(bundles.of(Path(folder)).values(), key=lambda kernel: -kernel.cycles)
+        return entry | {"bundles": [bundles.to_dict(kernel) for kernel in found[: options.top]]}
 
 
 def _experiment(name: str, options: CompileOptions) -> Any:

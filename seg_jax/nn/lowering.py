@@ -19,7 +19,9 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
+from seg_jax.nn import depthwise, separable
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
+from seg_jax.nn.input_sizes import is_known
 
 Array = jax.Array
 
@@ -41,6 +43,7 @@ MOST_TAPS = 16
 BLOCK = 2**21
 MOST_BLOCKS = 8
 
+MANY_IMAGES = 8  # from so many on XLA's depthwise convolution on TPU is the cheaper one
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Lowering = Callable[[Array, Array, Geometry], Array]
 TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
@@ -113,9 +116,9 @@ def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
 
 def choose_depthwise() -> Lowering:
     """Return the lowering for a depthwise convolution on `platform()`."""
-    if _choice.get() == "xla" or platform() != "cpu":
+    if _choice.get() == "xla" or platform() == "gpu":
         return depthwise_xla
-    return depthwise_shifts
+    return depthwise.shifts if platform() == "cpu" else depthwise_tpu
 
 
 def choose_transposed() -> TransposedLowering:
@@ -130,8 +133,8 @@ def choose_separable() -> Callable[[Array, np.ndarray, np.ndarray], Array]:
     # XLA:GPU (0.10.2, no autotuning) finds no tiles for the einsum's float32 products of highest
     # precision and does not compile it; the batched form compiles.
     if _choice.get() == "xla" or platform() == "tpu":
-        return separable_einsum
-    return separable_batched
+        return separable.einsum
+    return separable.batched
 
 
 def choose_max_pool() -> Literal["positions", "reduce_window"]:
@@ -141,6 +144,19 @@ def choose_max_pool() -> Literal["positions", "reduce_window"]:
     estimates (docs/accelerators.md). On GPUs it would add in no fixed order (flax#4233).
     """
     return "reduce_window" if platform() == "tpu" else "positions"
+
+
+def choose_statistics() -> Literal["two_passes", "one_pass"]:
+    """Return how batch norm's sums read the image on `platform()`: `norm.batch_statistics`."""
+    return "one_pass" if platform() == "tpu" else "two_passes"
+
+
+def choose_blocks_of_two() -> Literal["planes", "pairs"]:
+    """Return the form of pooling with indices and unpooling of 2x2 windows on `platform()`.
+
+    "planes" are arrays [n h 2 w 2 c], of which TPUs fill 2 of 8 sublanes; "pairs": `pool_pairs`.
+    """
+    return "pairs" if platform() == "tpu" else "planes"
 
 
 def conv_xla(x: Array, kernel: Array, geometry: Geometry, *, groups: int = 1) -> Array:
@@ -292,27 +308,18 @@ def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return conv_xla(x, kernel, geometry, groups=x.shape[3])
 
 
-def depthwise_shifts(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A depthwise convolution as a sum of shifted images, each times its tap."""
-    kh, kw, _, channels = kernel.shape
-    out_h, out_w = geometry.output_size(image_size(x), (kh, kw))
-    multiplier = channels // x.shape[3]
-    if multiplier > 1:  # output channel i * multiplier + j reads input channel i
-        x = jnp.broadcast_to(x[..., None], (*x.shape, multiplier)).reshape(*x.shape[:3], channels)
-    dtype, wide = x.dtype, _wide(x)
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0))).astype(wide)
-    kernel = kernel.astype(wide)
-    total = None
-    for i in range(kh):
-        top = i * geometry.rate[0]
-        rows = slice(top, top + (out_h - 1) * geometry.stride[0] + 1, geometry.stride[0])
-        for j in range(kw):
-            left = j * geometry.rate[1]
-            columns = slice(left, left + (out_w - 1) * geometry.stride[1] + 1, geometry.stride[1])
-            part = x[:, rows, columns] * kernel[i, j, 0].reshape(1, 1, 1, channels)
-            total = part if total is None else total + part
-    assert total is not None  # a kernel has a tap
-    return total.astype(dtype)
+def depthwise_tpu(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """`depthwise.shifts_with_gradient` where that is cheaper by the TPU compiler's estimates.
+
+    At rate 1 XLA cuts a few images into strips, and copies them; not 8 images or larger rates.
+    """
+    channels, taps = kernel.shape[3], math.prod(kernel.shape[:2])
+    beyond = geometry.beyond(kernel_size(kernel)) != ((0, 0), (0, 0))
+    few = is_known(x.shape[0]) and x.shape[0] < MANY_IMAGES
+    plain = geometry.stride == geometry.rate == (1, 1)
+    if not few or not plain or channels != x.shape[3] or taps > MOST_TAPS or beyond:
+        return depthwise_xla(x, kernel, geometry)
+    return depthwise.shifts_with_gradient(x, kernel, geometry)
 
 
 def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:
@@ -359,35 +366,6 @@ def _side_by_side(x: Array, block: Array) -> Array:
     block = block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
     y = _product(x.reshape(n * h * w, cin), block)
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
-
-
-# Interpolation at full precision: by default TPUs would use only 8 bits of each factor.
-_EXACT = lax.Precision.HIGHEST
-
-
-def separable_einsum(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """Apply vertical [a h] along the rows and horizontal [b w] along the columns of x [n h w c]."""
-    y = jnp.einsum("ah,nhwc->nawc", vertical, x, precision=_EXACT)
-    return jnp.einsum("bw,nawc->nabc", horizontal, y, precision=_EXACT)
-
-
-def separable_batched(x: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
-    """The same, with a copy of the matrix for every row and image, so that XLA:CPU moves no data.
-
-    Up to five times as fast as `separable_einsum`, whose operands XLA:CPU transposes.
-    """
-    n, h, w, c = x.shape
-    y = _batched(horizontal, x.reshape(n * h, w, c))
-    y = _batched(vertical, y.reshape(n, h, -1))
-    return y.reshape(n, len(vertical), len(horizontal), c)
-
-
-def _batched(matrix: np.ndarray, x: Array) -> Array:
-    """Return the products of matrix [b w] and each of x [k w m]: [k b m]."""
-    if matrix.shape[1] > 4 * x.shape[2]:  # the copies would be the larger part
-        return jnp.einsum("bw,kwm->kbm", matrix, x, precision=_EXACT)
-    copies = jnp.broadcast_to(matrix, (x.shape[0], *matrix.shape))
-    return jnp.matmul(copies, x, precision=_EXACT)
 
 
 def _wide(x: Array) -> np.dtype:

@@ -5,7 +5,6 @@ without XLA's select-and-scatter, which sums in no fixed order on GPUs (flax#423
 without indices uses it on TPUs (`lowering.choose_max_pool`).
 """
 
-import dataclasses
 import functools
 from typing import Any, Literal
 
@@ -15,112 +14,15 @@ from jax import lax
 from jax import numpy as jnp
 
 from seg_jax import checks
-from seg_jax.nn import lowering
+from seg_jax.nn import lowering, pool_pairs
 from seg_jax.nn.conv import Size, pair
-from seg_jax.nn.conv_geometry import Pair, image_size
+from seg_jax.nn.conv_geometry import Pair
 from seg_jax.nn.input_sizes import arrays_for, is_known
 from seg_jax.nn.named_scope import scoped
+from seg_jax.nn.pool_windows import Rounding, Windows, windows_of
 from seg_jax.nn.resize import apply_separable
 
 Array = jax.Array
-Rounding = Literal["floor", "ceil"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Windows:
-    """Geometry of pooling windows: static pairs (vertical, horizontal)."""
-
-    window: Pair
-    stride: Pair
-    padding: Pair
-    size: Pair  # of the image
-    outputs: Pair
-
-    def pad(self, x: Array, value: float) -> Array:
-        """Return x [n h w c] padded or cropped to exactly the area that the windows cover."""
-        config = [
-            (p, (o - 1) * s + k - n - p, 0)
-            for p, o, s, k, n in zip(
-                self.padding, self.outputs, self.stride, self.window, self.size, strict=True
-            )
-        ]
-        return lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-
-    def pads(self) -> tuple[Pair, Pair]:
-        """Return the pixels before and after the image that windows cover, none below zero."""
-        ends = [
-            max((o - 1) * s + k - n - p, 0)
-            for p, o, s, k, n in zip(
-                self.padding, self.outputs, self.stride, self.window, self.size, strict=True
-            )
-        ]
-        return (self.padding[0], ends[0]), (self.padding[1], ends[1])
-
-    def crop(self, x: Array) -> Array:
-        """Return x [n h w c] without the last rows and columns that no window covers."""
-        rows, columns = (
-            min(n, (o - 1) * s + k - p)
-            for p, o, s, k, n in zip(
-                self.padding, self.outputs, self.stride, self.window, self.size, strict=True
-            )
-        )
-        return x[:, :rows, :columns]
-
-    def taps(self, padded: Array) -> list[Array]:
-        """Return, for each position in the window in row-major order, its inputs [n oh ow c]."""
-        (down, right), (rows, columns) = self.stride, self.outputs
-        return [
-            padded[
-                :, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right
-            ]
-            for i in range(self.window[0])
-            for j in range(self.window[1])
-        ]
-
-    def first_inside(self) -> Any:
-        """Return the first position inside the image of every window: int32 [1 oh ow 1]."""
-        xp = arrays_for(*self.outputs)
-        rows, columns = (
-            xp.maximum(0, p - s * xp.arange(o))
-            for p, s, o in zip(self.padding, self.stride, self.outputs, strict=True)
-        )
-        return (rows[:, None] * self.window[1] + columns[None])[None, :, :, None].astype(np.int32)
-
-
-def _windows(x: Array, window: Size, stride: Size, padding: Size, rounding: Rounding) -> _Windows:
-    if x.ndim != 4:
-        raise ValueError(f"x must be [n h w c], got shape {x.shape}")
-    checks.one_of(("floor", "ceil"), rounding=rounding)
-    window, stride, padding = pair(window), pair(stride), pair(padding)
-    checks.positive(window=min(window), stride=min(stride))
-    checks.non_negative(padding=min(padding))
-    if any(p >= k for p, k in zip(padding, window, strict=True)):
-        raise ValueError(f"padding {padding} must be smaller than the window {window}")
-    rows, columns = (
-        pooled_size(n, k, s, p, rounding)
-        for n, k, s, p in zip(x.shape[1:3], window, stride, padding, strict=True)
-    )
-    return _Windows(window, stride, padding, image_size(x), (rows, columns))
-
-
-def pooled_size(size: int, window: int, stride: int, padding: int, rounding: Rounding) -> int:
-    """Return how many windows fit: rounded down, or (Caffe) up if the last one starts inside.
-
-    "Inside" includes the padding before the image but not that after it, in Caffe and in PyTorch.
-    (Caffe checks this only if there is padding; without, it can fail only if windows leave gaps.)
-    Raises ValueError if no window fits.
-    """
-    room = size + 2 * padding - window
-    if rounding == "ceil":
-        outputs = -(-room // stride) + 1
-        outputs -= (outputs - 1) * stride >= size + padding
-    else:
-        outputs = room // stride + 1
-    if room < 0 and rounding == "floor" or outputs < 1:
-        raise ValueError(
-            f"an image side of {size} with padding {padding} is smaller than the window {window}"
-        )
-    return outputs
 
 
 @scoped
@@ -140,13 +42,13 @@ def max_pool(
     The gradient of a window goes to its first maximum in row-major order. The maximum of a window
     with a NaN is NaN, so that it reaches the loss.
     """
-    windows = _windows(x, window, stride, padding, rounding)
+    windows = windows_of(x, window, stride, padding, rounding)
     if lowering.choose_max_pool() == "reduce_window":
         return _reduce_window(x, windows)
     return _max_pool(x, windows)[0]
 
 
-def _reduce_window(x: Array, windows: _Windows) -> Array:
+def _reduce_window(x: Array, windows: Windows) -> Array:
     """XLA's maximum of windows; its gradient is a select-and-scatter.
 
     That selects by ">=" in row-major order, so of equal values the first, as `_max_pool` does; the
@@ -172,7 +74,7 @@ def max_pool_with_indices(
     Indices are int32 [n h' w' c]: row * w + column in x, for each channel separately (SegNet). Of
     equal values the first in row-major order counts; after a ReLU whole windows are zero.
     """
-    windows = _windows(x, window, stride, padding, rounding)
+    windows = windows_of(x, window, stride, padding, rounding)
     y, tap = _max_pool(x, windows)
     tap = tap.astype(jnp.int32)
     (rows, columns), (down, right), (top, left) = windows.outputs, windows.stride, windows.padding
@@ -183,10 +85,12 @@ def max_pool_with_indices(
     return y, row * windows.size[1] + column
 
 
-def _max_and_position(x: Array, windows: _Windows) -> tuple[Array, Array]:
+def _max_and_position(x: Array, windows: Windows) -> tuple[Array, Array]:
     """Return the maxima [n oh ow c] and their positions in the window, int8 or int32."""
     index_dtype = jnp.int8 if windows.window[0] * windows.window[1] <= 127 else jnp.int32
-    taps = windows.taps(windows.pad(x, -jnp.inf))
+    padded = windows.pad(x, -jnp.inf)
+    in_pairs = _in_pairs(windows.window, windows.stride, windows.padding)
+    taps = pool_pairs.split(padded, windows.outputs) if in_pairs else windows.taps(padded)
     best = jnp.full_like(taps[0], -jnp.inf)
     index = jnp.broadcast_to(jnp.asarray(windows.first_inside(), index_dtype), best.shape)
     for number, tap in enumerate(taps):
@@ -199,13 +103,13 @@ def _max_and_position(x: Array, windows: _Windows) -> tuple[Array, Array]:
 _max_pool = jax.custom_vjp(_max_and_position, nondiff_argnums=(1,))
 
 
-def _max_pool_forward(x: Array, windows: _Windows) -> tuple[tuple[Array, Array], Array]:
+def _max_pool_forward(x: Array, windows: Windows) -> tuple[tuple[Array, Array], Array]:
     best, index = _max_pool(x, windows)
     return (best, index), index
 
 
 def _max_pool_backward(
-    windows: _Windows, index: Array, gradients: tuple[Array, Array]
+    windows: Windows, index: Array, gradients: tuple[Array, Array]
 ) -> tuple[Array]:
     """Each pixel gathers the gradients of the about (window / stride)^2 windows that contain it.
 
@@ -214,6 +118,8 @@ def _max_pool_backward(
     otherwise recompute the forward pass for every term, 50 times slower at 3x3 with stride 2.
     """
     gradient, _ = gradients
+    if _in_pairs(windows.window, windows.stride, windows.padding):
+        return (_place(pool_pairs.spread(gradient, index, range(4)), (0, 0), windows.size),)
     (kh, kw), (down, right) = windows.window, windows.stride
     last_i, last_j = (kh - 1) // down, (kw - 1) // right
     around = ((0, 0), (last_i, last_i), (last_j, last_j), (0, 0))
@@ -236,6 +142,12 @@ def _max_pool_backward(
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _in_pairs(window: Pair, stride: Pair, padding: Pair) -> bool:
+    """Whether the windows are those of `pool_pairs`, and it is cheaper on `lowering.platform()`."""
+    geometry = window == stride == (2, 2) and padding == (0, 0)
+    return geometry and lowering.choose_blocks_of_two() == "pairs"
 
 
 def _spread(values: Array, index: Array, number: np.ndarray) -> Array:
@@ -284,6 +196,9 @@ def max_unpool(y: Array, indices: Array, size: Pair, *, window: Size | None = 2)
     column = xp.arange(y.shape[2]).reshape(1, 1, -1, 1) * right
     corner = (row * size[1] + column).astype(np.int32)
     number = xp.arange(down)[:, None] * size[1] + xp.arange(right)[None]
+    if _in_pairs((down, right), (down, right), (0, 0)):
+        image = pool_pairs.spread(y, indices - corner, [0, 1, size[1], size[1] + 1])
+        return _place(image, (0, 0), size)
     return _place(_flatten(_spread(y, indices - corner, number)), (0, 0), size)
 
 
@@ -334,7 +249,7 @@ def average_pool(
         (Caffe, PyTorch's default); "valid" counts only pixels of the image (TensorFlow).
     """
     checks.one_of(("padded", "valid"), divisor=divisor)
-    windows = _windows(x, window, stride, padding, rounding)
+    windows = windows_of(x, window, stride, padding, rounding)
     wide = windows.pad(x.astype(np.promote_types(x.dtype, np.float32)), 0.0)
     zero = np.zeros((), wide.dtype)  # a traced jnp.zeros is not recognised as a sum: no gradient
     seen, step = (1, *windows.window, 1), (1, *windows.stride, 1)
@@ -342,7 +257,7 @@ def average_pool(
     return (total / _counts(windows, divisor).astype(wide.dtype)).astype(x.dtype)
 
 
-def _counts(windows: _Windows, divisor: str) -> Any:
+def _counts(windows: Windows, divisor: str) -> Any:
     """Return the number of pixels that each window averages over: [1 oh ow 1]."""
     counts, xp = [], arrays_for(*windows.outputs)
     for axis in range(2):

@@ -6,7 +6,9 @@ it takes if nothing waits for memory. `dump_flags` makes the compiler write them
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from seg_jax import checks
 
@@ -154,16 +156,33 @@ def _depths(text: str) -> tuple[list[int], list[int]]:
     return depths, heads
 
 
-def text(kernel: Kernel, *, least: int = 16) -> str:
-    """Return a kernel's loops of at least so many bundles as lines: bundles, slots, what binds."""
-    lines = [
-        f"{kernel.name}: {kernel.bundles} bundles, grid {'x'.join(map(str, kernel.grid)) or 'none'}"
-    ]
-    for loop in kernel.loops:
-        if loop.bundles >= least:
-            used = ", ".join(f"{unit} {n}" for unit, n in loop.used.items() if n)
+def to_dict(kernel: Kernel) -> dict[str, Any]:
+    """Return a kernel and its loops as JSON data: kernel, bundles, grid, cycles, loops."""
+    return {
+        "kernel": kernel.name,
+        "bundles": kernel.bundles,
+        "grid": list(kernel.grid),
+        "cycles": kernel.cycles,
+        "loops": [
+            dataclasses.asdict(loop)
+            | {"binds": loop.binds, "bound_cycles": loop.bounds.get(loop.binds, 0)}
+            for loop in kernel.loops
+        ],
+    }
+
+
+def text(kernel: Mapping[str, Any], *, least: int = 16) -> str:
+    """Return the loops of at least so many bundles as lines: bundles, slots, what binds.
+
+    `kernel` is of `to_dict`.
+    """
+    grid = "x".join(map(str, kernel["grid"])) or "none"
+    lines = [f"{kernel['kernel']}: {kernel['bundles']} bundles, grid {grid}"]
+    for loop in kernel["loops"]:
+        if loop["bundles"] >= least:
+            used = ", ".join(f"{unit} {n}" for unit, n in loop["used"].items() if n)
             lines.append(
-                f"{'  ' * loop.depth}loop at {loop.begin}: {loop.bundles} bundles a trip, bound by "
-                f"{loop.binds} ({loop.bounds[loop.binds]} cycles); slots: {used}"
+                f"{'  ' * loop['depth']}loop at {loop['begin']}: {loop['bundles']} bundles a trip, "
+                f"bound by {loop['binds']} ({loop['bound_cycles']} cycles); slots: {used}"
             )
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from seg_jax.targets import bundles
 from seg_jax.targets.compiling import COMPILED, ERROR
 from seg_jax.targets.cost import gib
 
@@ -53,6 +54,8 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
         lines.append(line)
     if "estimated_cycles" in entry:
         lines += _cycles(entry, top)
+    for kernel in entry.get("bundles", ()):
+        lines += [f"  {line}" for line in bundles.text(kernel).splitlines()]
     if "largest_batch" in entry:
         lines.append(f"  largest global batch found to fit: {entry['largest_batch']}")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from seg_jax.nn import lowering
+from seg_jax.nn import depthwise, lowering, separable
 from seg_jax.nn.conv_geometry import Geometry
 
 
@@ -167,12 +167,16 @@ def test_only_what_is_asked_for_is_differentiated(rng, monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
+PLAIN = (same(1), geometry(padding=((0, 1), (2, 0))))
+
+
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize(
     "kernel_size, g",
     [
         ((3, 3), same(1)),
         ((3, 3), same(4)),
+        ((2, 3), PLAIN[1]),
         ((3, 3), geometry(stride=(2, 2), padding=((1, 1), (1, 1)))),
         ((2, 5), geometry(stride=(3, 1), rate=(2, 1), padding=((0, 3), (2, 2)))),
     ],
@@ -180,8 +184,29 @@ def test_only_what_is_asked_for_is_differentiated(rng, monkeypatch):
 def test_depthwise_as_shifted_images(rng, kernel_size, g, multiplier):
     x, kernel = normal(rng, 2, 9, 8, 3), normal(rng, *kernel_size, 1, 3 * multiplier)
     theirs = lambda x, k: lax_conv(x, k, g, groups=3)  # noqa: E731
-    assert_same(lambda x, k: lowering.depthwise_shifts(x, k, g), theirs, x, kernel)
+    assert_same(lambda x, k: depthwise.shifts(x, k, g), theirs, x, kernel)
     np.testing.assert_array_equal(lowering.depthwise_xla(x, kernel, g), theirs(x, kernel))
+    assert_same(lambda x, k: lowering.depthwise_tpu(x, k, g), theirs, x, kernel)
+    text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(x, kernel))
+    assert ("conv_general_dilated" in text) == (multiplier > 1 or g not in PLAIN)
+    many = jnp.zeros((lowering.MANY_IMAGES, *x.shape[1:]))
+    text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(many, kernel))
+    assert "conv_general_dilated" in text
+
+
+def test_the_tpus_depthwise_gradient_in_a_mapped_step(rng):
+    """As the training step takes it: parameters vary over the axis, gradients are summed."""
+    x, kernel = normal(rng, 2, 5, 5, 3), normal(rng, 3, 3, 1, 3)
+    loss = lambda k, x: (lowering.depthwise_tpu(x, k, same(1)) ** 2).sum()  # noqa: E731
+
+    def step(kernel, x):
+        varying = lax.pcast(kernel, "data", to="varying")
+        return lax.psum(jax.grad(loss)(varying, x), "data")
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), spec), out_specs=jax.P())
+    np.testing.assert_allclose(jax.jit(mapped)(kernel, x), jax.grad(loss)(kernel, x), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +233,14 @@ def test_transposed_as_blocks_of_taps(rng, kernel_size, stride, padding):
 def test_separable_as_batches_of_products(rng, channels):
     x, vertical, horizontal = normal(rng, 3, 6, 7, channels), normal(rng, 4, 6), normal(rng, 9, 7)
     assert_same(
-        lambda x, v: lowering.separable_batched(x, v, horizontal),
+        lambda x, v: separable.batched(x, v, horizontal),
         lambda x, v: jnp.einsum("ah,bw,nhwc->nabc", v, horizontal, x),
         x,
         vertical,
     )
-    once = lowering.separable_einsum(x, vertical, horizontal)
+    once = separable.einsum(x, vertical, horizontal)
     np.testing.assert_allclose(
-        lowering.separable_batched(x, vertical, horizontal), once, rtol=1e-5, atol=1e-5
+        separable.batched(x, vertical, horizontal), once, rtol=1e-5, atol=1e-5
     )
 
 
@@ -225,10 +250,10 @@ def test_partial_sums_are_kept_in_float32(rng):
     stride, pads = (2, 2), ((0, 0), (0, 0))
 
     def ours(x, kernel):
-        depthwise = lowering.depthwise_shifts(x, kernel[:, :, :1].repeat(8, axis=3), same(1))
+        each = depthwise.shifts(x, kernel[:, :, :1].repeat(8, axis=3), same(1))
         return (
             lowering.conv_taps(x, kernel, same(3)),
-            depthwise,
+            each,
             lowering.transposed_blocks(x, kernel, stride, pads),
         )
 
@@ -289,14 +314,14 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
         choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is lowering.conv_taps
     )
     assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_blocks
-    assert lowering.choose_depthwise() is lowering.depthwise_shifts
+    assert lowering.choose_depthwise() is depthwise.shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
-    assert lowering.choose_separable() is lowering.separable_batched
+    assert lowering.choose_separable() is separable.batched
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
-    assert lowering.choose_depthwise() is lowering.depthwise_xla
+    assert lowering.choose_depthwise() is lowering.depthwise_tpu
     assert lowering.choose_transposed() is lowering.transposed_xla
-    assert lowering.choose_separable() is lowering.separable_einsum
+    assert lowering.choose_separable() is separable.einsum
 
 
 def test_the_target_decides_not_the_host():
@@ -312,9 +337,9 @@ def test_the_target_decides_not_the_host():
     assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
     with lowering.for_platform("tpu"):
         assert lowering.platform() == "tpu" and "stablehlo.convolution" in program()
-        assert lowering.choose_separable() is lowering.separable_einsum
+        assert lowering.choose_separable() is separable.einsum
     with lowering.for_platform("gpu"):  # does not compile the einsum
-        assert lowering.choose_separable() is lowering.separable_batched
+        assert lowering.choose_separable() is separable.batched
     assert lowering.platform() == "cpu" and "stablehlo.convolution" not in program()
     with pytest.raises(ValueError, match="did you mean tpu"), lowering.for_platform("tpus"):
         pass
@@ -324,7 +349,7 @@ def test_xla_can_be_forced():
     with pytest.raises(RuntimeError), lowering.use("xla"):
         assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_xla
         with lowering.use("auto"):
-            assert lowering.choose_depthwise() is lowering.depthwise_shifts
+            assert lowering.choose_depthwise() is depthwise.shifts
         assert lowering.choose_depthwise() is lowering.depthwise_xla
         raise RuntimeError
     assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_matmul

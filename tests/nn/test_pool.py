@@ -14,8 +14,8 @@ from seg_jax.nn.pool import (
     max_pool,
     max_pool_with_indices,
     max_unpool,
-    pooled_size,
 )
+from seg_jax.nn.pool_windows import pooled_size
 
 # size, window, stride, padding, rounding
 GEOMETRIES = [
@@ -118,11 +118,41 @@ def test_the_tpus_form_is_the_same_with_ties(rng, size, window, stride, padding,
     assert "select_and_scatter" in str(form) and "select_and_scatter" not in str(other)
 
 
-def test_the_tpus_form_keeps_nan_and_infinity():
+@pytest.mark.parametrize(
+    "size, rounding", [((8, 6), "floor"), ((7, 5), "ceil"), ((7, 5), "floor"), ((6, 7), "ceil")]
+)
+def test_the_tpus_blocks_of_two_are_the_same_with_ties(rng, size, rounding):
+    """Values, indices, both gradients, at odd sizes as well; indices of elsewhere are dropped."""
+    x = jnp.asarray(with_ties(rng, 2, *size, 3))
+    weight = rng.normal(size=x.shape).astype(np.float32)
+
+    def everything(x):
+        (y, places), back = jax.vjp(lambda x: max_pool_with_indices(x, rounding=rounding), x)
+        values = jnp.arange(1.0, y.size + 1).reshape(y.shape)
+        elsewhere = places.at[0, 0, 0, 0].set(99)
+        image, gather = jax.vjp(lambda v: max_unpool(v, elsewhere, size), values)
+        no_tangent = np.zeros(y.shape, jax.dtypes.float0)
+        return y, places, back((values, no_tangent))[0], image, gather(weight)[0]
+
+    def run(platform):
+        with lowering.for_platform(platform):
+            traced = jax.jit(lambda x: everything(x)).trace(x)
+            return traced.lower().compile()(x), str(traced.jaxpr)
+
+    (ours, form), (expected, other) = run("tpu"), run("cpu")
+    for one, two in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert "dimension=3" in form and "dimension=3" not in other  # pairs of columns as channels
+
+
+def test_the_tpus_forms_keep_nan_and_infinity():
     x = jnp.full((1, 4, 4, 1), -jnp.inf).at[0, 0, 0].set(jnp.nan)
     with lowering.for_platform("tpu"):
         y = max_pool(x, window=3, stride=2, padding=1)
-    assert jnp.isnan(y[0, 0, 0, 0]) and jnp.isneginf(y.ravel()[1:]).all()
+        z, places = max_pool_with_indices(x)
+    for found in (y, z):
+        assert jnp.isnan(found[0, 0, 0, 0]) and jnp.isneginf(found.ravel()[1:]).all()
+    np.testing.assert_array_equal(places[0, :, :, 0], [[0, 2], [8, 10]])
 
 
 def test_max_pool_gradient_equals_that_of_reduce_window(rng):

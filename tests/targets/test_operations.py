@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_jax.targets import operations, table, topology
+from seg_jax.targets import accelerators_page, cross_checks, operations, table, topology
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,10 +16,21 @@ def committed():
 
 
 def test_the_page_shows_the_record(committed):
-    assert (ROOT / operations.PAGE).read_text() == operations.page(committed)
+    checked = json.loads((ROOT / cross_checks.RECORD).read_text())
+    page = (ROOT / accelerators_page.PAGE).read_text()
+    assert page == accelerators_page.page(committed, checked)
     assert list(committed) == list(operations.OPERATIONS)
+    assert list(checked) == list(cross_checks.CHECKS)
     for forms in committed.values():
         assert forms["now"]["estimated_cycles"] < forms["before"]["estimated_cycles"]
+
+
+def test_the_checks_of_estimates_are_of_the_kinds_asked_for(committed):
+    assert sum(check.matrix for check in cross_checks.CHECKS.values()) == 3
+    assert len(cross_checks.CHECKS) == 8
+    one = {"estimated_cycles": 300, "bundle_cycles": 200, "bound_cycles": 100, "not_dumped": []}
+    text = cross_checks.section(dict.fromkeys(cross_checks.CHECKS, one))
+    assert "three matrix operations the estimate is 1.50 to 1.50 times the bundles and 3.00" in text
 
 
 def test_three_percent_worse_is_said():
@@ -38,5 +49,5 @@ def test_no_operation_costs_more_than_committed(committed, name):
     topology.prepare(table.get(operations.TARGET))
     found = operations.compile_one(name, "now")
     assert not operations.worse(committed[name]["now"], found), (
-        "if it must cost more: python -m seg_jax.targets.operations --write"
+        "if it must cost more: python -m seg_jax.targets.accelerators_page operations"
     )

@@ -17,6 +17,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from seg_jax.kernels import gpu
 from seg_jax.kernels.crf import exact, exact_products
 from seg_jax.kernels.crf.block_sparsity import TILE, Tiles
 from seg_jax.kernels.crf.params import CrfParams
@@ -33,13 +34,16 @@ def mean_field(unary: jax.Array, rgb: jax.Array, params: CrfParams) -> jax.Array
     """Return the marginals of a batch of energies, float32 [n h w k], and images, uint8 [n h w 3].
 
     Raises:
-        NotImplementedError: the default device is not a GPU.
+        NotImplementedError: the default device is not a GPU, or one of another generation.
         ValueError: the images are not uint8, or larger than `exact_products.MAX_SIDE`.
     """
-    if lowering.platform() != "gpu":
+    generation = gpu.generation()  # None: a described GPU, compiled for on a machine without one
+    other = generation not in (None, gpu.HOPPER)
+    if lowering.platform() != "gpu" or other:
+        here = f"a GPU of generation {generation}" if other else lowering.platform()
         raise NotImplementedError(
-            "implementation='exact_hopper' is a kernel for Hopper GPUs and this is "
-            f"{lowering.platform()}; use implementation='exact', the same sums in plain JAX"
+            f"implementation='exact_hopper' is a kernel for Hopper GPUs and this is {here}; "
+            "use implementation='exact', the same sums in plain JAX"
         )
     return exact.run(unary, rgb, params, bilateral)
 
