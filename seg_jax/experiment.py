@@ -37,6 +37,10 @@ class TrainConfig:
       remat: memory for time: values inside these parts of the backbone are not kept for the
         gradient but computed again: "blocks": residual units, in VGG, SegNet and U-Net stages;
         "stages": all between two changes of the resolution. Gradients differ by rounding.
+      logits: memory for nothing but the order of sums: "strips": the loss upsamples the scores by
+        itself, some rows at a time, and logits of the image's size are never held. For FCN, DeepLab
+        (all) and PSPNet, which end with a bilinear upsampling, and cross_entropy and focal without
+        top_k. Loss and gradient differ by rounding.
       seed: of initialisation, dropout, shuffling and augmentation.
       ema_decay: of an exponential moving average of parameters and running averages, which the run
         is evaluated and used by, e.g. 0.999; in the first updates min(ema_decay, (1 + n) /
@@ -73,6 +77,7 @@ class TrainConfig:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "stages", "blocks"] = "none"
+    logits: Literal["whole", "strips"] = "whole"
     seed: int = 0
     ema_decay: float = 0.0
     init: str = ""
