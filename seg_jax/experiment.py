@@ -147,6 +147,10 @@ class EvalConfig:
         + 1 at others; None: its own.
       stride: "sliding": step from window to window as a share of the canvas, rounded up to pixels.
       batch_size: images in one forward pass.
+      logits: "strips": where a pixel's class is all that is wanted of a network that ends with a
+        bilinear upsampling (see `train.logits`) and sees a window once, it is found while
+        upsampling: logits and probabilities of the image's size are not held. Other protocols
+        are as with "whole". Classes are the same but where two logits differ by rounding.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
       crf: the dense CRF that `evaluate` and `predict` apply to the fused probabilities at the
         image's own size; None: none. `seg_jax.kernels.crf.presets` names the papers' constants.
@@ -164,6 +168,7 @@ class EvalConfig:
     long_side: int | None = None
     stride: float = 2 / 3
     batch_size: int = 4
+    logits: Literal["whole", "strips"] = "whole"
     trimap_px: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 20, 40)
     crf: CrfParams | None = None
 

@@ -7,7 +7,8 @@ import pytest
 from seg_jax import experiment
 from seg_jax.nn import resize, upsampled
 
-SYNTHETIC = ("fcn8s", "deeplab_v1_largefov", "deeplab_v2", "deeplab_v3", "deeplab_v3plus", "pspnet")
+FAMILIES = ("deeplab_v2", "pspnet")
+OTHERS = ("fcn8s", "deeplab_v1_largefov", "deeplab_v3", "deeplab_v3plus")
 
 
 def test_crops_and_repeated_edges_are_those_of_the_logits(rng):
@@ -26,7 +27,9 @@ def test_crops_and_repeated_edges_are_those_of_the_logits(rng):
     np.testing.assert_allclose(deferred.whole(), whole, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", SYNTHETIC)
+@pytest.mark.parametrize(
+    "family", (*FAMILIES, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS))
+)
 def test_networks_defer_all_their_heads(family):
     model = experiment.get(f"{family}_resnet14_synthetic").model
 
