@@ -43,7 +43,7 @@ def cross_entropy(
     scores: Array,
     vertical: np.ndarray,
     horizontal: np.ndarray,
-    label: Array,
+    label: Any,
     *,
     class_weights: Sequence[Any] | Array = (),
     pixel_weights: Array | None = None,
@@ -80,7 +80,7 @@ def cross_entropy(
             wide = row_strips.widen(window, horizontal)
             logits = row_strips.interpolate(wide, above, below)
             sums, slope = of_pixels(logits, label, weights, factors, gradient=gradient)
-            if gradient:
+            if slope is not None:
                 slope = row_strips.back(slope, above, below, horizontal)
             return sums, slope
 
@@ -120,7 +120,7 @@ def labels(scores: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array
 
 
 def confusion(
-    scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Array
+    scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Any
 ) -> tuple[Array, Array]:
     """Return `labels` and how often each occurs with each true class.
 
@@ -152,13 +152,13 @@ def _classify(scores, vertical, horizontal, label):
     return strips.merge(found), counts
 
 
-def _check(scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Array) -> None:
+def _check(scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Any) -> None:
     wanted = (scores.shape[0], len(vertical), len(horizontal))
     if label.shape != wanted:
         raise ValueError(f"label {label.shape} is not {wanted}, the upsampled scores' [n H W]")
 
 
-def _integers(label: Array) -> Array:
+def _integers(label: Any) -> Array:
     return jnp.asarray(label) if label.dtype == jnp.uint8 else jnp.asarray(label, jnp.int32)
 
 

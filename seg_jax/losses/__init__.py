@@ -241,7 +241,7 @@ def loss_and_correct(
 
 
 def _sums(
-    outputs, label, config, *, numbers=None, pixel_weights=None, margin=0, step=0, axis=None
+    outputs, label, config, *, numbers=None, pixel_weights=None, margin=0, step: Any = 0, axis=None
 ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Return `loss_sums`, and the correct and valid pixels of the first head if it is deferred and
     has its loss at every pixel.
