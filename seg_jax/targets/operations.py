@@ -2,7 +2,8 @@
 
 `python -m seg_jax.targets.operations` compiles each for one TPU v5e, which takes seconds to a
 minute, and prints them; with `--write` it also replaces experiments/operations.json and
-docs/accelerators.md. All figures are the compiler's estimates: nothing has run.
+docs/accelerators.md. Words after it choose the operations that have one of them in their name; the
+others keep their figures. All figures are the compiler's estimates: nothing has run.
 """
 
 import dataclasses
@@ -17,9 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from seg_jax import files, parallel, progress
-from seg_jax.nn import lowering, pool
+from seg_jax import files, losses, metrics, parallel, progress
+from seg_jax.kernels import upsampled_logits
+from seg_jax.nn import lowering, pool, resize
 from seg_jax.nn.conv import conv
+from seg_jax.nn.upsampled import Upsampled
 from seg_jax.targets import cycles, table, topology
 
 RECORD = "experiments/operations.json"
@@ -36,19 +39,58 @@ class Operation:
       function: of x and perhaps a kernel.
       shapes: of its arguments, with dtypes.
       where: which layer of which network it is.
-      differentiated: the argument whose gradient is taken.
+      differentiated: the argument whose gradient is taken; None: none.
+      before: function of the form before; None: the same, lowered as for GPUs.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., Any]
     shapes: tuple[tuple[tuple[int, ...], Any], ...]
     where: str
-    differentiated: int = 0
+    differentiated: int | None = 0
+    before: Callable[..., Any] | None = None
 
 
 def _stem(image: jax.Array, kernel: jax.Array) -> jax.Array:
     mean = jnp.full((1, 1, 1, 3), 127.5)
     normal = ((image.astype(jnp.float32) - mean) / mean).astype(jnp.bfloat16)
     return conv(normal, kernel.astype(jnp.bfloat16), stride=2, padding=3)
+
+
+def loss(scores: jax.Array, label: jax.Array, *, whole: bool) -> tuple[jax.Array, Any]:
+    """Return the loss, and the counts that the training step takes with it; of whole logits or in
+    strips.
+    """
+    rows, columns = (resize.align_corners_matrix(*pair) for pair in _sides(scores, label))
+    logits = Upsampled(scores, rows, columns)
+    outputs = {"out": logits.whole() if whole else logits}
+    total, *counts = losses.loss_and_correct(outputs, label, losses.LossConfig())
+    return total, counts
+
+
+def labels(scores: jax.Array, label: jax.Array, *, whole: bool) -> tuple[jax.Array, jax.Array]:
+    """Return the classes and their confusion counts, from whole logits or in strips."""
+    rows, columns = (resize.align_corners_matrix(*pair) for pair in _sides(scores, label))
+    if not whole:
+        return upsampled_logits.confusion(scores, rows, columns, label)
+    logits = resize.apply_separable(scores, rows, columns)
+    found = jnp.argmax(logits, -1).astype(jnp.uint8)
+    return found, metrics.confusion(label, found, scores.shape[-1])
+
+
+def _sides(scores: jax.Array, label: jax.Array) -> Any:
+    return zip(scores.shape[1:3], label.shape[1:3], strict=True)
+
+
+def _upsampled(
+    function: Callable[..., Any], images: int, classes: int, **options: Any
+) -> Operation:
+    return Operation(
+        functools.partial(function, whole=False),
+        (((images, 33, 33, classes), jnp.float32), ((images, 513, 513), jnp.uint8)),
+        f"DeepLab v3 at 513 px, {images} images, {classes} classes",
+        before=functools.partial(function, whole=True),
+        **options,
+    )
 
 
 _BF16 = jnp.bfloat16
@@ -67,6 +109,9 @@ OPERATIONS = {
         "ResNet's stem at 513 px, 2 images",
         differentiated=1,
     ),
+    "upsampling and cross-entropy": _upsampled(loss, 8, 21),
+    "upsampling and cross-entropy, 150 classes": _upsampled(loss, 2, 150),
+    "upsampling, labels and confusion counts": _upsampled(labels, 8, 21, differentiated=None),
 }
 FORMS = {"before": "gpu", "now": "tpu"}  # the platform whose form is compiled for the TPU
 
@@ -81,18 +126,26 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
     mesh = parallel.make_mesh([topology.describe(table.get(TARGET))[0]])
     place = NamedSharding(mesh, PartitionSpec())
 
+    function, platform = operation.function, FORMS[form]
+    if operation.before:
+        function, platform = operation.before if form == "before" else function, "tpu"
+
     def value_and_gradient(gradient: jax.Array, *args: jax.Array) -> Any:
-        def of(argument: jax.Array) -> jax.Array:
+        if operation.differentiated is None:
+            return function(*args)
+
+        def of(argument: jax.Array) -> Any:
             others = list(args)
             others[operation.differentiated] = argument
-            return operation.function(*others)
+            found = function(*others)
+            return found if isinstance(found, tuple) else (found, ())
 
-        y, back = jax.vjp(of, args[operation.differentiated])
-        return y, back(gradient)
+        y, back, counts = jax.vjp(of, args[operation.differentiated], has_aux=True)
+        return y, counts, back(gradient)
 
-    with lowering.for_platform(FORMS[form]):
+    with lowering.for_platform(platform):
         shapes = [jax.ShapeDtypeStruct(*shape, sharding=place) for shape in operation.shapes]
-        y = jax.eval_shape(operation.function, *shapes)
+        y = jax.tree.leaves(jax.eval_shape(function, *shapes))[0]
         gradient = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=place)
         compiled: Any = jax.jit(value_and_gradient).lower(gradient, *shapes).compile()
     found = cycles.of(compiled.as_text())
@@ -130,9 +183,11 @@ Some operations carry no estimate: they are named, and their cycles are not in t
 |---|---|---|---|---|---|
 """
 _TAIL = """
-"before" is the form that GPUs keep. For the select-and-scatter that max pooling's gradient now is,
-the dumped bundles (`seg_jax.targets.bundles`) bound what the sum leaves out: 3x3 with stride 2 is
-102 trips of 8,179 bundles, 0.83 M cycles, loops inside them counted once. So the compiler's
+"before" is the form that GPUs keep; of upsampling it holds the logits of the image's size, the
+default, and "now" is `--train.logits strips` and `--evaluation.logits strips`. For the
+select-and-scatter that max pooling's gradient now is, the dumped bundles
+(`seg_jax.targets.bundles`) bound what the sum leaves out: 3x3 with stride 2 is 102 trips of 8,179
+bundles, 0.83 M cycles, loops inside them counted once. So the compiler's
 figures make it about 13 times cheaper than before, not the 27 times that the estimates alone say.
 Bundles are no substitute for estimates: of layout-changing copies the estimates are five times the
 bundles times trips, because those repeat inner loops or wait for memory.
@@ -161,12 +216,16 @@ def page(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print every operation in both forms; `--write`: also write the record and the page."""
+    """Print operations in both forms; `--write`: also write the record and the page."""
     root = Path(__file__).parents[2]
+    words = [word for word in sys.argv[1:] if word != "--write"]
+    chosen = [name for name in OPERATIONS if not words or any(word in name for word in words)]
     topology.prepare(table.get(TARGET))
-    record = {name: {form: compile_one(name, form) for form in FORMS} for name in OPERATIONS}
-    progress.show(json.dumps(record, indent=1))
+    found = {name: {form: compile_one(name, form) for form in FORMS} for name in chosen}
+    progress.show(json.dumps(found, indent=1))
     if "--write" in sys.argv[1:]:
+        kept = json.loads((root / RECORD).read_text())
+        record = {name: found.get(name) or kept[name] for name in OPERATIONS}
         files.write_json(root / RECORD, record)
         files.write_text(root / PAGE, page(record))
 
