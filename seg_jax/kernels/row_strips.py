@@ -38,6 +38,11 @@ def back(slope: Array, above: Array, below: Array, horizontal: np.ndarray) -> Ar
     lower = jnp.sum(below[None, :, :, None, None] * slope, axis=2)
     none = ((0, 0), (0, 0))
     wide = jnp.pad(upper, ((0, 0), (0, 1), *none)) + jnp.pad(lower, ((0, 0), (1, 0), *none))
+    return narrow(wide, horizontal)
+
+
+def narrow(wide: Array, horizontal: np.ndarray) -> Array:
+    """Return the gradient [n g w k] for that of rows interpolated along the columns [n g k W]."""
     return jnp.einsum("ngkW,Ww->ngwk", wide, _float32(horizontal), precision=_EXACT)
 
 
@@ -107,15 +112,24 @@ class RowStrips:
           maps: [n H W] or None, each with the value where a strip has no row.
         """
         windows = jnp.moveaxis(jnp.take(scores, self.window, axis=1), 1, 0)
-        cut = [None if x is None else self._cut(x, fill) for x, fill in maps]
+        cut = [None if x is None else self.cut(x, fill) for x, fill in maps]
         inputs = (windows, jnp.asarray(self.above), jnp.asarray(self.below), *cut)
         return lax.map(lambda strip: function(*strip), inputs)
 
+    @property
+    def neighbours(self) -> np.ndarray:
+        """Rows of scores around all intervals, one after the other: int [strips g + 1]."""
+        return np.append(self.window[:, :-1].ravel(), self.window[-1, -1])
+
     def add_up(self, parts: Array) -> Array:
         """Add the gradients of all windows [strips n g+1 w k] up: [n h w k]."""
-        own = (np.arange(self.scores)[:, None] == self.window.ravel()).astype(np.float32)
         strips, n, g, w, k = parts.shape
         parts = jnp.moveaxis(parts, 0, 1).reshape(n, strips * g, w, k)
+        return self.spread(parts, self.window.ravel())
+
+    def spread(self, parts: Array, rows: np.ndarray) -> Array:
+        """Add gradients [n m w k] of these m rows of scores, some of them equal: [n h w k]."""
+        own = (np.arange(self.scores)[:, None] == rows).astype(np.float32)
         return jnp.einsum("hs,nswk->nhwk", own, parts, precision=_EXACT)
 
     def merge(self, parts: Array) -> Array:
@@ -126,7 +140,7 @@ class RowStrips:
             return parts[:, : self.logits]
         return jnp.take(parts, np.argsort(self.rows.ravel(), stable=True)[-self.logits :], axis=1)
 
-    def _cut(self, x: Array, fill: int) -> Array:
+    def cut(self, x: Array, fill: int) -> Array:
         """Return a map [n H W] in strips: [strips n g f W]."""
         n, height, width = x.shape
         missing = self.rows.size - height if self._in_order else 1

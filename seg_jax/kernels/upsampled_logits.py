@@ -16,7 +16,7 @@ same bits on every run.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,11 +68,6 @@ def cross_entropy(
       focal_gamma: exponent of the focal loss; 0: cross-entropy.
     """
     strips = RowStrips.of(scores, vertical, horizontal)
-    _check(scores, vertical, horizontal, label)
-    k = scores.shape[-1]
-    if len(class_weights) not in (0, k):
-        raise ValueError(f"class_weights has {len(class_weights)} entries, the scores {k} classes")
-    weights = jnp.asarray(class_weights, jnp.float32) if len(class_weights) else None
     of_pixels = _Loss(label_smoothing, focal_gamma)
 
     def run(scores, label, weights, factors, *, gradient):
@@ -89,6 +84,18 @@ def cross_entropy(
             parts
         ) if gradient else None
 
+    check(scores, vertical, horizontal, label)
+    return differentiable(run)(scores, label, class_weights, pixel_weights)
+
+
+def differentiable(run: Callable[..., tuple[Sums, Array | None]]) -> Callable[..., Sums]:
+    """Return (scores, label, class_weights, pixel_weights) -> Sums, differentiable in the scores.
+
+    Args:
+      run: (scores, label, weights [k] or None, factors [n H W] or None, gradient=bool) -> Sums, and
+        where it is asked for the gradient [n h w k] of each image's loss in its own scores.
+    """
+
     @jax.custom_vjp
     def sums(scores, label, weights, factors):
         return run(scores, label, weights, factors, gradient=False)[0]
@@ -102,7 +109,15 @@ def cross_entropy(
         return cotangents.loss[:, None, None, None] * gradient, None, None, None
 
     sums.defvjp(forward, backward, symbolic_zeros=True)
-    return sums(scores, _integers(label), weights, pixel_weights)
+
+    def checked(scores, label, class_weights, pixel_weights):
+        k, count = scores.shape[-1], len(class_weights)
+        if count not in (0, k):
+            raise ValueError(f"class_weights has {count} entries, the scores {k} classes")
+        weights = jnp.asarray(class_weights, jnp.float32) if count else None
+        return sums(scores, _integers(label), weights, pixel_weights)
+
+    return checked
 
 
 def labels(scores: Array, vertical: np.ndarray, horizontal: np.ndarray) -> Array:
@@ -133,7 +148,7 @@ def confusion(
     Returns:
       uint8 [n H W], and int32 [k k]; row: truth, column: prediction, as `metrics.confusion`.
     """
-    _check(scores, vertical, horizontal, label)
+    check(scores, vertical, horizontal, label)
     found, counts = _classify(scores, vertical, horizontal, _integers(label))
     return found, jnp.sum(counts, (0, 1))
 
@@ -152,7 +167,8 @@ def _classify(scores, vertical, horizontal, label):
     return strips.merge(found), counts
 
 
-def _check(scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Any) -> None:
+def check(scores: Array, vertical: np.ndarray, horizontal: np.ndarray, label: Any) -> None:
+    """Raise ValueError unless a label fits the upsampled scores."""
     wanted = (scores.shape[0], len(vertical), len(horizontal))
     if label.shape != wanted:
         raise ValueError(f"label {label.shape} is not {wanted}, the upsampled scores' [n H W]")
