@@ -80,9 +80,8 @@ def cross_entropy(
             return sums, slope
 
         sums, parts = strips.map(strip, scores, (label, IGNORE), (factors, 0))
-        return Sums(*(jnp.sum(part, 0) for part in sums)), strips.add_up(
-            parts
-        ) if gradient else None
+        sums = Sums(*(jnp.sum(part, 0) for part in sums))
+        return sums, strips.add_up(parts) if gradient else None
 
     check(scores, vertical, horizontal, label)
     return differentiable(run)(scores, label, class_weights, pixel_weights)
@@ -106,7 +105,10 @@ def differentiable(run: Callable[..., tuple[Sums, Array | None]]) -> Callable[..
         return run(*jax.tree.map(lambda leaf: leaf.value, args, is_leaf=_is_primal), gradient=True)
 
     def backward(gradient, cotangents):
-        return cotangents.loss[:, None, None, None] * gradient, None, None, None
+        of_loss = cotangents.loss
+        if isinstance(of_loss, jax.custom_derivatives.SymbolicZero):  # nothing depends on it
+            of_loss = jnp.zeros(of_loss.shape, of_loss.dtype)
+        return of_loss[:, None, None, None] * gradient, None, None, None
 
     sums.defvjp(forward, backward, symbolic_zeros=True)
 

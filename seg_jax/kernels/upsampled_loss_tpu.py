@@ -147,7 +147,7 @@ def _kernel(above, below, upper, lower, label, *rest, smoothing, by_pixel, by_cl
 
         def of_row(row, sums):
             a, b = above[0, row], below[0, row]
-            own = pl.ds(row, 1)
+            own = slice(row, row + 1)
             y = label[own, lanes]
             logits = a * high + b * low
             highest = jnp.max(logits, axis=0, keepdims=True)
@@ -184,7 +184,9 @@ def _kernel(above, below, upper, lower, label, *rest, smoothing, by_pixel, by_cl
 
         zeros = [jnp.zeros((1, _LANES), jnp.float32)] * _SUMS
         zeros += [jnp.zeros((k, _LANES), jnp.float32)] * len(slopes)
-        sums = lax.fori_loop(0, f, of_row, tuple(zeros))
+        sums = tuple(zeros)
+        for row in range(f):  # unrolled: Mosaic loads no row whose number it does not know
+            sums = of_row(row, sums)
         for place, one in enumerate(sums[:_SUMS]):
             found[place : place + 1, lanes] = one
         for out, one in zip(slopes, sums[_SUMS:], strict=True):
