@@ -116,6 +116,11 @@ class RowStrips:
         inputs = (windows, jnp.asarray(self.above), jnp.asarray(self.below), *cut)
         return lax.map(lambda strip: function(*strip), inputs)
 
+    @property
+    def neighbours(self) -> np.ndarray:
+        """Rows of scores around all intervals, one after the other: int [strips g + 1]."""
+        return np.append(self.window[:, :-1].ravel(), self.window[-1, -1])
+
     def add_up(self, parts: Array) -> Array:
         """Add the gradients of all windows [strips n g+1 w k] up: [n h w k]."""
         strips, n, g, w, k = parts.shape
