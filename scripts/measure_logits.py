@@ -8,6 +8,7 @@ import argparse
 import functools
 import statistics
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def _value_and_gradient(scores, label, *, whole):
 def _cell(function, images: int, coarse: int, side: int, classes: int, runs: int) -> str:
     scores = jax.ShapeDtypeStruct((images, coarse, coarse, classes), jnp.float32)
     label = jax.ShapeDtypeStruct((images, side, side), jnp.uint8)
-    compiled = jax.jit(function).lower(scores, label).compile()
+    compiled: Any = jax.jit(function).lower(scores, label).compile()
     cell = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:.0f} MB"
     if not runs:
         return cell

@@ -105,9 +105,9 @@ def differentiable(run: Callable[..., tuple[Sums, Array | None]]) -> Callable[..
         return run(*jax.tree.map(lambda leaf: leaf.value, args, is_leaf=_is_primal), gradient=True)
 
     def backward(gradient, cotangents):
-        of_loss = cotangents.loss
+        of_loss: Any = cotangents.loss
         if isinstance(of_loss, jax.custom_derivatives.SymbolicZero):  # nothing depends on it
-            of_loss = jnp.zeros(of_loss.shape, of_loss.dtype)
+            of_loss = jnp.zeros(of_loss.shape, jnp.float32)
         return of_loss[:, None, None, None] * gradient, None, None, None
 
     sums.defvjp(forward, backward, symbolic_zeros=True)

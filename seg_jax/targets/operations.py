@@ -131,16 +131,17 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
         function, platform = operation.before if form == "before" else function, "tpu"
 
     def value_and_gradient(gradient: jax.Array, *args: jax.Array) -> Any:
-        if operation.differentiated is None:
+        chosen = operation.differentiated
+        if chosen is None:
             return function(*args)
 
         def of(argument: jax.Array) -> Any:
             others = list(args)
-            others[operation.differentiated] = argument
+            others[chosen] = argument
             found = function(*others)
             return found if isinstance(found, tuple) else (found, ())
 
-        y, back, counts = jax.vjp(of, args[operation.differentiated], has_aux=True)
+        y, back, counts = jax.vjp(of, args[chosen], has_aux=True)
         return y, counts, back(gradient)
 
     with lowering.for_platform(platform):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -177,7 +178,7 @@ def test_labels_in_strips_give_the_same_scores():
     source = MemorySource(SIZES[:3])
     strips = experiment.with_evaluation(logits="strips")
     seen = {}
-    options = {"boundaries": False, "progress": False}
+    options: Any = {"boundaries": False, "progress": False}
     found = evaluate.evaluate(
         strips, variables, source, on_image=lambda index, labels: seen.update({index: labels}),
         **options,

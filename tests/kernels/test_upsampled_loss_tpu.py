@@ -1,5 +1,7 @@
 """The TPU kernel in Pallas' interpreter. None of this has run on a TPU."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,7 @@ def test_value_and_gradient_are_those_of_plain_jax(rng, weighted):
     np.testing.assert_allclose(slope, wanted, atol=1e-6 * np.abs(wanted).max())
     if not weighted:
         label[1, 3, 130] = k
-        options = {"interpret": INTERPRETED}
+        options: Any = {"interpret": INTERPRETED}
         wrong = upsampled_loss_tpu.cross_entropy(scores, vertical, horizontal, label, **options)
         assert np.isnan(wrong.loss[1]) and np.isfinite(wrong.loss[0])
 
