@@ -11,8 +11,8 @@ from seg_jax.search_space import Choice, Integer, LogUniform, Space, Uniform
 # The learning rate, the first setting to tune, over two orders of magnitude around 1e-2.
 learning_rate = Space({"optim.base_lr": LogUniform(1e-3, 1e-1, points=5)})
 
-# Suite `controlled`: six rates around its own, the same for every head (6 trials, --sampler grid).
-controlled_lr = Space({"optim.base_lr": LogUniform(3e-3, 1e-1, points=6)})
+# Suite `controlled`: six rates, the same for every head (6 trials, --sampler grid).
+controlled_lr = Space({"optim.base_lr": Choice((0.001, 0.002, 0.005, 0.01, 0.03, 0.06))})
 
 # Rate and power of DeepLab v2's schedule (its section 4.1.1 compares it with steps).
 poly_lr = Space(

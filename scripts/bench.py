@@ -9,7 +9,8 @@ that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has
 those of tests/parity, which have the same parameters and are tested to give the same logits.
 Weights are random. Ours, PyTorch's, and a large matrix product in each take turns in one process,
 so that other load slows all of them. PyTorch's tensors are channels_last; on a GPU its networks are
-compiled, and in bfloat16 its step runs under autocast.
+compiled, and in bfloat16 its step runs under autocast. On the CPU both keep freed memory in the
+process, as training does (`seg_jax.parallel.allocator`): they share the allocator.
 
 Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
 the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
@@ -49,8 +50,10 @@ from bench_torch import DEVICE, wait
 from jax import numpy as jnp
 
 from seg_jax import analysis, experiment, losses, optim, parallel
+from seg_jax.parallel import allocator
 from seg_jax.train import step
 
+allocator.keep_freed_memory()
 ROOT = Path(__file__).resolve().parent.parent
 STEP_IMAGES, STEP_SIDE = 2, 129
 

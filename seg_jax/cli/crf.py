@@ -70,7 +70,7 @@ def search(args: Sequence[str]) -> None:
     if options.out is None and not Path(options.run).is_dir():
         raise checks.UserError(f"{options.run} is not a folder to write to: name one with --out")
     out = options.out or Path(options.run) / "crf_search"
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     loaded = pretrained.load(options.run)
     where = dataclasses.replace(loaded.experiment.data, allow_outside=options.allow_outside)
     source = data.open_configured(where, options.split or where.val_split, root=options.root)

@@ -14,12 +14,12 @@ from seg_jax import experiments, files, plugins, progress
 from seg_jax.cli.parsing import parse, print_json
 
 _MORE_LIBRARIES = ("orbax-checkpoint", "grain", "numba", "optuna", "tyro")
-# Plugins by which JAX reaches an accelerator, and device files that say that one is there.
+# Plugins by which JAX reaches an accelerator.
 _PLUGINS = ("libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin", "jax-metal")
-_DEVICE_FILES = {
-    "NVIDIA GPU": "/dev/nvidia[0-9]*", "TPU": "/dev/accel[0-9]*", "AMD GPU": "/dev/kfd",
-}  # fmt: skip
-_VARIABLES = ("SEG_JAX_", "JAX_", "XLA_", "CUDA_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS")
+_VARIABLES = (
+    "SEG_JAX_", "JAX_", "XLA_", "CUDA_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS", "MALLOC_",
+    "GLIBC_TUNABLES", "LD_PRELOAD",
+)  # fmt: skip
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
 
@@ -43,6 +43,7 @@ def env(args: Sequence[str]) -> None:
 
 def describe() -> dict[str, Any]:
     """Return versions, devices, accelerators found, places and variables as JSON data."""
+    from seg_jax.parallel.allocator import DEVICE_FILES
     from seg_jax.results import provenance
 
     revision, dirty = provenance.git_state(Path(__file__).parents[2])
@@ -55,7 +56,7 @@ def describe() -> dict[str, Any]:
         "device": _device(),
         "accelerators": {
             "device files": {
-                kind: found for kind, names in _DEVICE_FILES.items() if (found := glob.glob(names))
+                kind: found for kind, names in DEVICE_FILES.items() if (found := glob.glob(names))
             },
             "plugins": _versions(_PLUGINS),
         },

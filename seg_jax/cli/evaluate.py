@@ -68,7 +68,7 @@ def evaluate(args: Sequence[str]) -> None:
 
     if options.worst < 0:
         raise checks.UserError(f"--worst {options.worst}: 0 or more images")
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     words, not_written, counts = command("evaluate", *args), None, []
     if loaded is not None:
         if options.checkpoint:

@@ -128,7 +128,7 @@ def _train(planned: Any, run: Path, words: str) -> None:
     from seg_jax.evaluation import evaluate
     from seg_jax.train import loop
 
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     loop.fit(planned, run, evaluate=evaluate.with_images, command=words)
 
 

@@ -52,7 +52,7 @@ def predict(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, "predict")
     from seg_jax import parallel
 
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     if options.video is not None:
         _predict_video(options, protocol)
         return 0

@@ -48,7 +48,7 @@ def submit(args: Sequence[str]) -> int:
     if options.check:
         archive, root = options.check, options.root
     else:
-        parallel.enable_compilation_cache()
+        parallel.prepare_process()
         archive, root = submission.submit(
             options.run,
             split=options.split,

@@ -49,7 +49,7 @@ def run(args: Sequence[str]) -> None:
     if options.verb == "promote":
         from seg_jax import parallel
 
-        parallel.enable_compilation_cache()
+        parallel.prepare_process()
         found = promote.promote(
             options.workdir,
             best=options.best,

@@ -41,9 +41,9 @@ def train(args: Sequence[str]) -> None:
     from seg_jax.evaluation import evaluate
     from seg_jax.train import loop
 
+    parallel.prepare_process()
     if options.distributed:
         parallel.initialize_distributed()
-    parallel.enable_compilation_cache()
     run = options.workdir or Path("runs") / found.name
     loop.fit(
         found,
@@ -157,7 +157,7 @@ def sweep(args: Sequence[str]) -> None:
             f"{url} is for one worker: finish it with --workers 1, or give another --workdir"
         )
     found = split.searched(found, options.search_split)
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     settings = {
         "trials": options.trials, "sampler": options.sampler, "seed": options.sweep_seed,
         "pruner": options.pruner, "repeats": options.repeats, "url": options.storage,

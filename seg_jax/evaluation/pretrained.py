@@ -109,7 +109,7 @@ def score_published(
             "choose another --split"
         )
     source = data.open_configured(experiment.data, split, root=root)
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     return run.score(
         experiment,
         loaded.variables,

@@ -37,7 +37,7 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
     command += f" --seeds {seeds}" if seeds > 1 else ""
     everything = [*runs, *steps]
     _check_weights(everything)
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     started = time.monotonic()
     for index, run in enumerate(everything, 1):
         progress.show(f"\n[{index}/{len(everything)}] {run.folder.name}")
@@ -63,7 +63,7 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
 def estimate(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = None) -> str:
     """Return how long `reproduce` will take on this machine, as text."""
     runs, steps = plan.runs(suite, workdir, seeds=seeds, root=root)
-    parallel.enable_compilation_cache()
+    parallel.prepare_process()
     return estimates.estimate([*runs, *steps]).as_text()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from seg_jax import checks, files
+from seg_jax.parallel import allocator
 from seg_jax.types import DATA_AXIS
 
 Implementation = Literal["shard_map", "pmap"]
@@ -51,6 +52,16 @@ def initialize_distributed() -> None:
             f"--distributed: {error}; start one process a host under SLURM, on a TPU pod or in "
             f"Kubernetes, or set {', '.join(names)}"
         ) from error
+
+
+def prepare_process() -> None:
+    """Keep compiled programs on disk and, on the CPU, freed memory in the process.
+
+    What every verb that computes does first: see `enable_compilation_cache` and
+    `allocator.keep_freed_memory`.
+    """
+    allocator.keep_freed_memory()
+    enable_compilation_cache()
 
 
 def enable_compilation_cache() -> Path | None:
