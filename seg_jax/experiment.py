@@ -37,6 +37,10 @@ class TrainConfig:
       remat: memory for time: values inside these parts of the backbone are not kept for the
         gradient but computed again: "blocks": residual units, in VGG, SegNet and U-Net stages;
         "stages": all between two changes of the resolution. Gradients differ by rounding.
+      logits: memory for nothing but the order of sums: "strips": the loss upsamples the scores by
+        itself, some rows at a time, and logits of the image's size are never held. For FCN, DeepLab
+        (all) and PSPNet, which end with a bilinear upsampling, and cross_entropy and focal without
+        top_k. Loss and gradient differ by rounding.
       seed: of initialisation, dropout, shuffling and augmentation.
       ema_decay: of an exponential moving average of parameters and running averages, which the run
         is evaluated and used by, e.g. 0.999; in the first updates min(ema_decay, (1 + n) /
@@ -73,6 +77,7 @@ class TrainConfig:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "stages", "blocks"] = "none"
+    logits: Literal["whole", "strips"] = "whole"
     seed: int = 0
     ema_decay: float = 0.0
     init: str = ""
@@ -142,6 +147,10 @@ class EvalConfig:
         + 1 at others; None: its own.
       stride: "sliding": step from window to window as a share of the canvas, rounded up to pixels.
       batch_size: images in one forward pass.
+      logits: "strips": where a pixel's class is all that is wanted of a network that ends with a
+        bilinear upsampling (see `train.logits`) and sees a window once, it is found while
+        upsampling: logits and probabilities of the image's size are not held. Other protocols
+        are as with "whole". Classes are the same but where two logits differ by rounding.
       trimap_px: half-widths, in pixels, of the bands in which trimap mIoU is measured.
       crf: the dense CRF that `evaluate` and `predict` apply to the fused probabilities at the
         image's own size; None: none. `seg_jax.kernels.crf.presets` names the papers' constants.
@@ -159,6 +168,7 @@ class EvalConfig:
     long_side: int | None = None
     stride: float = 2 / 3
     batch_size: int = 4
+    logits: Literal["whole", "strips"] = "whole"
     trimap_px: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 20, 40)
     crf: CrfParams | None = None
 

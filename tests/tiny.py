@@ -16,8 +16,9 @@ from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment, TrainConfig
 from seg_jax.losses import LossConfig
 from seg_jax.nn import norm as norms
-from seg_jax.nn import remat
+from seg_jax.nn import remat, upsampled
 from seg_jax.nn.norm import Norm
+from seg_jax.nn.resize import resize_half_pixel
 from seg_jax.optim import OptimConfig, Rule, Schedule
 from seg_jax.train import step
 from seg_jax.types import IGNORE, VOC_CLASSES
@@ -34,17 +35,24 @@ OPTIM = OptimConfig(
 
 @register_type
 class Tiny(nn.Module):
-    """conv, norm (optional), dropout: its one block; conv; float32 logits."""
+    """conv, norm (optional), dropout: its one block; conv; float32 logits.
+
+    With a stride the convolution before the logits has it, and they are upsampled.
+    """
 
     norm: Norm | None = Norm()
     dropout: float = 0.0
     num_classes: int = CLASSES
     score_size: int = 1
+    stride: int = 1
 
     @nn.compact
     def __call__(self, image, *, train):
         x = remat.block(functools.partial(Tiny._block, train=train), self, image)
-        x = nn.Conv(self.num_classes, (self.score_size, self.score_size), name="score")(x)
+        size, step = (self.score_size,) * 2, (self.stride,) * 2
+        x = nn.Conv(self.num_classes, size, step, name="score")(x)
+        if self.stride > 1:
+            return {"out": upsampled.upsample(resize_half_pixel, x, image.shape[1:3])}
         return {"out": x.astype(jnp.float32)}
 
     def _block(self, x, *, train):

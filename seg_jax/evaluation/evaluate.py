@@ -14,7 +14,7 @@ from seg_jax import progress as progress_bar
 from seg_jax.evaluation import training_images
 from seg_jax.evaluation.accumulator import Accumulator, Batch, Division, Output, Refine
 from seg_jax.experiment import Experiment
-from seg_jax.inference import forward, windows
+from seg_jax.inference import forward, strips, windows
 from seg_jax.kernels.crf import presets
 from seg_jax.types import DATA_AXIS, IGNORE
 
@@ -166,21 +166,35 @@ def _outputs(
     previous = None
     for batch in batches:
         image = jax.device_put(batch.image, over_devices)
-        found = forward.probabilities(experiment, variables, image)
-        if found.shape[-1] != num_classes:
-            raise checks.UserError(
-                f"the model scores {found.shape[-1]} classes, the data set has {num_classes}"
-            )
-        prediction = found if division.probabilities else forward.most_probable(found)
-        counts = None
-        if division.device_counts:
-            label = jax.device_put(batch.label, over_devices)
-            counts = _confusion(label, prediction, num_classes=num_classes)
+        label = jax.device_put(batch.label, over_devices) if division.device_counts else None
+        output = _output(experiment, variables, image, label, num_classes, division)
         if previous is not None:
             yield previous
-        previous = (batch, Output(prediction, counts))
+        previous = (batch, output)
     if previous is not None:
         yield previous
+
+
+def _output(
+    experiment: Experiment,
+    variables: Any,
+    image: Any,
+    label: Any,
+    num_classes: int,
+    division: Division,
+) -> Output:
+    """Return the output of one batch; `label`: None unless the device counts."""
+    if strips.chosen(experiment.evaluation) and not division.probabilities:
+        return Output(*strips.found(experiment, variables, image, label, num_classes))
+    found = forward.probabilities(experiment, variables, image)
+    if found.shape[-1] != num_classes:
+        raise checks.UserError(
+            f"the model scores {found.shape[-1]} classes, the data set has {num_classes}"
+        )
+    prediction = found if division.probabilities else forward.most_probable(found)
+    if label is None:
+        return Output(prediction, None)
+    return Output(prediction, _confusion(label, prediction, num_classes=num_classes))
 
 
 _confusion = jax.jit(metrics.confusion, static_argnames="num_classes")

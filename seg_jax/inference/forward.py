@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seg_jax.experiment import EvalConfig, Experiment
-from seg_jax.inference import stitching, windows
+from seg_jax.inference import stitching, strips, windows
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
 
 
@@ -125,14 +125,20 @@ def predict_probabilities(experiment: Experiment, variables: Any, image: np.ndar
     Returns:
       float32 [h w k]; they sum to 1 over k.
     """
-    return _stitched(experiment, variables, image, lambda found: found)
+    return _stitched(experiment, variables, image, probabilities)
 
 
 def predict_labels(experiment: Experiment, variables: Any, image: np.ndarray) -> np.ndarray:
     """Return the most probable class of each pixel, uint8 [h w], for uint8 [h w 3]."""
     if needs_probabilities(experiment.evaluation):
         return labels(predict_probabilities(experiment, variables, image))
-    return _stitched(experiment, variables, image, most_probable)
+    if strips.chosen(experiment.evaluation):
+        return _stitched(experiment, variables, image, strips.labels)
+
+    def most_probable_of(*inputs: Any) -> jax.Array:
+        return most_probable(probabilities(*inputs))
+
+    return _stitched(experiment, variables, image, most_probable_of)
 
 
 def labels(found: np.ndarray) -> np.ndarray:
@@ -150,9 +156,9 @@ def _stitched(
     experiment: Experiment,
     variables: Any,
     image: np.ndarray,
-    finish: Callable[[jax.Array], jax.Array],
+    find: Callable[[Experiment, Any, Any], jax.Array],
 ) -> np.ndarray:
-    """Apply `finish` to the probabilities of each window; return the results merged, [h w ...]."""
+    """Return what `find` finds in the windows, [n h w ...], merged to [h w ...]."""
     seen = experiment.data.preprocessing
     fits = image.ndim == 3 and image.shape[2] == seen.channels and image.dtype == seen.dtype
     if not fits or not image.size:
@@ -171,7 +177,7 @@ def _stitched(
     for start in range(0, len(cut), size):
         part = cut[start : start + size]
         batch = windows.stack([window.image for window in part], size)
-        predictions = np.asarray(finish(probabilities(experiment, variables, batch)))
+        predictions = np.asarray(find(experiment, variables, batch))
         for window, prediction in zip(part, predictions, strict=False):
             whole.add(window, prediction)
     return whole.result()

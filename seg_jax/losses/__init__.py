@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seg_jax import checks, plugins
-from seg_jax.losses import pixels, regions
+from seg_jax.kernels import upsampled_logits
+from seg_jax.losses import pixels, regions, strips
+from seg_jax.nn.upsampled import Upsampled
 from seg_jax.types import IGNORE
 
 
@@ -193,7 +195,7 @@ def crop_border(label: jax.Array, margin: int) -> jax.Array:
 
 
 def loss_sums(
-    outputs: Mapping[str, jax.Array],
+    outputs: Mapping[str, Any],
     label: jax.Array,
     config: LossConfig,
     *,
@@ -210,7 +212,8 @@ def loss_sums(
     gradient of the whole batch.
 
     Args:
-      outputs: logits float32 [n h-2m w-2m k] of every head, m = margin.
+      outputs: logits float32 [n h-2m w-2m k] of every head, m = margin; where they are deferred
+        (`nn.upsampled`), the loss is taken in strips.
       label: integer [n h w].
       config: heads, their weights and their pixels.
       numbers: read instead of the configuration's weights; perhaps traced.
@@ -219,6 +222,30 @@ def loss_sums(
       step: updates done, for `top_k_ramp`.
       axis: mapped axis over which the batch is divided; None: it is not.
     """
+    given = {"numbers": numbers, "pixel_weights": pixel_weights, "margin": margin}
+    return _sums(outputs, label, config, step=step, axis=axis, **given)[:2]
+
+
+def loss_and_correct(
+    outputs: Mapping[str, Any], label: jax.Array, config: LossConfig, **options: Any
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+    """Return `loss_sums`, whose arguments it takes, and `correct_pixels` of the first head.
+
+    Deferred logits are upsampled once for both, unless the loss is at some of the pixels only.
+    """
+    total, count, pixels_of_head = _sums(outputs, label, config, **options)
+    if pixels_of_head is None:
+        head, margin = config.heads[0][0], options.get("margin", 0)
+        pixels_of_head = correct_pixels(outputs, label, head=head, margin=margin)
+    return total, count, pixels_of_head
+
+
+def _sums(
+    outputs, label, config, *, numbers=None, pixel_weights=None, margin=0, step: Any = 0, axis=None
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Return `loss_sums`, and the correct and valid pixels of the first head if it is deferred and
+    has its loss at every pixel.
+    """
     checks.heads(outputs)
     label = crop_border(label, margin)
     if pixel_weights is not None:
@@ -226,6 +253,7 @@ def loss_sums(
     numbers = weights(config) if numbers is None else numbers
     total = jnp.float32(0.0)
     count: Any = None
+    correct = None
     grids = config.label_grids or ((0, 1),) * len(config.heads)
     for (name, _), weight, (first, every) in zip(config.heads, numbers.heads, grids, strict=True):
         if name not in outputs:
@@ -235,10 +263,16 @@ def loss_sums(
         at = (slice(None), slice(first, None, every), slice(first, None, every))
         factors = None if pixel_weights is None else pixel_weights[at]
         given = {"class_weights": numbers.classes, "pixel_weights": factors}
-        head, valid = _reduce(logits[at], label[at], given, config, step, axis)
+        if isinstance(logits, Upsampled):
+            found = strips.head(logits.at(*at[1:]), label[at], given, config)
+            if count is None and every == 1 and not first:
+                correct = found.correct, found.valid
+            head, valid = found.total, found.count
+        else:
+            head, valid = _reduce(logits[at], label[at], given, config, step, axis)
         total = total + weight * head
         count = valid if count is None else count
-    return total, count
+    return total, count, correct
 
 
 def _reduce(
@@ -350,6 +384,11 @@ def correct_pixels(
     """Count the valid pixels whose largest logit is that of the label, and all valid ones."""
     checks.heads(outputs)
     label = crop_border(label.astype(jnp.int32), margin)
-    prediction, valid = jnp.argmax(outputs[head], axis=-1).astype(jnp.int32), label != IGNORE
+    logits, valid = outputs[head], label != IGNORE
+    if isinstance(logits, Upsampled):
+        prediction = upsampled_logits.labels(logits.scores, logits.vertical, logits.horizontal)
+    else:
+        prediction = jnp.argmax(logits, axis=-1)
+    prediction = prediction.astype(jnp.int32)
     correct = (prediction == label) & valid
     return jnp.sum(correct, dtype=jnp.int32), jnp.sum(valid, dtype=jnp.int32)

@@ -8,13 +8,12 @@ part of the network.
 
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG, Pool
+from seg_jax.nn import upsampled
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
 from seg_jax.nn.pool import average_pool
@@ -106,12 +105,8 @@ class DeepLabV1(nn.Module):
             stage = _BRANCHES.index(branch)
             score = score + self._branch(maps[stage], branch, stage, train=train)
         out = upsample_scores(score, self.output_stride)
-        first = self.first_pixel
         # The pixels before the first score get the first score.
-        for axis in (1, 2):
-            edge = jax.lax.slice_in_dim(out, 0, 1, axis=axis)
-            out = jnp.concatenate([*[edge] * first, out], axis=axis)
-        return {"out": out}
+        return {"out": upsampled.repeat_first(out, self.first_pixel)}
 
     def _classify(self, x: Any, *, train: bool) -> Any:
         if self.pool5a == "average":
@@ -176,6 +171,5 @@ def upsample_scores(score: Any, stride: int) -> Any:
     Every stride-th pixel is exactly one of the scores: a loss on these pixels only is the loss of
     the release, which shrinks the label by the same factor.
     """
-    # Interpolated logits lose too much in bfloat16.
     height, width = ((side - 1) * stride + 1 for side in score.shape[1:3])
-    return resize_align_corners(score.astype(jnp.float32), (height, width))
+    return upsampled.upsample(resize_align_corners, score, (height, width))

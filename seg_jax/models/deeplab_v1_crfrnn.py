@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.models.deeplab_v1 import DeepLabV1, upsample_scores
+from seg_jax.nn import upsampled
 
 _SMALLEST = 1e-30  # smallest probability: the logarithm and its derivative stay finite
 
@@ -131,5 +132,6 @@ class DeepLabV1CrfRnn(nn.Module):
           train: dropout is on (rng "dropout"), and the CRF does fewer updates.
         """
         nn.share_scope(self, self.network)
-        logits = self.network(image, train=train)["out"]
+        with upsampled.deferring(False):  # the CRF reads them
+            logits = self.network(image, train=train)["out"]
         return {"out": self.crf(logits, image, train=train), "unary": logits}

@@ -19,6 +19,7 @@ from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.backbones.vgg import DEEPLAB_POOLS, DEEPLAB_RATES, VGG
 from seg_jax.models.deeplab_v1 import rate_at, upsample_scores
+from seg_jax.nn import upsampled
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.input_sizes import check_sides, is_known, nearest_sides
 from seg_jax.nn.norm import Norm
@@ -105,7 +106,9 @@ class DeepLabV2(nn.Module):
         for scale in self.scales:
             scores = score(_shrink(image, scale)).astype(jnp.float32)
             if len(self.scales) > 1:
-                outputs[f"scale{scale:g}"] = resize_align_corners(scores, image.shape[1:3])
+                outputs[f"scale{scale:g}"] = upsampled.upsample(
+                    resize_align_corners, scores, image.shape[1:3]
+                )
             if fused is None:
                 fused = scores
             else:

@@ -17,7 +17,7 @@ from seg_jax import checks
 from seg_jax.backbones import choose, resnet
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
-from seg_jax.nn import torch_state
+from seg_jax.nn import torch_state, upsampled
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
@@ -187,9 +187,8 @@ class DeepLabV3(nn.Module):
             outputs["aux"] = head(features["c4"], train=train)
         half_pixel = self.upsampling == "half_pixel"
         resize = resize_half_pixel if half_pixel else resize_align_corners
-        # Interpolated logits lose too much in bfloat16.
         return {
-            name: resize(score.astype(jnp.float32), image.shape[1:3])
+            name: upsampled.upsample(resize, score, image.shape[1:3])
             for name, score in outputs.items()
         }
 

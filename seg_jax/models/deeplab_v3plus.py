@@ -17,6 +17,7 @@ from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.vgg import VGG
 from seg_jax.backbones.xception import Xception
 from seg_jax.models.deeplab_v3 import ASPP, PAPER_NORM
+from seg_jax.nn import upsampled
 from seg_jax.nn.blocks import ConvNorm, SeparableConv
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.input_sizes import aligned_sides, check_sides
@@ -164,5 +165,4 @@ class DeepLabV3Plus(nn.Module):
             x = self.decoder(x, features, size=(height, width), resize=resize, train=train)
         init = nn.initializers.truncated_normal(0.01)
         logits = Conv(self.num_classes, 1, kernel_init=init, name="logits")(x)
-        # Interpolated logits lose too much in bfloat16.
-        return {"out": resize(logits.astype(jnp.float32), image.shape[1:3])}
+        return {"out": upsampled.upsample(resize, logits, image.shape[1:3])}

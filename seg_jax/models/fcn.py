@@ -7,13 +7,13 @@ are those of the authors' released networks (voc-fcn32s, voc-fcn16s, voc-fcn8s, 
 
 from typing import Any, Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax import checks
 from seg_jax.backbones import choose
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.vgg import VGG
+from seg_jax.nn import upsampled
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.resize import (
     LearnedDoubling,
@@ -120,10 +120,10 @@ class FCN(nn.Module):
             # After a small fc6 the skip may end a row earlier; the last crop drops such rows.
             score = _crop(score, 0, *fine.shape[1:3]) + fine
         stride = self.output_stride
-        # Interpolated logits lose too much in bfloat16: float32 from here on.
-        score = score.astype(jnp.float32)
-        out = upsample_bilinear_fixed(score, kernel_size=2 * stride, stride=stride)
-        return {"out": _crop(out, offsets["score"], height, width)}
+        out = upsampled.upsample(
+            upsample_bilinear_fixed, score, kernel_size=2 * stride, stride=stride
+        )
+        return {"out": upsampled.crop(out, offsets["score"], height, width)}
 
     def _fuse_from_corner(self, image: Any, *, train: bool) -> Any:
         """Return the logits [n h w k] for maps with samples at the pixels 0, s, 2 s, ..."""
@@ -137,8 +137,8 @@ class FCN(nn.Module):
             else:
                 score = upsample_from_corner(score, 2, size)
             score = score + fine
-        # Interpolated logits lose too much in bfloat16.
-        return upsample_from_corner(score.astype(jnp.float32), self.output_stride, image.shape[1:3])
+        size = image.shape[1:3]
+        return upsampled.upsample(upsample_from_corner, score, self.output_stride, size)
 
     def _classify(self, x: Any, *, train: bool) -> Any:
         if self.fc_channels:

@@ -8,13 +8,12 @@ in DeepLab: not from a paper, but a common baseline. Constants and weights are t
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from seg_jax.backbones import resnet
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
-from seg_jax.nn import torch_state
+from seg_jax.nn import torch_state, upsampled
 from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
 from seg_jax.nn.norm import Norm
 from seg_jax.nn.resize import resize_half_pixel
@@ -61,8 +60,8 @@ class FCNResNet(nn.Module):
             head = FCNHead(
                 self.num_classes, channels, self.dropout, self.norm, self.width, name=f"{name}_head"
             )
-            score = head(features[feature], train=train).astype(jnp.float32)
-            outputs[name] = resize_half_pixel(score, image.shape[1:3])
+            score = head(features[feature], train=train)
+            outputs[name] = upsampled.upsample(resize_half_pixel, score, image.shape[1:3])
         return outputs
 
 

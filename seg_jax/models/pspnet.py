@@ -14,7 +14,7 @@ from flax import linen as nn
 from seg_jax.backbones import resnet
 from seg_jax.backbones.choose import Backbone
 from seg_jax.backbones.resnet import ResNet
-from seg_jax.nn import torch_state
+from seg_jax.nn import torch_state, upsampled
 from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.fcn_head import TORCH_LAYERS, FCNHead
 from seg_jax.nn.input_sizes import check_sides, nearest_sides
@@ -108,9 +108,8 @@ class PSPNet(nn.Module):
             head = FCNHead(
                 self.num_classes, channels, self.dropout, self.norm, self.width, name=f"{name}_head"
             )
-            # Interpolated logits lose too much in bfloat16.
-            score = head(x, train=train).astype(jnp.float32)
-            outputs[name] = resize_align_corners(score, image.shape[1:3])
+            score = head(x, train=train)
+            outputs[name] = upsampled.upsample(resize_align_corners, score, image.shape[1:3])
         return outputs
 
 

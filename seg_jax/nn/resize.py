@@ -8,6 +8,7 @@ are not yet (`jax.export` with symbolic shapes).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -22,31 +23,36 @@ from seg_jax.nn.input_sizes import is_known
 from seg_jax.nn.named_scope import scoped
 
 Array = jax.Array
+# What is done with x [n h w c] and matrices [a h] and [b w]: `apply_separable`, or another that
+# takes the same arguments (`nn.upsampled.Upsampled` keeps them for later).
+Apply = Callable[[Array, Any, Any], Any]
 
 
 @scoped
-def resize_half_pixel(x: Array, size: tuple[int, int]) -> Array:
+def resize_half_pixel(x: Array, size: tuple[int, int], *, apply: Apply | None = None) -> Any:
     """Resize x [n h w c] bilinearly to [n *size c]; pixel centres lie at i + 1/2.
 
     Output i reads the input at (i + 1/2) in/out - 1/2, clamped to the image, without antialiasing:
     PyTorch's align_corners=False.
     """
-    return _resize(x, size, half_pixel_matrix)
+    return _resize(x, size, half_pixel_matrix, apply)
 
 
 @scoped
-def resize_align_corners(x: Array, size: tuple[int, int]) -> Array:
+def resize_align_corners(x: Array, size: tuple[int, int], *, apply: Apply | None = None) -> Any:
     """Resize x [n h w c] bilinearly to [n *size c]; corner pixels stay corner pixels.
 
     Output i reads the input at i (in - 1)/(out - 1): Caffe's Interp layer, TensorFlow's and
     PyTorch's align_corners=True. With sizes k * stride + 1, every input pixel coincides with an
     output pixel. A single output pixel reads input 0.
     """
-    return _resize(x, size, align_corners_matrix)
+    return _resize(x, size, align_corners_matrix, apply)
 
 
 @scoped
-def upsample_from_corner(x: Array, stride: int, size: tuple[int, int]) -> Array:
+def upsample_from_corner(
+    x: Array, stride: int, size: tuple[int, int], *, apply: Apply | None = None
+) -> Any:
     """Upsample x [n h w c] bilinearly to [n *size c]; its samples lie at the pixels 0, s, 2 s, ...
 
     With sizes k * stride + 1 this is `resize_align_corners`. At all others the pixels beyond the
@@ -58,7 +64,7 @@ def upsample_from_corner(x: Array, stride: int, size: tuple[int, int]) -> Array:
         else _rational(jnp.minimum(jnp.arange(new), (old - 1) * stride), stride, old)
         for old, new in zip(x.shape[1:3], size, strict=True)
     )
-    return apply_separable(x, vertical, horizontal)
+    return (apply or apply_separable)(x, vertical, horizontal)
 
 
 @functools.cache
@@ -66,7 +72,7 @@ def _from_corner_matrix(size: int, stride: int, new_size: int) -> np.ndarray:
     return _interpolation(np.minimum(np.arange(new_size) / stride, size - 1), size)
 
 
-def _resize(x, size, matrix):
+def _resize(x, size, matrix, apply):
     if x.ndim != 4:
         raise ValueError(f"x must be [n h w c], got shape {x.shape}")
     checks.positive(height=size[0], width=size[1])
@@ -76,7 +82,7 @@ def _resize(x, size, matrix):
         matrix(old, new) if is_known(old, new) else _SYMBOLIC[matrix](old, new)
         for old, new in zip(x.shape[1:3], size, strict=True)
     )
-    return apply_separable(x, vertical, horizontal)
+    return (apply or apply_separable)(x, vertical, horizontal)
 
 
 @functools.cache
@@ -156,7 +162,9 @@ def bilinear_kernel(size: int) -> np.ndarray:
 
 
 @scoped
-def upsample_bilinear_fixed(x: Array, *, kernel_size: int, stride: int) -> Array:
+def upsample_bilinear_fixed(
+    x: Array, *, kernel_size: int, stride: int, apply: Apply | None = None
+) -> Any:
     """Upsample each channel of x [n h w c] by a transposed convolution with `bilinear_kernel`.
 
     FCN's fixed "deconvolution": [n (h-1)*stride+kernel_size (w-1)*stride+kernel_size c], to be
@@ -167,7 +175,7 @@ def upsample_bilinear_fixed(x: Array, *, kernel_size: int, stride: int) -> Array
         (_upsampling_matrix if is_known(size) else _upsampling_symbolic)(size, kernel_size, stride)
         for size in x.shape[1:3]
     )
-    return apply_separable(x, vertical, horizontal)
+    return (apply or apply_separable)(x, vertical, horizontal)
 
 
 @functools.cache

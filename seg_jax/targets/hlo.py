@@ -11,6 +11,8 @@ _OPCODE = re.compile(r"(?:^|\s)([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 _TRIPS = re.compile(r'known_trip_count":\s*\{"n":\s*"(\d+)"')
 _CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-<>]+)")
+_CONDITION = re.compile(r"condition=%?([\w.\-<>]+)")
+_LIMIT = re.compile(r" constant\((\d+)\)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
@@ -26,8 +28,9 @@ class Instruction:
       opcode: "fusion", "convolution", "all-reduce", ...
       shapes: of its result, as text.
       line: the whole text.
-      times: how often the entry executes it, loops multiplied out; a loop whose number of trips
-        the compiler does not know counts once.
+      times: how often the entry executes it, loops multiplied out. Of a loop without a known trip
+        count it is the one number that its condition compares with (jax.lax.scan counts from 0);
+        a loop of another condition counts once.
     """
 
     name: str
@@ -130,8 +133,7 @@ def _walk(
         yield dataclasses.replace(instruction, times=times)
         repeated = times
         if instruction.opcode == "while":
-            trips = _TRIPS.search(instruction.line)
-            repeated *= int(trips.group(1)) if trips else 1
+            repeated *= _trips(instruction, computations)
         elif instruction.opcode not in ("call", "conditional", "async-start") and not (
             fusions and instruction.opcode == "fusion"
         ):
@@ -141,3 +143,13 @@ def _walk(
         called += re.findall(r"%?([\w.\-<>]+)", branches.group(1)) if branches else []
         for inner in called:
             yield from _walk(computations, inner, repeated, fusions=fusions)
+
+
+def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
+    if known := _TRIPS.search(loop.line):
+        return int(known.group(1))
+    condition = _CONDITION.search(loop.line)
+    inside = computations.get(condition.group(1), []) if condition else []
+    limits = [int(n) for i in inside for n in _LIMIT.findall(i.line)]
+    counts = any("direction=LT" in i.line for i in inside)
+    return limits[0] if counts and len(limits) == 1 else 1

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from seg_jax import parallel
-from seg_jax.nn import lowering, pool
+from seg_jax import losses, metrics, parallel
+from seg_jax.kernels import upsampled_logits
+from seg_jax.nn import lowering, pool, resize
 from seg_jax.nn.conv import conv, depthwise_conv
 from seg_jax.nn.norm import BatchNorm
+from seg_jax.nn.upsampled import Upsampled
 from seg_jax.targets import cycles, table, topology
 
 RECORD = "experiments/operations.json"
@@ -31,13 +33,15 @@ class Operation:
       function: of x and perhaps a kernel.
       shapes: of its arguments, with dtypes.
       where: which layer of which network it is.
-      differentiated: the arguments whose gradients are taken.
+      differentiated: the arguments whose gradients are taken; (): none.
+      before: function of the form before; None: the same, lowered as for GPUs.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., Any]
     shapes: tuple[tuple[tuple[int, ...], Any], ...]
     where: str
     differentiated: tuple[int, ...] = (0,)
+    before: Callable[..., Any] | None = None
 
 
 def _stem(image: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -59,6 +63,43 @@ def _normalised(
     variables = {"params": params, "batch_stats": {"mean": mean, "var": jnp.ones_like(mean)}}
     y, _ = BatchNorm().apply(variables, conv(x, kernel), train=True, mutable=["batch_stats"])
     return jax.nn.relu(y)
+
+
+def loss(scores: jax.Array, label: jax.Array, *, whole: bool) -> tuple[jax.Array, Any]:
+    """Return the loss, and the counts that the training step takes with it; of whole logits or in
+    strips.
+    """
+    rows, columns = (resize.align_corners_matrix(*pair) for pair in _sides(scores, label))
+    logits = Upsampled(scores, rows, columns)
+    outputs = {"out": logits.whole() if whole else logits}
+    total, *counts = losses.loss_and_correct(outputs, label, losses.LossConfig())
+    return total, counts
+
+
+def labels(scores: jax.Array, label: jax.Array, *, whole: bool) -> tuple[jax.Array, jax.Array]:
+    """Return the classes and their confusion counts, from whole logits or in strips."""
+    rows, columns = (resize.align_corners_matrix(*pair) for pair in _sides(scores, label))
+    if not whole:
+        return upsampled_logits.confusion(scores, rows, columns, label)
+    logits = resize.apply_separable(scores, rows, columns)
+    found = jnp.argmax(logits, -1).astype(jnp.uint8)
+    return found, metrics.confusion(label, found, scores.shape[-1])
+
+
+def _sides(scores: jax.Array, label: jax.Array) -> Any:
+    return zip(scores.shape[1:3], label.shape[1:3], strict=True)
+
+
+def _upsampled(
+    function: Callable[..., Any], images: int, classes: int, **options: Any
+) -> Operation:
+    return Operation(
+        functools.partial(function, whole=False),
+        (((images, 33, 33, classes), jnp.float32), ((images, 513, 513), jnp.uint8)),
+        f"DeepLab v3 at 513 px, {images} images, {classes} classes",
+        before=functools.partial(function, whole=True),
+        **options,
+    )
 
 
 _BF16 = jnp.bfloat16
@@ -92,6 +133,9 @@ OPERATIONS = {
         "ResNet's stage 2 at 513 px, 8 images",
         differentiated=(0, 1, 2, 3),
     ),
+    "upsampling and cross-entropy": _upsampled(loss, 8, 21),
+    "upsampling and cross-entropy, 150 classes": _upsampled(loss, 2, 150),
+    "upsampling, labels and confusion counts": _upsampled(labels, 8, 21, differentiated=()),
 }
 FORMS = {"before": "gpu", "now": "tpu"}  # the platform whose form is compiled for the TPU
 
@@ -106,19 +150,27 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
     mesh = parallel.make_mesh([topology.describe(table.get(TARGET))[0]])
     place = NamedSharding(mesh, PartitionSpec())
 
+    function, platform = operation.function, FORMS[form]
+    if operation.before:
+        function, platform = operation.before if form == "before" else function, "tpu"
+
     def value_and_gradient(gradient: jax.Array, *args: jax.Array) -> Any:
-        def of(*chosen: jax.Array) -> jax.Array:
+        def of(*chosen: jax.Array) -> tuple[jax.Array, Any]:
             replaced = list(args)
             for place, argument in zip(operation.differentiated, chosen, strict=True):
                 replaced[place] = argument
-            return operation.function(*replaced)
+            found = function(*replaced)
+            return found if isinstance(found, tuple) else (found, ())
 
-        y, back = jax.vjp(of, *(args[place] for place in operation.differentiated))
-        return y, back(gradient)
+        if not operation.differentiated:
+            return of()
+        chosen = (args[place] for place in operation.differentiated)
+        y, back, counts = jax.vjp(of, *chosen, has_aux=True)
+        return y, counts, back(gradient)
 
-    with lowering.for_platform(FORMS[form]):
+    with lowering.for_platform(platform):
         shapes = [jax.ShapeDtypeStruct(*shape, sharding=place) for shape in operation.shapes]
-        y = jax.eval_shape(operation.function, *shapes)
+        y = jax.tree.leaves(jax.eval_shape(function, *shapes))[0]
         gradient = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=place)
         compiled: Any = jax.jit(value_and_gradient).lower(gradient, *shapes).compile()
     found = cycles.of(compiled.as_text())

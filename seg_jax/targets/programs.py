@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seg_jax import checks, parallel, train_state
 from seg_jax.experiment import Experiment
-from seg_jax.inference import forward, windows
+from seg_jax.inference import forward, strips, windows
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.nn import lowering
 from seg_jax.train import program
@@ -86,6 +86,8 @@ def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     image = _placed(image, mesh, PartitionSpec(DATA_AXIS))
 
     def predict(variables: Any, image: Any) -> Any:
+        if strips.chosen(experiment.evaluation):
+            return strips.labels(experiment, variables, image)
         found = forward.probabilities(experiment, variables, image)
         keep = forward.needs_probabilities(experiment.evaluation)
         return found if keep else forward.most_probable(found)

@@ -40,6 +40,7 @@ class Structure:
       precision: of the forward and backward pass.
       accumulate: micro-batches of an update.
       remat: parts of the network that are computed again for the gradient.
+      logits: whether the loss upsamples the scores by itself, in strips.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class Structure:
     precision: Literal["float32", "bfloat16"]
     accumulate: int
     remat: Literal["none", "stages", "blocks"]
+    logits: Literal["whole", "strips"]
 
 
 @jax.tree_util.register_dataclass
@@ -77,6 +79,7 @@ def structure(experiment: Experiment) -> Structure:
         precision=experiment.train.precision,
         accumulate=experiment.train.accumulate,
         remat=experiment.train.remat,
+        logits=experiment.train.logits,
     )
 
 
@@ -110,6 +113,7 @@ def per_device_step(structure: Structure) -> Callable:
             precision=structure.precision,
             accumulate=structure.accumulate,
             remat_kind=structure.remat,
+            logits=structure.logits,
             ema_decay=hyperparameters.ema_decay,
         )
 

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from seg_jax import losses
-from seg_jax.nn import lowering, remat
+from seg_jax.nn import lowering, remat, upsampled
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
@@ -30,6 +30,7 @@ def train_step(
     precision: Literal["float32", "bfloat16"] = "float32",
     accumulate: int = 1,
     remat_kind: remat.Remat = "none",
+    logits: Literal["whole", "strips"] = "whole",
     ema_decay: Any = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Do one update on this device's part of the batch; runs under the mapped axis DATA_AXIS.
@@ -49,6 +50,8 @@ def train_step(
         float32.
       accumulate: micro-batches the gradient is summed over; divides n.
       remat_kind: parts of the network that are computed again for the gradient, see `nn.remat`.
+      logits: "strips": the loss upsamples the scores by itself, some rows at a time, see
+        `nn.upsampled`.
       ema_decay: of the moving averages, perhaps traced; not read where the state keeps none.
 
     Returns:
@@ -70,6 +73,7 @@ def train_step(
         preprocessing=preprocessing,
         precision=precision,
         remat_kind=remat_kind,
+        logits=logits,
         step=state.step,
     )
 
@@ -100,28 +104,27 @@ def train_step(
 
 def _objective(
     params, batch_stats, batch, key, *,
-    model, loss, weights, preprocessing, precision, remat_kind, step,
+    model, loss, weights, preprocessing, precision, remat_kind, logits, step,
 ):  # fmt: skip
     """Loss sum of a micro-batch; its divisor, correct and valid pixels, new batch_stats."""
     variables = {"params": _cast(params, precision), "batch_stats": batch_stats}
     image = preprocessing(batch["image"]).astype(precision)
-    with remat.using(remat_kind):
+    with remat.using(remat_kind), upsampled.deferring(logits == "strips"):
         outputs, changed = model.apply(
             variables, image, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-    margin = getattr(model, "margin", 0)
-    total, count = losses.loss_sums(
+    if logits == "strips":
+        upsampled.check_deferred(outputs, [name for name, _ in loss.heads])
+    total, count, pixels = losses.loss_and_correct(
         outputs,
         batch["label"],
         loss,
         numbers=weights,
         pixel_weights=batch.get("weight"),
-        margin=margin,
+        margin=getattr(model, "margin", 0),
         step=step,
         axis=DATA_AXIS,
     )
-    head = loss.heads[0][0]
-    pixels = losses.correct_pixels(outputs, batch["label"], head=head, margin=margin)
     return total, ((count, *pixels), changed.get("batch_stats", {}))
 
 

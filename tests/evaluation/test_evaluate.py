@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from seg_jax import metrics
 from seg_jax.checks import UserError
 from seg_jax.evaluation import evaluate
 from seg_jax.inference import forward
+from seg_jax.nn import upsampled
+from seg_jax.nn.resize import resize_half_pixel
 from seg_jax.types import IGNORE
 
 SIZES = ((20, 31), (16, 16), (9, 40), (33, 16), (31, 17), (16, 15), (20, 32))
@@ -153,6 +157,42 @@ def test_the_score_during_training_is_that_of_the_validation_split(monkeypatch):
     train = dataclasses.replace(experiment.train, evaluate_split="holdout")
     evaluate.intermediate(dataclasses.replace(experiment, train=train), variables, 7)
     assert opened[-1] == ("memory", None, "holdout")
+
+
+class CoarseNet(nn.Module):
+    """A convolution of stride 4, upsampled."""
+
+    num_classes: int = 3
+    margin: int = 0
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = nn.Conv(self.num_classes, (5, 5), 4, name="score")(image)
+        return {"out": upsampled.upsample(resize_half_pixel, x, image.shape[1:3])}
+
+
+def test_labels_in_strips_give_the_same_scores():
+    experiment = small_experiment(CoarseNet(), batch_size=3)
+    image = np.zeros((1, 16, 16, 3), np.float32)
+    variables = experiment.model.init(jax.random.key(0), image, train=False)
+    source = MemorySource(SIZES[:3])
+    strips = experiment.with_evaluation(logits="strips")
+    seen = {}
+    options: Any = {"boundaries": False, "progress": False}
+    found = evaluate.evaluate(
+        strips, variables, source, on_image=lambda index, labels: seen.update({index: labels}),
+        **options,
+    )  # fmt: skip
+    assert_same(found, evaluate.evaluate(experiment, variables, source, **options))
+    for index, labels in seen.items():
+        image = source[index]["image"]
+        np.testing.assert_array_equal(labels, forward.predict_labels(experiment, variables, image))
+    np.testing.assert_array_equal(forward.predict_labels(strips, variables, image), seen[2])
+    with pytest.raises(UserError, match="scores 3 classes, the data set has 4"):
+        evaluate.evaluate(strips, variables, MemorySource(SIZES[:1], tuple("abcd")), **options)
+    plain = small_experiment().with_evaluation(logits="strips")
+    with pytest.raises(UserError, match="evaluation.logits strips: .* end with other layers"):
+        evaluate.evaluate(plain, small_variables(plain.model), source, **options)
 
 
 class Spoiled(MemorySource):

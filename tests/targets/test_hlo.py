@@ -57,6 +57,25 @@ def test_loops_are_multiplied_out_and_fusions_count_once():
     assert counted.seconds(table.get("v6e-8")) is None  # its clock is not published
 
 
+def test_a_loop_without_a_trip_count_takes_its_condition_s_limit():
+    condition = """\
+%less (c: (s32[], f32[4])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(7)
+  %c = (s32[]{:T(128)}, f32[4]{0:T(256)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%c), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %limit), direction=LT
+}
+
+"""
+    known = 'condition=%fused, body=%inner, backend_config={"known_trip_count":{"n":"5"}}'
+    assert known in PROGRAM
+    program = PROGRAM.replace(known, "condition=%less, body=%inner")
+    program = program.replace("%inner (c:", condition + "%inner (c:")
+    assert {i.name: i for i in hlo.executed(program)}["conv"].times == 3 * 7
+    other = program.replace("direction=LT", "direction=NE")
+    assert {i.name: i for i in hlo.executed(other)}["conv"].times == 3
+
+
 def test_collectives():
     assert hlo.collectives(PROGRAM) == {
         "all-reduce": {"count": 15, "bytes": 15 * 16},

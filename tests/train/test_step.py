@@ -59,6 +59,42 @@ def test_a_step_with_rematerialisation_is_the_step_without():
         tiny.run(state, none, data[:1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(class_weights=(1.0, 0.5, 2.0), label_smoothing=0.1),
+        LossConfig(terms=(("cross_entropy", 1.0), ("focal", 0.5)), reduction="image_mean"),
+    ],
+    ids=["mean", "image_mean"],
+)
+def test_a_step_with_logits_in_strips_is_the_step_without(loss):
+    model = tiny.Tiny(dropout=0.5, stride=2)
+    state, whole = tiny.setup(model, loss=loss)
+    _, strips = tiny.setup(model, loss=loss, logits="strips")
+    (data,) = batches(1, weight=not loss.terms)
+    expected, (wanted,) = tiny.run(state, whole, [data], devices=2)
+    ours, (metrics,) = tiny.run(state, strips, [data], devices=2)
+    assert metrics["pixels"] == wanted["pixels"] and metrics["accuracy"] == wanted["accuracy"]
+    np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-6)
+    for name in ("params", "opt_state"):
+        assert tiny.largest_difference(getattr(ours, name), getattr(expected, name)) < 1e-6, name
+
+
+@pytest.mark.parametrize(
+    ("stride", "loss", "message"),
+    [
+        (1, LossConfig(), "end with other layers than a fixed bilinear upsampling"),
+        (2, LossConfig(name="dice"), "loss dice needs the whole logits"),
+        (2, LossConfig(top_k=0.5), "top_k 0.5 compares the pixels of the whole batch"),
+    ],
+)
+def test_what_strips_do_not_know_is_said(stride, loss, message):
+    state, step = tiny.setup(tiny.Tiny(stride=stride), loss=loss, logits="strips")
+    with pytest.raises(ValueError, match=message):
+        tiny.run(state, step, batches(1))
+
+
 def test_running_averages_pass_through_every_micro_batch():
     model = tiny.Tiny()
     state, per_device = tiny.setup(model, accumulate=2)
