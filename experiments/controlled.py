@@ -219,6 +219,7 @@ def pspnet_mobilenetv2_camvid() -> Experiment:
         family="PSPNet",
         paper="Zhao, Shi, Qi, Wang & Jia, CVPR 2017, arXiv:1612.01105",
         model=model,
+        base_lr=0.002,
     )
 
 
