@@ -117,7 +117,7 @@ def _watch() -> None:
 
 
 def _computes_on_cpu() -> bool:
-    platforms = jax.config.jax_platforms
+    platforms = jax.config.values["jax_platforms"]
     if platforms:
         return platforms.split(",")[0] == "cpu"
     return not any(glob.glob(names) for names in DEVICE_FILES.values())
