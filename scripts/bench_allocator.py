@@ -25,7 +25,7 @@ import sys
 import time
 
 SETTINGS = {
-    "system": {"MALLOC_TRIM_THRESHOLD_": "131072"},
+    "system": {"MALLOC_PERTURB_": "0"},
     "kept": {},
     "env": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736"},
     "huge": {

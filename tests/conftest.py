@@ -12,6 +12,9 @@ if "xla_llvm_disable_expensive_passes" not in os.environ["XLA_FLAGS"]:
     # A sixth less processor time: most of the tests' time is compilation.
     os.environ["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true"
 
+# Commands run in this process do not change its malloc: `seg_jax.parallel.allocator`.
+os.environ.setdefault("MALLOC_PERTURB_", "0")
+
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402

@@ -1,7 +1,9 @@
 """Freed memory that stays in the process, on the CPU."""
 
+import os
 import subprocess
 import sys
+import threading
 
 import jax
 import pytest
@@ -39,10 +41,16 @@ print(plain, kept, holes, *trimmed, held - resident(), faults())
 """
 
 
+def forget_choices(monkeypatch):
+    """Take away the variables by which the tests themselves, or the user, leave glibc alone."""
+    for name in list(os.environ):
+        if name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES")):
+            monkeypatch.delenv(name)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 def test_freed_memory_is_kept_until_the_machine_runs_short(monkeypatch):
-    for name in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"):
-        monkeypatch.delenv(name, raising=False)
+    forget_choices(monkeypatch)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120
@@ -81,9 +89,8 @@ def test_only_where_this_process_computes_on_the_cpu_and_nobody_chose(
         allocator, "_glibc_mallopt", lambda: lambda name, value: not set_.append((name, value))
     )
     monkeypatch.setattr(allocator, "_watch", lambda: None)
-    for name in list(allocator.os.environ):
-        if name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES")):
-            monkeypatch.delenv(name)
+    monkeypatch.setattr(allocator, "_watching", threading.Event())
+    forget_choices(monkeypatch)
     if variable:
         monkeypatch.setenv(variable, "1")
     device = tmp_path / "nvidia0"
@@ -96,7 +103,6 @@ def test_only_where_this_process_computes_on_the_cpu_and_nobody_chose(
         assert allocator.keep_freed_memory() is expected
     finally:
         jax.config.update("jax_platforms", before)
-        allocator._watching.clear()
     assert bool(set_) is expected
 
 

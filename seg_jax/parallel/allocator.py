@@ -41,7 +41,7 @@ def keep_freed_memory() -> bool:
 
     Nothing is done without glibc, where an accelerator is there, and where the user has chosen: by
     another allocator in $LD_PRELOAD, by $GLIBC_TUNABLES or any $MALLOC_ variable, such as
-    MALLOC_TRIM_THRESHOLD_=131072, glibc's own.
+    MALLOC_PERTURB_=0, which changes nothing.
 
     Returns:
       Whether it is kept.

@@ -53,9 +53,10 @@ def test_data_that_are_not_here_are_said(capsys, tmp_path):
 
 def test_launch_checks_the_experiment_that_train_would_train(folder):
     words = ["train", NAME, *own(folder), "--parallel", "pmap", "--extend", "--init", "none"]
-    found = launch._experiment(words)
+    (found,), _ = launch._experiments(words)
     assert (found.model.num_classes, found.data.root) == (3, folder)
-    swapped = launch._experiment(["train", "fcn32s_vgg16_voc", "--model.backbone", "resnet50"])
+    words = ["train", "fcn32s_vgg16_voc", "--model.backbone", "resnet50"]
+    (swapped,), _ = launch._experiments(words)
     assert type(swapped.model.backbone).__name__ == "ResNet"
 
 

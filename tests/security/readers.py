@@ -522,5 +522,6 @@ HELPERS = {
     "runs.bucket": "names who trains, from at most 4 KiB (tests/runs/test_bucket.py)",
     "train.compile_times": "reads what an earlier training wrote into the user's private cache",
     "train.peers": "reads what processes of one training tell each other",
+    "targets.accelerators_page": "reads the project's own committed figures",
     "targets.survey": "reads what the user's own command wrote",
 }
