@@ -47,7 +47,15 @@ def representatives():
     return sorted(name for _, name in best.values())
 
 
-@pytest.mark.parametrize("name", representatives())
+def some_slow(names, ordinary):
+    """Return them as parameters: all but the ordinary ones compile for ten seconds and more."""
+    marks = {True: (), False: (pytest.mark.slow,)}
+    return [pytest.param(name, marks=marks[name.startswith(ordinary)]) for name in names]
+
+
+@pytest.mark.parametrize(
+    "name", some_slow(representatives(), ("fcn", "unet", "segnet", "deeplab_v1"))
+)
 def test_one_update(name, rng):
     contract.check_one_update(name, rng)
 

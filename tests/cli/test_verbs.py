@@ -260,6 +260,7 @@ def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
     assert record["data"]["description"] in page and record["cutting"] in page
 
 
+@pytest.mark.slow
 def test_data_check_names_what_is_wrong(capsys, tmp_path):
     code, out, _ = run(capsys, "data", "synthesize", tmp_path, "--seed", "3")
     assert code == 0

@@ -87,6 +87,7 @@ def test_one_update_is_finite(head, rng):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_the_trunk_of_imagenet_fits_every_head(test_data):
     """Every layer of MobileNetV2 arrives in every head as it is in the file; only heads are new."""
     source = initialise.find(test_data / IMAGENET)

@@ -138,6 +138,7 @@ def test_the_releases_sizes_are_legal():
         assert VARIANTS["4x4"].legal_sizes(8 * k + 2) == (8 * k + 2,)
 
 
+@pytest.mark.slow
 def test_branches_start_as_released():
     """N(0, 0.001) before a branch's scores, N(0, 0.01) for them; pool4_fc and pool3_ms differ."""
     model = DeepLabV1(num_classes=50, branches=BRANCHES, width=1 / 4)

@@ -80,6 +80,7 @@ def test_vgg_equals_the_released_network(rates, rng):
     plain.assert_close(out, plain.interp(scores, (41, 65)))
 
 
+@pytest.mark.slow
 def test_resnet_equals_the_released_network(rng):
     """Three scales with shared weights; the largest of their scores counts, class by class."""
     model = SMALL
@@ -141,6 +142,7 @@ def test_sizes_of_the_three_scales():
     assert out == dict.fromkeys(("out", *SCALES), (1, 321, 321, 21))
 
 
+@pytest.mark.slow
 def test_frozen_norm_takes_no_gradient_and_keeps_its_averages(rng):
     model = SMALL.clone(scales=(1.0,))
     image = np.float32(rng.normal(size=(1, 33, 33, 3)))

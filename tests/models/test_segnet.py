@@ -183,6 +183,7 @@ def test_norms_start_and_add_as_released():
     assert (norm.name, norm.norm.epsilon) == ("conv1_1_bn", 1e-9)
 
 
+@pytest.mark.slow
 def test_bayesian_segnet_starts_without_a_shift():
     """bayesian_segnet_train.prototxt fills the shifts with 0, segnet_train.prototxt with 0.001."""
     model = SegNet(num_classes=2, width=1 / 64, depths=(1,) * 5, dropout_at="central")
@@ -235,6 +236,7 @@ def bayesian():
     return model, variables, np.float32(rng.integers(0, 256, (2, 16, 24, 3)))
 
 
+@pytest.mark.slow
 def test_mc_dropout_is_mean_and_variance_of_the_samples(bayesian):
     model, variables, image = bayesian
     key, samples = jax.random.key(5), 7
