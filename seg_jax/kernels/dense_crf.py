@@ -8,12 +8,9 @@ from jax.core import Tracer
 
 from seg_jax.kernels import gpu
 from seg_jax.kernels.crf import api
+from seg_jax.kernels.crf.exact_products import MAX_CLASSES, MAX_SIDE
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.nn import lowering
-
-# What the kernels take: `exact_products.MAX_SIDE`, `exact_tpu.MAX_CLASSES`, written here because
-# their modules import Pallas, which takes a second.
-MAX_SIDE, MAX_CLASSES = 513, 256
 
 
 def dense_crf(

@@ -36,9 +36,13 @@ def back(slope: Array, above: Array, below: Array, horizontal: np.ndarray) -> Ar
     """Return the gradient [n g+1 w k] of the scores for that of the logits [n g f k W]."""
     upper = jnp.sum(above[None, :, :, None, None] * slope, axis=2)
     lower = jnp.sum(below[None, :, :, None, None] * slope, axis=2)
+    return narrow(meet(upper, lower), horizontal)
+
+
+def meet(upper: Array, lower: Array) -> Array:
+    """Add what g intervals give to the rows above and below them, [n g k W] each: [n g+1 k W]."""
     none = ((0, 0), (0, 0))
-    wide = jnp.pad(upper, ((0, 0), (0, 1), *none)) + jnp.pad(lower, ((0, 0), (1, 0), *none))
-    return narrow(wide, horizontal)
+    return jnp.pad(upper, ((0, 0), (0, 1), *none)) + jnp.pad(lower, ((0, 0), (1, 0), *none))
 
 
 def narrow(wide: Array, horizontal: np.ndarray) -> Array:

@@ -128,9 +128,7 @@ def _run(scores, label, weights, factors, *, gradient, strips, horizontal, smoot
 
 def _gradient(slopes, strips, horizontal):
     """Return the gradient [n h w k] for those of the rows above and below each interval."""
-    own, after = slopes
-    wide = jnp.pad(own, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    wide += jnp.pad(after, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    wide = row_strips.meet(*slopes)
     return strips.spread(row_strips.narrow(wide, horizontal), strips.neighbours)
 
 

@@ -11,6 +11,8 @@ from seg_jax.kernels.crf.block_sparsity import Tiles
 from seg_jax.kernels.crf.reference import features
 
 MAX_SIDE = 513  # centred coordinates of 8 bits and a sign
+# Of exact_tpu: the sums of a block, float32, beside the distances in vector memory.
+MAX_CLASSES = 256
 DEPTH = 16  # inner size of the products: at most 9 terms
 
 

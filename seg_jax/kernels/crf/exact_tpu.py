@@ -20,11 +20,11 @@ from jax.experimental.pallas import tpu as pltpu
 
 from seg_jax.kernels.crf import exact, exact_products
 from seg_jax.kernels.crf.block_sparsity import Tiles
+from seg_jax.kernels.crf.exact_products import MAX_CLASSES
 from seg_jax.kernels.crf.params import CrfParams
 from seg_jax.nn import lowering
 
 TILE = 512  # pixels of a block
-MAX_CLASSES = 256  # the sums of a block, float32, beside the distances in vector memory
 _LANES = 128
 _SLOTS = 2  # blocks in flight
 _DEPTH = exact_products.DEPTH
