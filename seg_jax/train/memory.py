@@ -11,6 +11,7 @@ from seg_jax import train_state
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.nn import lowering
+from seg_jax.parallel import allocator
 
 _SHARE = 0.6  # of the memory: the rest is for XLA's buffers, the input pipeline, and others
 _COPIES = 4  # of the parameters: themselves, gradients, and up to two moments of the optimiser
@@ -46,13 +47,10 @@ def device_memory() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:  # what the kernel could free counts as well
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        free = max(free, int(lines["MemAvailable"].split()[0]) * 1024)
+        free, _ = allocator.available_memory()
     except (OSError, KeyError, ValueError):
-        pass
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return free // jax.local_device_count()
 
 
