@@ -159,6 +159,12 @@ def heads(outputs: Any) -> None:
         )
 
 
+def scored_classes(scored: int, wanted: int) -> None:
+    """Raise UserError unless a model scores as many classes as the data set has."""
+    if scored != wanted:
+        raise UserError(f"the model scores {scored} classes, the data set has {wanted}")
+
+
 def logits_shape(logits: Any, label: Any) -> None:
     """Raise ValueError unless logits [n h w k] and label [n h w] fit together."""
     if logits.ndim != 4 or label.ndim != 3 or logits.shape[:3] != label.shape:

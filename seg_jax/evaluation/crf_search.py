@@ -142,10 +142,7 @@ def search(
             example = source[int(index)]
             names.append(example["id"])
             shares = _cached(cache, example, experiment, variables)
-            if shares.shape[-1] != k:
-                raise checks.UserError(
-                    f"the model scores {shares.shape[-1]} classes, the data set has {k}"
-                )
+            checks.scored_classes(shares.shape[-1], k)
             sums[0] += _count(example, shares)
             for position, params in enumerate(points, 1):
                 sums[position] += _count(example, presets.refine(params)(example["image"], shares))

@@ -187,10 +187,7 @@ def _output(
     if strips.chosen(experiment.evaluation) and not division.probabilities:
         return Output(*strips.found(experiment, variables, image, label, num_classes))
     found = forward.probabilities(experiment, variables, image)
-    if found.shape[-1] != num_classes:
-        raise checks.UserError(
-            f"the model scores {found.shape[-1]} classes, the data set has {num_classes}"
-        )
+    checks.scored_classes(found.shape[-1], num_classes)
     prediction = found if division.probabilities else forward.most_probable(found)
     if label is None:
         return Output(prediction, None)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seg_jax.checks import UserError
+from seg_jax import checks
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.kernels import upsampled_logits
 from seg_jax.nn import upsampled
@@ -57,13 +57,11 @@ def _run(variables, image, label, *, model, preprocessing, num_classes):
     try:
         upsampled.check_deferred(outputs, ["out"])
     except ValueError as error:
-        raise UserError(f"evaluation.{error}") from error
+        raise checks.UserError(f"evaluation.{error}") from error
     logits = outputs["out"]
     args = logits.scores, logits.vertical, logits.horizontal
-    if num_classes not in (None, logits.shape[-1]):
-        raise UserError(
-            f"the model scores {logits.shape[-1]} classes, the data set has {num_classes}"
-        )
+    if num_classes is not None:
+        checks.scored_classes(logits.shape[-1], num_classes)
     if label is None:
         return upsampled_logits.labels(*args).astype(jnp.uint8), None
     found, counts = upsampled_logits.confusion(*args, label)
