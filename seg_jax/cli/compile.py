@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,10 +87,10 @@ def compile_programs(args: Sequence[str]) -> int:
         for name in dict.fromkeys(name for name, _, mode in wanted if mode != "kernel"):
             _experiment(name, options)  # a mistake ends it here, and changes are said once
 
-        compiled = [survey.in_a_process(found, _passed_on(options)) for found in wanted]
-        entries = [entry for entry in compiled if entry is not None]
-        if len(entries) < len(compiled):
-            raise checks.UserError("compile: a signal ended a compiler; too little memory?")
+        entries = [
+            survey.in_a_process(found, _passed_on(options)) or survey.cut_off(found)
+            for found in wanted
+        ]
     else:
         entries = [_compile(*wanted[0], options)]
     if options.json:
@@ -200,20 +198,16 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
 
 def _with_bundles(name: str, target: Any, options: CompileOptions) -> dict[str, Any]:
     """Compile a kernel with its bundles dumped to a folder that is removed afterwards."""
-    from seg_jax.targets import bundles, topology
+    from seg_jax.targets import bundles
 
-    topology.require(target)
-    with tempfile.TemporaryDirectory() as folder:
-        flags = [os.environ.get("LIBTPU_INIT_ARGS", ""), bundles.dump_flags(Path(folder))]
-        os.environ["LIBTPU_INIT_ARGS"] = " ".join(flags).strip()  # read when libtpu is loaded
-        topology.prepare(target)
+    with bundles.dumping(target) as folder:
         from seg_jax.targets import compiling
 
         top = options.top if options.cycles else 0
         entry = compiling.kernel_entry(name, target, cycles_top=top)
         if entry["status"] != compiling.COMPILED:
             return entry
-        found = sorted(bundles.of(Path(folder)).values(), key=lambda kernel: -kernel.cycles)
+        found = sorted(bundles.of(folder).values(), key=lambda kernel: -kernel.cycles)
         return entry | {"bundles": [bundles.to_dict(kernel) for kernel in found[: options.top]]}
 
 

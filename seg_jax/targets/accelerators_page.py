@@ -8,11 +8,10 @@ The first two replace what they compiled in experiments/operations.json or cross
 one TPU v5e, seconds to a minute each, and then write the page.
 """
 
+import functools
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from seg_jax import checks, files, progress
 from seg_jax.targets import bundles, cross_checks, operations, table, topology
 
 PAGE = "docs/accelerators.md"
+Measure = Callable[[str], dict[str, Any]]
 
 _HEAD = """\
 # What the TPU's compiler estimates
@@ -135,25 +135,21 @@ def main(words: Sequence[str]) -> None:
         json.loads((root / file).read_text()) if (root / file).exists() else {}
         for file in (operations.RECORD, cross_checks.RECORD)
     )
+
+    def fill(known: dict[str, Any], every: Mapping[str, Any], file: str, measure: Measure) -> None:
+        for name in names or every:
+            checks.one_of(every, name=name)
+            known[name] = measure(name)
+            progress.show(f"{name}: {json.dumps(known[name])}")
+            files.write_json(root / file, _in_order(known, every))
+
     if what == "operations":
         topology.prepare(table.get(operations.TARGET))
-        for name in names or operations.OPERATIONS:
-            checks.one_of(operations.OPERATIONS, name=name)
-            record[name] = {form: operations.compile_one(name, form) for form in operations.FORMS}
-            progress.show(f"{name}: {json.dumps(record[name])}")
-            files.write_json(root / operations.RECORD, _in_order(record, operations.OPERATIONS))
+        fill(record, operations.OPERATIONS, operations.RECORD, operations.compile_forms)
     elif what == "checks":
-        with tempfile.TemporaryDirectory() as folder:
-            flags = [os.environ.get("LIBTPU_INIT_ARGS", ""), bundles.dump_flags(Path(folder))]
-            os.environ["LIBTPU_INIT_ARGS"] = " ".join(flags).strip()
-            topology.prepare(table.get(cross_checks.TARGET))
-            for name in names or cross_checks.CHECKS:
-                checks.one_of(cross_checks.CHECKS, name=name)
-                checked[name] = cross_checks.measure(name, Path(folder))
-                progress.show(f"{name}: {json.dumps(checked[name])}")
-                files.write_json(
-                    root / cross_checks.RECORD, _in_order(checked, cross_checks.CHECKS)
-                )
+        with bundles.dumping(table.get(cross_checks.TARGET)) as folder:
+            measure = functools.partial(cross_checks.measure, dump=folder)
+            fill(checked, cross_checks.CHECKS, cross_checks.RECORD, measure)
     record = _in_order(record, operations.OPERATIONS)
     files.write_text(root / PAGE, page(record, _in_order(checked, cross_checks.CHECKS)))
 

@@ -1,16 +1,21 @@
 """Read the instruction bundles that the TPU's compiler dumps: a static cycle model of each kernel.
 
 A TensorCore issues one bundle a cycle, so the bundles of a loop times its trips are the cycles that
-it takes if nothing waits for memory. `dump_flags` makes the compiler write them; `of` reads them.
+it takes if nothing waits for memory. `dumping` makes the compiler write them; `of` reads them.
 """
 
+import contextlib
 import dataclasses
+import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from seg_jax import checks
+from seg_jax.targets import topology
+from seg_jax.targets.table import Target
 
 # The units of a bundle as the compiler's table names them, and how often one can be used a cycle.
 _TABLE = "final_hlo-static-per-bundle-utilization.txt"
@@ -77,6 +82,22 @@ class Kernel:
         trips = self.grid[0] if self.grid else 1
         outer = next((loop.bundles for loop in self.loops if loop.depth == 1), 0)
         return self.bundles + (max(trips, 1) - 1) * outer
+
+
+@contextlib.contextmanager
+def dumping(target: Target) -> Iterator[Path]:
+    """Prepare the compiler as `topology.prepare` does; yield the folder, removed in the end, into
+    which it writes bundles. Before libtpu is loaded, which reads the flags.
+
+    Raises:
+      UserError: the compiler is not installed.
+    """
+    topology.require(target)
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [os.environ.get("LIBTPU_INIT_ARGS", ""), dump_flags(Path(folder))]
+        os.environ["LIBTPU_INIT_ARGS"] = " ".join(flags).strip()
+        topology.prepare(target)
+        yield Path(folder)
 
 
 def dump_flags(folder: Path) -> str:

@@ -181,6 +181,11 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
     }
 
 
+def compile_forms(name: str) -> dict[str, dict[str, Any]]:
+    """Return what `compile_one` does for each of FORMS."""
+    return {form: compile_one(name, form) for form in FORMS}
+
+
 def worse(committed: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Return what exceeds the committed figures by more than `WORSE`, as lines."""
     return [

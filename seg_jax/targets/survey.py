@@ -159,16 +159,19 @@ print(json.dumps([compiling.experiment_entry(wanted, target, "train")]))
 
 def _entry(found: Key, done: subprocess.CompletedProcess) -> dict[str, Any]:
     """Return the entry that a process has printed, or one that says why there is none."""
-    name, target, mode = found
     try:
         return json.loads(done.stdout)[0]
     except (ValueError, IndexError):
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else "no output"
-        return {
-            "experiment": name,
-            "target": target,
-            "mode": mode,
-            "status": ERROR,
-            "error": f"the compiler ended with code {done.returncode}: {reason[:500]}",
-        }
+        return _error(found, f"the compiler ended with code {done.returncode}: {reason[:500]}")
+
+
+def cut_off(found: Key) -> dict[str, Any]:
+    """Return the entry of a program whose compiler a signal ended, where that is to be shown."""
+    return _error(found, "a signal ended the compiler; too little memory?")
+
+
+def _error(found: Key, words: str) -> dict[str, Any]:
+    name, target, mode = found
+    return {"experiment": name, "target": target, "mode": mode, "status": ERROR, "error": words}
