@@ -135,16 +135,10 @@ def _experiments(words: Sequence[str]) -> tuple[list[Any], Any | None]:
         return [on_own_data(found, args, needed=False)], space
     if verb == "reproduce":
         options = parse(ReproduceOptions, args, verb)
-        from seg_jax import experiment
+        from seg_jax.reproduce import plan
 
-        suite = [experiment.get(name) for name in experiment.suite(options.suite)]
-        if options.data:
-            place = options.data
-            suite = [
-                dataclasses.replace(each, data=dataclasses.replace(each.data, root=place))
-                for each in suite
-            ]
-        return suite, None
+        runs, _ = plan.runs(options.suite, Path(), root=options.data)
+        return [run.experiment for run in runs], None
     return [], None
 
 
