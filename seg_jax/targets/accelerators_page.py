@@ -65,7 +65,9 @@ bind, need 498 of them (1.04 times the bound). For 8 images of 513 px that is 33
 520 bundles each, 0.70 M cycles, beside 3.3 M in strips and 3.8 M with whole logits; the
 interpolation along the columns, which stays XLA's, comes on top. Compiled for v5e, v5p and v6e with
 21 classes, for v5e with 150; interpreted, equal to the plain form within 1e-6. The training step
-does not use it: `shard_map` with `check_vma` takes no Pallas kernel in jax 0.10.2.
+does not use it: under `shard_map` with `check_vma` (jax 0.10.2) the outputs of a Pallas call must
+say over which axes they vary, and with that the interpreter refuses a kernel that multiplies by a
+constant. Compiled, that has not been tried.
 
 ## The CRF's kernel
 
