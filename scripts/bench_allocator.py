@@ -13,7 +13,6 @@ resident memory.
 
 import argparse
 import ctypes.util
-import functools
 import json
 import os
 import pathlib
@@ -46,25 +45,15 @@ def measure(name: str, steps: int) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from seg_jax import experiment, optim, train_state
-    from seg_jax.train import step
+    from seg_jax import experiment, train_state
+    from seg_jax.train import program
 
     found = experiment.get(name)
     mesh = parallel.make_mesh()
     variables = train_state.init_variables(found.model, input_shape=(1, SIDE, SIDE, 3), seed=0)
-    optimizer = optim.make_optimizer(found.optim, variables["params"], steps=1000)
-    compiled = parallel.compile_step(
-        functools.partial(
-            step.train_step,
-            model=found.model,
-            optimizer=optimizer,
-            loss=found.loss,
-            preprocessing=found.data.preprocessing,
-            learning_rate=functools.partial(optim.learning_rate, found.optim, 1000),
-        ),
-        mesh,
-    )
+    compiled = program.bound_step(found, mesh)
     rng = np.random.default_rng(0)
+    optimizer = program.optimizer(found, variables["params"])
     state = parallel.replicate(train_state.init_state(variables, optimizer), mesh)
     pictures = rng.integers(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8)
     labels = rng.integers(0, found.model.num_classes, (BATCH, SIDE, SIDE)).astype(np.uint8)
