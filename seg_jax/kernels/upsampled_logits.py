@@ -209,7 +209,7 @@ class _Loss:
             weight *= jnp.sum(
                 jnp.where(truth, class_weights[None, None, None, :, None], 0.0), axis=3
             )
-        loss, back = jax.vjp(lambda ce: weight * self._focal(ce), normaliser - picked)
+        loss, back = jax.vjp(lambda ce: weight * focal(ce, self.gamma), normaliser - picked)
         loss = jnp.where(valid, jnp.where(known, loss, jnp.nan), 0.0)
         correct = valid & (_first_highest(logits, highest) == label)
         sums = tuple(
@@ -223,10 +223,16 @@ class _Loss:
         target = jnp.where(truth, 1.0 - self.smoothing, 0.0) + self.smoothing / k
         return sums, factor[:, :, :, None] * (share - target)
 
-    def _focal(self, loss: Array) -> Array:
-        if not self.gamma:
-            return loss
-        return (-jnp.expm1(-jnp.maximum(loss, 0.0))) ** self.gamma * loss
+
+def focal(loss: Array, gamma: float) -> Array:
+    """Return the focal loss of a cross-entropy ce: (1 - exp(-ce))^gamma ce; gamma 0: ce.
+
+    Lin et al., ICCV 2017, Eq. 4.
+    """
+    if not gamma:
+        return loss
+    # Without cancellation; rounding may leave ce a little below 0.
+    return (-jnp.expm1(-jnp.maximum(loss, 0.0))) ** gamma * loss
 
 
 def _classes(k: int) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seg_jax import checks
+from seg_jax.kernels import upsampled_logits
 from seg_jax.types import IGNORE
 
 
@@ -69,9 +70,7 @@ def cross_entropy(
     if label_smoothing:
         picked = (1 - label_smoothing) * picked + label_smoothing * jnp.mean(logits, axis=-1)
     loss = jax.nn.logsumexp(logits, axis=-1) - picked
-    if focal_gamma:
-        # 1 - exp(-ce), without cancellation; rounding may leave ce a little below 0.
-        loss = (-jnp.expm1(-jnp.maximum(loss, 0.0))) ** focal_gamma * loss
+    loss = upsampled_logits.focal(loss, focal_gamma)
     if class_weights:
         weights = jnp.asarray(class_weights, jnp.float32)[None, None, None]
         loss = loss * jnp.sum(jnp.where(truth, weights, 0.0), axis=-1)
