@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -13,45 +12,40 @@ from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.runs import folder as run_folder
 
-FILE = "compile_seconds.json"
-_MOST_ENTRIES = 1000
-_MOST_BYTES = 2**20
+FOLDER = "compile_seconds"
+_MOST_BYTES = 100
 
 
 def last(experiment: Experiment) -> float | None:
     """Return the seconds that it took the last time on such devices; None: not known."""
-    seconds = _read().get(_key(experiment))
-    if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0:
+    path = _path(experiment)
+    if path is None or not os.path.lexists(path):
+        return None
+    try:
+        seconds = files.read_json(path, most=_MOST_BYTES)
+    except UserError:  # damaged: the next compilation writes it anew
+        return None
+    if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0:
         return float(seconds)
     return None
 
 
 def keep(experiment: Experiment, seconds: float) -> None:
-    """Remember how long it took; nothing is kept where compiled programs are not."""
-    path = _path()
+    """Remember how long it took; nothing is kept where compiled programs are not.
+
+    A file of its own for each, because several trainings may write at the same time.
+    """
+    path = _path(experiment)
     if path is None or jax.process_index():
         return
-    known = _read()
-    known.pop(_key(experiment), None)  # the newest is the last
-    known[_key(experiment)] = round(seconds, 2)
     with contextlib.suppress(OSError):
-        files.write_json(path, dict(list(known.items())[-_MOST_ENTRIES:]))
+        path.parent.mkdir(exist_ok=True)
+        files.write_json(path, round(seconds, 2))
 
 
-def _path() -> Path | None:
+def _path(experiment: Experiment) -> Path | None:
     folder = jax.config.values["jax_compilation_cache_dir"]
-    return Path(folder) / FILE if folder else None
-
-
-def _read() -> dict[str, Any]:
-    path = _path()
-    if path is None or not os.path.lexists(path):
-        return {}
-    try:
-        found = files.read_json(path, most=_MOST_BYTES)
-    except UserError:  # damaged: the next compilation writes it anew
-        return {}
-    return found if isinstance(found, dict) else {}
+    return Path(folder) / FOLDER / f"{_key(experiment)}.json" if folder else None
 
 
 def _key(experiment: Experiment) -> str:

@@ -77,7 +77,8 @@ class Report:
         last time. The bar and its clock begin after it.
         """
         before = compile_times.last(experiment)
-        note = f"(about {before:.0f} s the last time)" if before else "(for the first time)"
+        known = before is not None  # 0: the process had compiled it already
+        note = f"(about {before:.0f} s the last time)" if known else "(for the first time)"
         began = time.monotonic()
         with progress.waiting("compiling the training step", shown=shown, note=note):
             yield

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import tiny
 
+from seg_jax import files
 from seg_jax.checks import UserError
 from seg_jax.runs import checkpoint, loggers
 from seg_jax.runs import folder as run_folder
 from seg_jax.runs import log as logs
-from seg_jax.train import loop, progress, termination
+from seg_jax.train import compile_times, loop, progress, termination
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -505,15 +506,32 @@ def test_the_evaluation_s_geometry_is_checked_before_the_first_step(
 
 def test_waiting_speaks(root, tmp_path, capsys):
     experiment = tiny.experiment(root=root, steps=3, seed=11)
-    for again in (False, True):
-        loop.fit(experiment, tmp_path / str(again))
+    for note in ("(for the first time)", "s the last time)"):
+        loop.fit(experiment, tmp_path / note[:3])
         err = capsys.readouterr().err
-        note = "s the last time)" if again else "(for the first time)"
-        assert f"compiling the training step {note}" in err or (again and note in err)
+        assert re.search(rf"compiling the training step .*{re.escape(note)}", err)
         assert err.index("compiling") < err.index("tiny:   0%")  # the bar's clock begins after it
         # img/s and s/step are of one window: batch_size 4 is their product
         speed = re.search(r"([\d.e+-]+) img/s, ([\d.e+-]+) s/step", err)
         assert speed and float(speed[1]) * float(speed[2]) == pytest.approx(4, rel=0.02)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 59.0])
+def test_compilation_times_are_kept_however_short_and_by_several_at_once(
+    root, monkeypatch, seconds
+):
+    first, second = (tiny.experiment(root=root, steps=3, seed=seed) for seed in (12, 13))
+    write = files.write_json
+
+    def overtaken(path, content):
+        monkeypatch.setattr(files, "write_json", write)
+        compile_times.keep(second, 7.0)  # another process's, between our reading and writing
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_json", overtaken)
+    compile_times.keep(first, seconds)
+    assert compile_times.last(first) == round(seconds, 2)
+    assert compile_times.last(second) == 7
 
 
 def test_a_checkpoint_is_written_before_the_first_evaluation(root, tmp_path):
