@@ -43,8 +43,15 @@ MOST_TAPS = 16
 BLOCK = 2**21
 MOST_BLOCKS = 8
 
+# So many times more inputs than outputs make one product for all taps the faster form; its result
+# may have this many times the image's numbers.
+FEW_OUTPUTS = 16
+MOST_PRODUCTS = 4
+PACKET = 8  # numbers: Eigen's, which XLA:CPU's convolution reads channels in
+
 MANY_IMAGES = 8  # from so many on XLA's depthwise convolution on TPU is the cheaper one
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
+Shape = tuple[int, ...]
 Lowering = Callable[[Array, Array, Geometry], Array]
 TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
 
@@ -83,8 +90,15 @@ def platform() -> str:
     return _platform.get() or jax.default_backend()
 
 
-def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
-    """Return the lowering for a convolution of an image of this size on `platform()`."""
+def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
+    """Return the lowering for a convolution of an image of this size on `platform()`.
+
+    Args:
+      size: (h, w).
+      kernel: shape (kh, kw, cin, cout).
+      geometry: stride, rate and padding.
+    """
+    kernel_size, taps, (cin, cout) = kernel[:2], math.prod(kernel[:2]), kernel[2:]
     if platform() == "tpu" and _choice.get() != "xla" and geometry.stride != (1, 1):
         return conv_space_to_depth
     if _choice.get() == "xla" or platform() != "cpu":
@@ -93,7 +107,10 @@ def choose_conv(size: Pair, kernel_size: Pair, geometry: Geometry) -> Lowering:
         return conv_matmul
     if geometry.beyond(kernel_size) != ((0, 0), (0, 0)):
         return conv_trimmed
-    few = min(kernel_size) >= 3 and math.prod(kernel_size) <= MOST_TAPS
+    narrow = FEW_OUTPUTS * cout <= cin and taps * cout <= MOST_PRODUCTS * cin
+    if narrow and geometry.stride == (1, 1):
+        return conv_shifted
+    few = min(kernel_size) >= 3 and taps <= MOST_TAPS
     unpadded = geometry.padding == ((0, 0), (0, 0))
     if (few or unpadded) and _read_share(size, kernel_size, geometry) < TAPS_BELOW:
         return conv_taps
@@ -218,23 +235,34 @@ def conv_trimmed(x: Array, kernel: Array, geometry: Geometry) -> Array:
         for (before, after), (less, lesser) in zip(geometry.padding, beyond, strict=True)
     )
     trimmed = dataclasses.replace(geometry, padding=padding)
-    y = choose_conv(image_size(x), kernel_size(kernel), trimmed)(x, kernel, trimmed)
+    y = choose_conv(image_size(x), kernel.shape, trimmed)(x, kernel, trimmed)
     return jnp.pad(y, ((0, 0), *beyond, (0, 0)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def conv_blocks(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """`conv_padded` whose gradient with respect to the kernel is a sum over blocks of the image."""
-    return conv_padded(x, kernel, geometry)
+    """`conv_padded` in whole packets of channels, which are read 1.4 to 1.6 times faster than 21;
+    its gradient with respect to the kernel is a sum over blocks of the image.
+    """
+    more = _to_packets(kernel.shape[2])
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more)))
+    return conv_padded(x, jnp.pad(kernel, ((0, 0), (0, 0), (0, more), (0, 0))), geometry)
+
+
+def _to_packets(channels: int) -> int:
+    """Return the channels that are missing to whole packets: none for a picture's three."""
+    return -channels % PACKET if channels > PACKET else 0
 
 
 @functools.partial(conv_blocks.defjvp, symbolic_zeros=True)
 def _conv_blocks_jvp(geometry, primals, tangents):
     (x, kernel), (x_dot, kernel_dot) = primals, tangents
-    y = conv_padded(x, kernel, geometry)
+    y = conv_blocks(x, kernel, geometry)
     y_dot = jnp.zeros_like(y)
     if not isinstance(x_dot, SymbolicZero):
-        y_dot += conv_padded(x_dot, kernel, geometry)
+        # In its transpose, the gradient, the outputs are what is read in packets.
+        whole = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, _to_packets(kernel.shape[3]))))
+        y_dot += conv_padded(x_dot, whole, geometry)[..., : kernel.shape[3]]
     if not isinstance(kernel_dot, SymbolicZero):
         # Its transpose is the gradient with respect to the kernel: one per block, then their sum.
         y_dot += _in_blocks(x, kernel_dot, geometry)
@@ -300,6 +328,27 @@ def conv_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
             if row.count and column.count:
                 part = _product(x[:, row.source, column.source], tap[0])
                 total += jnp.pad(part, ((0, 0), row.around, column.around, (0, 0)))
+    return total.astype(x.dtype)
+
+
+def conv_shifted(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A convolution of stride 1 as one product with all taps, whose results are shifted and added.
+
+    For many channels in and few out, as in GCN and in DeepLab v2's ASPP: the image is read once, and
+    what is added is small (Vasudevan et al., ASAP 2017, arXiv:1704.04428, "kn2row").
+    """
+    rows, columns = geometry.spans(image_size(x), kernel_size(kernel))
+    used = [(i, j) for i, row in enumerate(rows) for j, column in enumerate(columns)
+            if row.count and column.count]  # fmt: skip
+    cin, cout = kernel.shape[2:]
+    taps = jnp.concatenate([kernel[i, j] for i, j in used], axis=1)
+    products = _product(x.reshape(-1, cin), taps).reshape(*x.shape[:3], len(used), cout)
+    total = None
+    for tap, (i, j) in enumerate(used):
+        part = products[:, rows[i].source, columns[j].source, tap]
+        part = jnp.pad(part, ((0, 0), rows[i].around, columns[j].around, (0, 0)))
+        total = part if total is None else total + part
+    assert total is not None  # conv_trimmed takes those that read only padding
     return total.astype(x.dtype)
 
 

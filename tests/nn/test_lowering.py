@@ -79,6 +79,31 @@ def test_taps_over_what_is_inside(rng, kernel_size, g):
 @pytest.mark.parametrize(
     "kernel_size, g",
     [
+        ((15, 1), geometry(padding=((7, 7), (0, 0)))),  # GCN's
+        ((3, 3), same(6)),  # DeepLab v2's
+        ((3, 3), same(12)),  # only the middle tap sees the image
+        ((2, 3), geometry(rate=(2, 3), padding=((1, 2), (0, 5)))),
+    ],
+)
+def test_one_product_for_all_taps(rng, kernel_size, g):
+    x, kernel = normal(rng, 2, 11, 9, 32), normal(rng, *kernel_size, 32, 2)
+    chosen = lowering.choose_conv((11, 9), kernel.shape, g)
+    assert chosen is lowering.conv_shifted
+    assert_same(lambda x, k: chosen(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+
+
+@pytest.mark.parametrize("cin, cout", [(21, 21), (11, 13), (3, 9), (16, 21), (21, 16)])
+@pytest.mark.parametrize("g", [same(1), geometry(), geometry((2, 2), padding=((1, 1), (0, 2)))])
+def test_whole_packets_of_channels(rng, cin, cout, g):
+    x, kernel = normal(rng, 2, 9, 8, cin), normal(rng, 3, 3, cin, cout)
+    assert_same(
+        lambda x, k: lowering.conv_blocks(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
+    )
+
+
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
         ((3, 3), geometry()),
         ((4, 2), geometry(stride=(2, 3), rate=(2, 1))),
         ((11, 9), geometry()),  # one output
@@ -119,7 +144,7 @@ def test_outputs_of_padding_only_are_padding(rng, kernel_size, g, beyond):
 def test_strided_convolution_of_pictures_on_tpu(rng, kernel_size, g):
     x, kernel = normal(rng, 2, 11, 10, 3), normal(rng, *kernel_size, 3, 4)
     with lowering.for_platform("tpu"):
-        ours = lowering.choose_conv((11, 10), kernel_size, g)
+        ours = lowering.choose_conv((11, 10), kernel.shape, g)
     assert_same(lambda x, k: ours(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
     (shape,) = {
         tuple(equation.invars[0].aval.shape)
@@ -299,7 +324,9 @@ def test_the_gradients_geometry(rng, padding):
 
 
 def test_the_platform_and_the_geometry_choose(monkeypatch):
-    choose = lowering.choose_conv
+    def choose(size, kernel_size, geometry, channels=(64, 64)):
+        return lowering.choose_conv(size, (*kernel_size, *channels), geometry)
+
     assert choose((9, 9), (1, 1), geometry((2, 2))) is lowering.conv_matmul
     assert choose((9, 9), (1, 1), geometry(padding=((1, 1), (0, 0)))) is lowering.conv_trimmed
     assert choose((9, 9), (3, 3), geometry(padding=((2, 3), (1, 1)))) is lowering.conv_trimmed
@@ -313,7 +340,14 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert (
         choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is lowering.conv_taps
     )
-    assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_blocks
+    long = geometry(padding=((7, 7), (0, 0)))
+    assert choose((16, 16), (15, 1), long) is lowering.conv_blocks
+    assert choose((16, 16), (15, 1), long, (336, 21)) is lowering.conv_shifted
+    assert choose((16, 16), (15, 1), long, (335, 21)) is lowering.conv_blocks
+    assert choose((33, 33), (3, 3), same(12), (2048, 21)) is lowering.conv_shifted
+    assert choose((33, 33), (3, 3), geometry((2, 2)), (2048, 21)) is lowering.conv_blocks
+    wide = geometry(padding=((8, 8), (8, 8)))  # products of more than four times the image's size
+    assert choose((33, 33), (17, 17), wide, (512, 21)) is lowering.conv_blocks
     assert lowering.choose_depthwise() is depthwise.shifts
     assert lowering.choose_transposed() is lowering.transposed_blocks
     assert lowering.choose_separable() is separable.batched
@@ -330,7 +364,7 @@ def test_the_target_decides_not_the_host():
 
     def program() -> str:
         def conv(x, kernel):  # a new function each time: jit keeps what it has traced
-            return lowering.choose_conv((9, 9), (1, 1), geometry())(x, kernel, geometry())
+            return lowering.choose_conv((9, 9), kernel.shape, geometry())(x, kernel, geometry())
 
         return jax.jit(conv).trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
 
@@ -347,11 +381,11 @@ def test_the_target_decides_not_the_host():
 
 def test_xla_can_be_forced():
     with pytest.raises(RuntimeError), lowering.use("xla"):
-        assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_xla
+        assert lowering.choose_conv((9, 9), (1, 1, 4, 8), geometry()) is lowering.conv_xla
         with lowering.use("auto"):
             assert lowering.choose_depthwise() is depthwise.shifts
         assert lowering.choose_depthwise() is lowering.depthwise_xla
         raise RuntimeError
-    assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_matmul
+    assert lowering.choose_conv((9, 9), (1, 1, 4, 8), geometry()) is lowering.conv_matmul
     with pytest.raises(ValueError, match="did you mean xla"), lowering.use("xlaa"):
         pass
