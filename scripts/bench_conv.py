@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from seg_jax.nn import depthwise, lowering
+from seg_jax.nn import depthwise, lowering, products
 from seg_jax.nn.conv_geometry import Geometry
 
 
@@ -53,7 +53,7 @@ class Case:
         """Return the implementations by name, XLA's first, and the one that seg_jax chooses."""
         stride, pads = (self.stride,) * 2, ((self.pad, self.pad),) * 2
         if self.kind == "transposed":
-            found = {"xla": lowering.transposed_xla, "blocks": lowering.transposed_blocks}
+            found = {"xla": lowering.transposed_xla, "blocks": products.transposed}
             chosen, arguments = lowering.choose_transposed(), (stride, pads)
         else:
             geometry = Geometry(stride, (self.rate,) * 2, pads)
@@ -63,11 +63,11 @@ class Case:
                 chosen = lowering.choose_depthwise()
                 found |= {} if chosen in found.values() else {"chosen": chosen}
             else:
-                found = {"xla": lowering.conv_xla, "taps": lowering.conv_taps}
-                found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
+                found = {"xla": lowering.conv_xla, "taps": products.taps}
+                found |= {"matmul": products.one_tap} if self.kernel == 1 else {}
                 found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
                 found |= {"blocks": lowering.conv_blocks} if self.kernel > 1 else {}
-                found |= {"shifted": lowering.conv_shifted} if self.stride == 1 else {}
+                found |= {"shifted": products.shifted} if self.stride == 1 else {}
                 kernel = (self.kernel, self.kernel, *self.channels)
                 chosen = lowering.choose_conv((self.size,) * 2, kernel, geometry)
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
