@@ -184,7 +184,7 @@ def _intervals(compared: Sequence[Network]) -> str:
         interval_chart.Bar(one.title, bootstrap.interval(one.counts), one.scores)
         for one in compared
     ]
-    return interval_chart.intervals(bars, title="mIoU, %") + _paragraph(
+    return _scrolling(interval_chart.intervals(bars, title="mIoU, %")) + _paragraph(
         f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean "
         "over seeds; ticks: single seeds. The line does not hold the seeds' variation."
     )
@@ -262,7 +262,7 @@ def _curves(compared: Sequence[Network]) -> str:
         lines.append(svg.Series(one.title, points))
     split = compared[0].runs[0].experiment.data.val_split
     drawn = svg.chart(lines, x_title="step", y_title=f"mIoU on {split}, %")
-    return drawn and drawn + svg.legend([line.name for line in lines]) + _paragraph(
+    return drawn and _scrolling(drawn) + svg.legend([line.name for line in lines]) + _paragraph(
         "A curve that still rises at its end belongs to a network that has not converged."
     )
 
@@ -285,7 +285,7 @@ def _waterfall(suite: str, runs: Sequence[Run], extra: Sequence[Run], command: s
         for index, step in enumerate(done[1:])
     ]
     start = interval_chart.Bar(done[0].title, scores[0])
-    return interval_chart.waterfall(start, rises, title="mIoU, %") + _paragraph(
+    return _scrolling(interval_chart.waterfall(start, rises, title="mIoU, %")) + _paragraph(
         "Each step changes one thing. The whisker is the 95 % interval of the change, by paired "
         "draws of the images, one seed; a grey step may be chance."
     )
@@ -337,3 +337,8 @@ def _confusions(compared: Sequence[Network]) -> str:
 
 def _paragraph(text: str) -> str:
     return f'<p class="soft">{html.escape(text)}</p>'
+
+
+def _scrolling(drawn: str) -> str:
+    """On a narrow screen, a chart keeps a size at which it can be read."""
+    return f'<div class="scroll">{drawn}</div>'
