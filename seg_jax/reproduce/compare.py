@@ -311,8 +311,8 @@ def _pictures(compared: Sequence[Network], workdir: Path) -> str:
         folder = workdir / "pictures" / one.name
         differing_images.predict(one.runs[0], chosen, folder)
         found.append(images.Run(folder, one.records[0]))
-    note = _paragraph("The images on which the networks' IoU varies most; the first seed of each.")
-    return note + images.section(found)
+    which = "The images on which the networks' IoU varies most; the first seed of each."
+    return images.section(found, which=which)
 
 
 def _confusions(compared: Sequence[Network]) -> str:
