@@ -218,7 +218,7 @@ def _stream(path: File) -> IO[bytes]:
 def _to_rgb(file: Image.Image) -> Image.Image:
     if "transparency" in file.info:  # of a palette; Pillow would warn that it is lost
         file = file.convert("RGBA")
-    return file.convert("RGB")
+    return file if file.mode == "RGB" else file.convert("RGB")  # which copies, even of one mode
 
 
 def raw_mode(file: Image.Image) -> str:
@@ -238,11 +238,12 @@ def _stored_values(file: Image.Image) -> np.ndarray:
     are undone.
     """
     stored = raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
-    values = np.array(file).astype(np.uint8)
+    values = np.array(file).astype(np.uint8, copy=False)
     if file.mode == "P":
         return values
     factor, top = (1, 1) if file.mode == "1" else _STRETCHED.get(stored.rstrip("I"), (1, 255))
-    values //= np.uint8(factor)
+    if factor > 1:
+        values //= np.uint8(factor)
     return np.uint8(top) - values if stored.endswith("I") else values
 
 
@@ -250,7 +251,7 @@ def _palette(file: Image.Image) -> np.ndarray | None:
     colors = file.getpalette("RGB") if file.mode == "P" else None
     if not colors:
         return None
-    palette = np.array(colors[: len(colors) // 3 * 3], np.uint8).reshape(-1, 3)
+    palette = np.frombuffer(bytes(colors[: len(colors) // 3 * 3]), np.uint8).reshape(-1, 3)
     levels = np.arange(len(palette), dtype=np.uint8)[:, None]
     says_nothing = (palette == levels).all() or (palette == palette[:1]).all()
     return None if says_nothing else palette
