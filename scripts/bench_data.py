@@ -1,12 +1,13 @@
-"""Images per second on one core, beside PyTorch's DataLoader and torchvision.transforms.v2.
+"""Images per second of one core, beside PyTorch's DataLoader and torchvision.transforms.v2.
 
     python scripts/bench_data.py voc2012 ROOT [--split train] [--crop 513] [--rounds 7]
 
 Two tasks, decoding alone and batches of decoded, scaled, cropped and mirrored images, for the
 folder reader, for the ArrayRecord reader and for PyTorch. They take turns in one process that is
-bound to one core, so that other load slows all of them. Printed: median images per second over the
-rounds, and the ratio to the folder reader. PyTorch's column needs torch and torchvision, as in
-.venv-parity, made by scripts/test_parity.sh.
+bound to one core, so that other load slows all of them, and the process's own time is counted, not
+that of others. Printed: median images per second over the rounds, and the ratio to the folder
+reader. PyTorch's column needs torch and torchvision, as in .venv-parity, made by
+scripts/test_parity.sh.
 """
 
 import argparse
@@ -99,11 +100,11 @@ def rates(functions: dict[str, Callable], calls: int, images_a_call: int, rounds
     found = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for call in range(calls):
                 function(number * calls + call)
             if number:
-                found[name].append(calls * images_a_call / (time.perf_counter() - start))
+                found[name].append(calls * images_a_call / (time.process_time() - start))
     return {name: statistics.median(values) for name, values in found.items()}
 
 

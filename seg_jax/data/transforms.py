@@ -148,6 +148,9 @@ def apply(
     """
     if change.jitter is not None and image.shape[2] == 3:
         image = color.jitter(image, *change.jitter)
+    warped = change.displacement is not None or change.angle_deg
+    if not warped and not change.blur and sampling.kernels(image, label):
+        return _in_one_pass(image, label, change, crop, pad_value)
     margin = color.BLUR_PX if change.blur else 0
     # The part of the scaled image inside the crop, and a margin for the blur.
     ends = [
@@ -169,6 +172,21 @@ def apply(
     if change.mirror:
         image, label = image[:, ::-1], label[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def _in_one_pass(image, label, change, crop, pad_value):
+    """Scale, crop, mirror and pad as `apply`'s other steps do, by sampling only what is kept."""
+    rows, columns = (
+        (np.arange(start, min(start + length, side)) + 0.5) * (old / side)
+        for start, length, side, old in zip(
+            (change.top, change.left), crop, change.size, label.shape, strict=True
+        )
+    )
+    first = crop[1] - len(columns) if change.mirror else 0
+    columns = columns[::-1] if change.mirror else columns
+    return sampling.sample_crop(
+        image, label, rows, columns, crop=crop, first=first, pad_value=pad_value
+    )
 
 
 def _render(image, label, change, rows, columns, pad_value):
