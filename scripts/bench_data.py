@@ -3,11 +3,11 @@
     python scripts/bench_data.py voc2012 ROOT [--split train] [--crop 513] [--rounds 7]
 
 Two tasks, decoding alone and batches of decoded, scaled, cropped and mirrored images, for the
-folder reader, for the ArrayRecord reader and for PyTorch. They take turns in one process that is
-bound to one core, so that other load slows all of them, and the process's own time is counted, not
-that of others. Printed: median images per second over the rounds, and the ratio to the folder
-reader. PyTorch's column needs torch and torchvision, as in .venv-parity, made by
-scripts/test_parity.sh.
+folder reader, for the first images of it kept in memory (`--data.cache`), for the ArrayRecord
+reader and for PyTorch. They take turns in one process that is bound to one core, so that other load
+slows all of them, and the process's own time is counted, not that of others. Printed: median images
+per second over the rounds, and the ratio to the folder reader. PyTorch's column needs torch and
+torchvision, as in .venv-parity, made by scripts/test_parity.sh.
 """
 
 import argparse
@@ -23,18 +23,19 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import data
-from seg_jax.data import pipeline
+from seg_jax.data import cached, pipeline
+from seg_jax.data.cached import Cached
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.prepare import tfds
 from seg_jax.data.preprocessing import TORCH
-from seg_jax.data.source import Source
+from seg_jax.data.source import Source, Subset
 from seg_jax.types import IGNORE
 
 _BATCH = 8
 _SCALE = (0.5, 2.0)
 
 
-def seg_jax_functions(source: Source, crop: int) -> dict[str, Callable[[int], object]]:
+def seg_jax_functions(source: Source | Cached, crop: int) -> dict[str, Callable[[int], object]]:
     """Return the functions of the two tasks: read image i, and make augmented batch b."""
     augmentation = Augmentation(crop=(crop, crop), scale=_SCALE, flip=0.5)
     config = DataConfig(dataset="", augmentation=augmentation, preprocessing=TORCH)
@@ -125,10 +126,15 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     folder = data.open_source(options.dataset, options.root, options.split)
+    first = Subset(folder, tuple(range(min(options.images, len(folder)))))
+    kept = cached.cached(first, processes=1)
+    for index in range(len(kept)):
+        kept[index]
     with tempfile.TemporaryDirectory() as name:
         packed = tfds.pack(options.dataset, options.root, Path(name), config=config)
         contenders = {
             "folder": seg_jax_functions(folder, options.crop),
+            "cached": {"augment": seg_jax_functions(kept, options.crop)["augment"]},
             "arrayrecord": seg_jax_functions(
                 data.open_source("tfds", packed, options.split), options.crop
             ),
@@ -138,7 +144,7 @@ def main() -> None:
             f"{folder.description}; crop {options.crop}, scale {_SCALE}, flip; images/s, one core"
         )
         for task, images_a_call in (("decode", 1), ("augment", _BATCH)):
-            functions = {name: found[task] for name, found in contenders.items() if found}
+            functions = {name: found[task] for name, found in contenders.items() if task in found}
             calls = -(-options.images // images_a_call)
             result = rates(functions, calls, images_a_call, options.rounds)
             cells = [

@@ -23,6 +23,7 @@ from absl import flags
 
 from seg_jax import checks
 from seg_jax.data import transforms, weight_maps
+from seg_jax.data.cached import Cached, cached
 from seg_jax.data.config import DataConfig
 from seg_jax.data.repeated import repeat
 from seg_jax.data.source import Source, Subset
@@ -42,7 +43,7 @@ def train_dataset(
 
     Args:
       source: the training images.
-      config: augmentation, padding, repeated images, weight maps, worker processes.
+      config: augmentation, padding, repeated and kept images, weight maps, worker processes.
       batch_size: of the global batch; a multiple of process_count.
       seed: of shuffling and augmentation.
       process_index: process p takes the p-th of process_count equal blocks of rows.
@@ -58,6 +59,10 @@ def train_dataset(
     for name in config.augmentation.extra:
         transforms.find(name)  # so that an unknown name is an error here, not in a worker process
     repeated = repeat(source, config.repeat_classes, progress=process_index == 0)
+    if config.cache:
+        repeated = cached(
+            repeated, processes=max(1, config.workers), copy=bool(config.augmentation.extra)
+        )
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
     return TrainIterator(MakeBatch(repeated, config, seed, batch_size, rows), config.workers)
@@ -67,7 +72,7 @@ def train_dataset(
 class MakeBatch:
     """Reads, augments and stacks `rows` of the global batches."""
 
-    source: Source | Subset
+    source: Source | Subset | Cached
     config: DataConfig
     seed: int
     batch_size: int
