@@ -81,11 +81,26 @@ class MakeBatch:
     def __call__(self, batch: int) -> Batch:
         """Return the rows of a global batch."""
         draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)[self.rows]
-        examples = [self._example(draw) for draw in draws]
-        stacked = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        examples = [self._example(draws[0])]
+        # The others are written to their rows of the batch, where augmentation can do so.
+        images, labels = (
+            np.empty((len(draws), *first.shape), first.dtype)
+            for first in (examples[0]["image"], examples[0]["label"])
+        )
+        images[0], labels[0] = examples[0]["image"], examples[0]["label"]
+        in_place = True
+        for draw, image, label in zip(draws[1:], images[1:], labels[1:], strict=True):
+            examples.append(self._example(draw, (image, label)))
+            in_place &= examples[-1]["image"] is image
+        stacked = {"image": images, "label": labels} if in_place else {}
+        for key in examples[0]:
+            if key not in stacked:
+                stacked[key] = np.stack([example[key] for example in examples])
         return cast(Batch, stacked)
 
-    def _example(self, draw: int) -> dict[str, np.ndarray]:
+    def _example(
+        self, draw: int, out: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         epoch, place = divmod(draw, len(self.source))
         record = self.source[int(epoch_order(self.seed, epoch, len(self.source))[place])]
         image, label = transforms.augment(
@@ -94,6 +109,7 @@ class MakeBatch:
             np.random.default_rng([_AUGMENTATION, self.seed, draw]),
             self.config.augmentation,
             pad_value=self.config.preprocessing.pad_value,
+            out=out,
         )
         example = {"image": image, "label": label}
         if self.config.weight_map == "unet_border":

@@ -41,6 +41,7 @@ def sample_crop(
     crop: tuple[int, int],
     first: int,
     pad_value: tuple[float, ...],
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample and pad in one pass, by the compiled loops.
 
@@ -52,6 +53,7 @@ def sample_crop(
       crop: (height, width) of the result.
       first: column of the result in which the samples begin; rows begin at the top.
       pad_value: of the other pixels, one a channel; their label is IGNORE.
+      out: contiguous arrays for the result, used where shape and type fit.
 
     Returns:
       Image, of its type, [*crop c], and label, uint8 [*crop].
@@ -61,17 +63,17 @@ def sample_crop(
     height, width, channels = image.shape
     (above, down), (left, across) = _neighbours(rows, height), _neighbours(columns, width)
     below, right = np.minimum(above + 1, height - 1), np.minimum(left + 1, width - 1)
-    result = np.empty((*crop, channels), image.dtype)
-    result_label = np.empty(crop, np.uint8)
+    if out is None or (out[0].shape, out[0].dtype) != ((*crop, channels), image.dtype):
+        out = np.empty((*crop, channels), image.dtype), np.empty(crop, np.uint8)
     loops.sample_crop(
         np.ascontiguousarray(image).reshape(height, -1), np.ascontiguousarray(label),
         above, below, down, rows.astype(np.intp),
         (left * channels).astype(np.uint32), (right * channels).astype(np.uint32), across,
         columns.astype(np.uint32), first, bool(down.any() or across.any()),
         tuple(np.array(pad_value, image.dtype).tolist()), _half(image.dtype),
-        result.reshape(crop[0], -1), result_label,
+        out[0].reshape(crop[0], -1), out[1],
     )  # fmt: skip
-    return result, result_label
+    return out
 
 
 def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -64,6 +64,13 @@ def test_every_bit_is_the_one_that_numpy_computes(without_numba, monkeypatch, dt
         settings = {"crop": config.crop, "pad_value": PAD[:channels]}
         found = transforms.apply(image, label, change, **settings)
         expected = without_numba(transforms.apply, image, label, change, **settings)
+        if seed % 3:  # not warped: into given arrays, where they fit
+            out = tuple(np.ones_like(part) for part in expected)
+            wrong = out[0][:, 1:], out[1][:, 1:]
+            assert transforms.apply(image, label, change, **settings, out=out)[0] is out[0]
+            np.testing.assert_array_equal(out[0], found[0])
+            np.testing.assert_array_equal(out[1], found[1])
+            assert transforms.apply(image, label, change, **settings, out=wrong)[0] is not wrong[0]
         for one, other in zip(found, expected, strict=True):
             assert one.dtype == other.dtype and one.flags.c_contiguous
             np.testing.assert_array_equal(one, other, err_msg=f"seed {seed}: {change}")
