@@ -219,11 +219,11 @@ def _stream(path: File) -> IO[bytes]:
 
 @functools.cache
 def _decode_jpeg() -> Callable[..., np.ndarray] | None:
-    """Return simplejpeg's decoder, if it is installed (`seg_jax[jpeg]`) and Pillow's is the same
-    library: libjpeg-turbo, without Pillow's detour over four bytes a pixel and three copies.
+    """Return simplejpeg's decoder, if it is installed (`seg_jax[jpeg]`) and Pillow uses the same
+    library, libjpeg-turbo. It lacks Pillow's detour over four bytes a pixel and three copies.
     """
     try:
-        from simplejpeg import decode_jpeg
+        from simplejpeg import decode_jpeg  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     return decode_jpeg if features.check_feature("libjpeg_turbo") else None
