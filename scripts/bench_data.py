@@ -1,12 +1,13 @@
-"""Images per second on one core, beside PyTorch's DataLoader and torchvision.transforms.v2.
+"""Images per second of one core, beside PyTorch's DataLoader and torchvision.transforms.v2.
 
     python scripts/bench_data.py voc2012 ROOT [--split train] [--crop 513] [--rounds 7]
 
 Two tasks, decoding alone and batches of decoded, scaled, cropped and mirrored images, for the
-folder reader, for the ArrayRecord reader and for PyTorch. They take turns in one process that is
-bound to one core, so that other load slows all of them. Printed: median images per second over the
-rounds, and the ratio to the folder reader. PyTorch's column needs torch and torchvision, as in
-.venv-parity, made by scripts/test_parity.sh.
+folder reader, for the first images of it kept in memory (`--data.cache`), for the ArrayRecord
+reader and for PyTorch. They take turns in one process that is bound to one core, so that other load
+slows all of them, and the process's own time is counted, not that of others. Printed: median images
+per second over the rounds, and the ratio to the folder reader. PyTorch's column needs torch and
+torchvision, as in .venv-parity, made by scripts/test_parity.sh.
 """
 
 import argparse
@@ -22,18 +23,19 @@ import numpy as np
 from PIL import Image
 
 from seg_jax import data
-from seg_jax.data import pipeline
+from seg_jax.data import cached, pipeline
+from seg_jax.data.cached import Cached
 from seg_jax.data.config import Augmentation, DataConfig
 from seg_jax.data.prepare import tfds
 from seg_jax.data.preprocessing import TORCH
-from seg_jax.data.source import Source
+from seg_jax.data.source import Source, Subset
 from seg_jax.types import IGNORE
 
 _BATCH = 8
 _SCALE = (0.5, 2.0)
 
 
-def seg_jax_functions(source: Source, crop: int) -> dict[str, Callable[[int], object]]:
+def seg_jax_functions(source: Source | Cached, crop: int) -> dict[str, Callable[[int], object]]:
     """Return the functions of the two tasks: read image i, and make augmented batch b."""
     augmentation = Augmentation(crop=(crop, crop), scale=_SCALE, flip=0.5)
     config = DataConfig(dataset="", augmentation=augmentation, preprocessing=TORCH)
@@ -99,11 +101,11 @@ def rates(functions: dict[str, Callable], calls: int, images_a_call: int, rounds
     found = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for call in range(calls):
                 function(number * calls + call)
             if number:
-                found[name].append(calls * images_a_call / (time.perf_counter() - start))
+                found[name].append(calls * images_a_call / (time.process_time() - start))
     return {name: statistics.median(values) for name, values in found.items()}
 
 
@@ -124,10 +126,15 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     folder = data.open_source(options.dataset, options.root, options.split)
+    first = Subset(folder, tuple(range(min(options.images, len(folder)))))
+    kept = cached.cached(first, processes=1)
+    for index in range(len(kept)):
+        kept[index]
     with tempfile.TemporaryDirectory() as name:
         packed = tfds.pack(options.dataset, options.root, Path(name), config=config)
         contenders = {
             "folder": seg_jax_functions(folder, options.crop),
+            "cached": {"augment": seg_jax_functions(kept, options.crop)["augment"]},
             "arrayrecord": seg_jax_functions(
                 data.open_source("tfds", packed, options.split), options.crop
             ),
@@ -137,7 +144,7 @@ def main() -> None:
             f"{folder.description}; crop {options.crop}, scale {_SCALE}, flip; images/s, one core"
         )
         for task, images_a_call in (("decode", 1), ("augment", _BATCH)):
-            functions = {name: found[task] for name, found in contenders.items() if found}
+            functions = {name: found[task] for name, found in contenders.items() if task in found}
             calls = -(-options.images // images_a_call)
             result = rates(functions, calls, images_a_call, options.rounds)
             cells = [

@@ -38,7 +38,7 @@ BARE_LIBRARIES = {"jax", "flax", "optax", "numpy", "scipy"}  # jax itself needs 
 BARE_EXCEPTIONS = {
     "kernels/crf/lattice_numba_kernels.py": {"numba", "llvmlite"},
     "kernels/crf/exact_numba_kernels.py": {"numba", "llvmlite"},
-    "kernels/crf/numba_options.py": {"numba"},
+    "kernels/numba_options.py": {"numba"},
 }
 FLAX = {"nn", "backbones", "models"}
 _HEIGHT = {

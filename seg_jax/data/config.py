@@ -84,6 +84,8 @@ class DataConfig:
         (DeepLab v3's "bootstrapping on hard images").
       weight_map: per-pixel loss weight that is computed with each label.
       workers: processes that decode and augment; 0: in the training process.
+      cache: keep the decoded training images in memory, in each of those processes; an error where
+        they take more than half of what is free.
       allow_outside: a list may name files outside the data set's folder.
       map: what values of the masks mean, each VALUE=CLASS_ID or VALUE=void, e.g. "255=1"; other
         values keep the data set's meaning.
@@ -98,6 +100,7 @@ class DataConfig:
     repeat_classes: tuple[int, ...] = ()
     weight_map: Literal["none", "unet_border"] = "none"
     workers: int = 0
+    cache: bool = False
     allow_outside: bool = False
     map: tuple[str, ...] = ()
 

@@ -7,6 +7,7 @@ CamVid fit the stored pixels.
 """
 
 import dataclasses
+import functools
 import io
 import os
 import warnings
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from seg_jax import files
 from seg_jax.checks import UserError
@@ -31,6 +32,7 @@ LIMIT_VARIABLE = "SEG_JAX_MAX_PIXELS"
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _LABEL_MODES = {"1", "L", "P"}  # one 8-bit channel, or indices into a palette
 _STRETCHED = {"L;2": (85, 3), "L;4": (17, 15)}  # factor, and the largest stored value
+_JPEG_BYTES = 6  # a pixel; larger files (of photographs, a few have one) are left to Pillow
 _ORIENTATION, _SAMPLES, _EXTRA_SAMPLES = 274, 277, 338  # tags of TIFF 6.0; 0 of the last: unknown
 
 # What Pillow warns of (e.g. broken EXIF) changes no pixel, and the warning shows source lines.
@@ -111,7 +113,7 @@ def read_image(path: File) -> np.ndarray:
     Raises UserError for a file that is missing, broken, truncated, of another format, too large,
     of 16 bits or floating point, or a TIFF whose orientation tag would turn it.
     """
-    return _decode(path, _IMAGE_MODES, _SAVE_IMAGE, _to_rgb)
+    return _decode(path, _IMAGE_MODES, _SAVE_IMAGE, _to_rgb_pixels)
 
 
 def read_upright(path: Path) -> np.ndarray:
@@ -215,10 +217,39 @@ def _stream(path: File) -> IO[bytes]:
     return files.open_regular(path.file if isinstance(path, Page) else path)
 
 
+@functools.cache
+def _decode_jpeg() -> Callable[..., np.ndarray] | None:
+    """Return simplejpeg's decoder, if it is installed (`seg_jax[jpeg]`) and Pillow uses the same
+    library, libjpeg-turbo. It lacks Pillow's detour over four bytes a pixel and three copies.
+    """
+    try:
+        from simplejpeg import decode_jpeg  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    return decode_jpeg if features.check_feature("libjpeg_turbo") else None
+
+
+def _to_rgb_pixels(file: Image.Image) -> Image.Image | np.ndarray:
+    if file.format != "JPEG" or file.mode != "RGB" or not (decode := _decode_jpeg()):
+        return _to_rgb(file)
+    stream: Any = getattr(file, "fp", None)
+    stream.seek(0)
+    most = _JPEG_BYTES * file.width * file.height + 2**20
+    content = stream.read(most)
+    try:
+        # Strict: what libjpeg only warns of is left to Pillow, and so is every error's message.
+        pixels = decode(content, "RGB", strict=True) if len(content) < most else None
+    except ValueError:
+        pixels = None
+    if pixels is None or pixels.shape != (file.height, file.width, 3):
+        return _to_rgb(file)
+    return pixels
+
+
 def _to_rgb(file: Image.Image) -> Image.Image:
     if "transparency" in file.info:  # of a palette; Pillow would warn that it is lost
         file = file.convert("RGBA")
-    return file.convert("RGB")
+    return file if file.mode == "RGB" else file.convert("RGB")  # which copies, even of one mode
 
 
 def raw_mode(file: Image.Image) -> str:
@@ -238,11 +269,12 @@ def _stored_values(file: Image.Image) -> np.ndarray:
     are undone.
     """
     stored = raw_mode(file).replace("R", "")  # R: the order of the bits in a byte
-    values = np.array(file).astype(np.uint8)
+    values = np.array(file).astype(np.uint8, copy=False)
     if file.mode == "P":
         return values
     factor, top = (1, 1) if file.mode == "1" else _STRETCHED.get(stored.rstrip("I"), (1, 255))
-    values //= np.uint8(factor)
+    if factor > 1:
+        values //= np.uint8(factor)
     return np.uint8(top) - values if stored.endswith("I") else values
 
 
@@ -250,7 +282,7 @@ def _palette(file: Image.Image) -> np.ndarray | None:
     colors = file.getpalette("RGB") if file.mode == "P" else None
     if not colors:
         return None
-    palette = np.array(colors[: len(colors) // 3 * 3], np.uint8).reshape(-1, 3)
+    palette = np.frombuffer(bytes(colors[: len(colors) // 3 * 3]), np.uint8).reshape(-1, 3)
     levels = np.arange(len(palette), dtype=np.uint8)[:, None]
     says_nothing = (palette == levels).all() or (palette == palette[:1]).all()
     return None if says_nothing else palette
@@ -271,7 +303,10 @@ def _decode(
             if modes is _LABEL_MODES and file.format in ("JPEG", "MPO"):
                 problem = LOSSY_MASK
             if not problem and mode in modes and ";16" not in stored_as:
-                return np.array(convert(file)).astype(np.uint8, copy=False)
+                pixels = convert(file)
+                if not isinstance(pixels, np.ndarray):
+                    pixels = np.array(pixels)
+                return pixels.astype(np.uint8, copy=False)
         except Exception as error:  # decoders raise a dozen types; each means a bad file
             raise unreadable(path, error) from error
     if problem:

@@ -23,6 +23,7 @@ from absl import flags
 
 from seg_jax import checks
 from seg_jax.data import transforms, weight_maps
+from seg_jax.data.cached import Cached, cached
 from seg_jax.data.config import DataConfig
 from seg_jax.data.repeated import repeat
 from seg_jax.data.source import Source, Subset
@@ -42,7 +43,7 @@ def train_dataset(
 
     Args:
       source: the training images.
-      config: augmentation, padding, repeated images, weight maps, worker processes.
+      config: augmentation, padding, repeated and kept images, weight maps, worker processes.
       batch_size: of the global batch; a multiple of process_count.
       seed: of shuffling and augmentation.
       process_index: process p takes the p-th of process_count equal blocks of rows.
@@ -58,6 +59,10 @@ def train_dataset(
     for name in config.augmentation.extra:
         transforms.find(name)  # so that an unknown name is an error here, not in a worker process
     repeated = repeat(source, config.repeat_classes, progress=process_index == 0)
+    if config.cache:
+        repeated = cached(
+            repeated, processes=max(1, config.workers), copy=bool(config.augmentation.extra)
+        )
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
     return TrainIterator(MakeBatch(repeated, config, seed, batch_size, rows), config.workers)
@@ -67,7 +72,7 @@ def train_dataset(
 class MakeBatch:
     """Reads, augments and stacks `rows` of the global batches."""
 
-    source: Source | Subset
+    source: Source | Subset | Cached
     config: DataConfig
     seed: int
     batch_size: int
@@ -76,11 +81,26 @@ class MakeBatch:
     def __call__(self, batch: int) -> Batch:
         """Return the rows of a global batch."""
         draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)[self.rows]
-        examples = [self._example(draw) for draw in draws]
-        stacked = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        examples = [self._example(draws[0])]
+        # The others are written to their rows of the batch, where augmentation can do so.
+        images, labels = (
+            np.empty((len(draws), *first.shape), first.dtype)
+            for first in (examples[0]["image"], examples[0]["label"])
+        )
+        images[0], labels[0] = examples[0]["image"], examples[0]["label"]
+        in_place = True
+        for draw, image, label in zip(draws[1:], images[1:], labels[1:], strict=True):
+            examples.append(self._example(draw, (image, label)))
+            in_place &= examples[-1]["image"] is image
+        stacked = {"image": images, "label": labels} if in_place else {}
+        for key in examples[0]:
+            if key not in stacked:
+                stacked[key] = np.stack([example[key] for example in examples])
         return cast(Batch, stacked)
 
-    def _example(self, draw: int) -> dict[str, np.ndarray]:
+    def _example(
+        self, draw: int, out: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         epoch, place = divmod(draw, len(self.source))
         record = self.source[int(epoch_order(self.seed, epoch, len(self.source))[place])]
         image, label = transforms.augment(
@@ -89,6 +109,7 @@ class MakeBatch:
             np.random.default_rng([_AUGMENTATION, self.seed, draw]),
             self.config.augmentation,
             pad_value=self.config.preprocessing.pad_value,
+            out=out,
         )
         example = {"image": image, "label": label}
         if self.config.weight_map == "unet_border":

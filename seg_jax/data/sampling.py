@@ -2,12 +2,78 @@
 
 Points are in pixels from the top left corner; pixel i's centre lies at i + 1/2. Images are sampled
 bilinearly; labels at the nearest pixel, because a mean of class ids is another class.
+
+The functions in NumPy are the definition, and what runs without Numba; `sampling_numba` has the
+same operations in compiled loops, whose results are equal bit for bit.
 """
+
+import functools
+from types import ModuleType
 
 import numpy as np
 from scipy import ndimage
 
 _ROWS = 32  # rows in a block: small enough for the processor's cache
+_CHANNELS = 4  # the most that the compiled loops unroll
+
+
+@functools.cache
+def _compiled() -> ModuleType | None:
+    try:
+        from seg_jax.data import sampling_numba
+    except ImportError:
+        return None
+    return sampling_numba
+
+
+def kernels(image: np.ndarray, label: np.ndarray) -> ModuleType | None:
+    """Return the compiled loops; None without Numba, and for other types or many channels."""
+    fits = image.dtype in (np.uint8, np.float32) and image.shape[2] <= _CHANNELS
+    return _compiled() if fits and label.dtype == np.uint8 else None
+
+
+def sample_crop(
+    image: np.ndarray,
+    label: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    *,
+    crop: tuple[int, int],
+    first: int,
+    pad_value: tuple[float, ...],
+    out: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample and pad in one pass, by the compiled loops.
+
+    Args:
+      image: uint8 or float32 [h w c].
+      label: uint8 [h w].
+      rows: points in pixels from the top.
+      columns: points in pixels from the left; they may run backwards, for a mirror image.
+      crop: (height, width) of the result.
+      first: column of the result in which the samples begin; rows begin at the top.
+      pad_value: of the other pixels, one a channel; their label is IGNORE.
+      out: contiguous arrays for the result, used where shape and type fit.
+
+    Returns:
+      Image, of its type, [*crop c], and label, uint8 [*crop].
+    """
+    loops = _compiled()
+    assert loops is not None  # the caller has asked `kernels`
+    height, width, channels = image.shape
+    (above, down), (left, across) = _neighbours(rows, height), _neighbours(columns, width)
+    below, right = np.minimum(above + 1, height - 1), np.minimum(left + 1, width - 1)
+    if out is None or (out[0].shape, out[0].dtype) != ((*crop, channels), image.dtype):
+        out = np.empty((*crop, channels), image.dtype), np.empty(crop, np.uint8)
+    loops.sample_crop(
+        np.ascontiguousarray(image).reshape(height, -1), np.ascontiguousarray(label),
+        above, below, down, rows.astype(np.intp),
+        (left * channels).astype(np.uint32), (right * channels).astype(np.uint32), across,
+        columns.astype(np.uint32), first, bool(down.any() or across.any()),
+        tuple(np.array(pad_value, image.dtype).tolist()), _half(image.dtype),
+        out[0].reshape(crop[0], -1), out[1],
+    )  # fmt: skip
+    return out
 
 
 def sample_bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -54,6 +120,10 @@ def sample_at(
     height, width = label.shape
     new_image = np.empty((*rows.shape, image.shape[2]), image.dtype)
     new_label = np.empty(rows.shape, np.uint8)
+    if loops := kernels(image, label):
+        image, label, rows, columns = map(np.ascontiguousarray, (image, label, rows, columns))
+        loops.sample_points(image, label, rows, columns, _half(image.dtype), new_image, new_label)
+        return new_image, new_label
     flat, flat_label = image.reshape(-1, image.shape[2]), label.ravel()
     for start in range(0, len(rows), _ROWS):
         block = slice(start, start + _ROWS)

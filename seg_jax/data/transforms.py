@@ -106,6 +106,7 @@ def augment(
     config: Augmentation,
     *,
     pad_value: tuple[float, ...],
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a randomly changed crop.
 
@@ -115,6 +116,7 @@ def augment(
       rng: source of all randomness.
       config: ranges and probabilities of the changes.
       pad_value: of points outside the image, one a channel.
+      out: contiguous arrays that the result may be written to and returned as, to save a copy.
 
     Returns:
       Image, of its type, [*crop c], and label, uint8 [*crop].
@@ -124,7 +126,7 @@ def augment(
     if config.mirror_px:
         image, label = _mirror(image, label, config.mirror_px)
     change = draw(rng, label.shape, config)
-    return apply(image, label, change, crop=config.crop, pad_value=pad_value)
+    return apply(image, label, change, crop=config.crop, pad_value=pad_value, out=out)
 
 
 def _mirror(image, label, mirror_px):
@@ -141,13 +143,18 @@ def apply(
     *,
     crop: tuple[int, int],
     pad_value: tuple[float, ...],
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply a drawn change: [h w c] and uint8 [h w] to [*crop c] and uint8 [*crop].
 
-    Order: colours, geometry, blur. The blur also uses pixels just outside the crop.
+    Order: colours, geometry, blur. The blur also uses pixels just outside the crop. `out` as of
+    `augment`.
     """
     if change.jitter is not None and image.shape[2] == 3:
         image = color.jitter(image, *change.jitter)
+    warped = change.displacement is not None or change.angle_deg
+    if not warped and not change.blur and sampling.kernels(image, label):
+        return _in_one_pass(image, label, change, crop, pad_value, out)
     margin = color.BLUR_PX if change.blur else 0
     # The part of the scaled image inside the crop, and a margin for the blur.
     ends = [
@@ -169,6 +176,21 @@ def apply(
     if change.mirror:
         image, label = image[:, ::-1], label[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def _in_one_pass(image, label, change, crop, pad_value, out):
+    """Scale, crop, mirror and pad as `apply`'s other steps do, by sampling only what is kept."""
+    rows, columns = (
+        (np.arange(start, min(start + length, side)) + 0.5) * (old / side)
+        for start, length, side, old in zip(
+            (change.top, change.left), crop, change.size, label.shape, strict=True
+        )
+    )
+    first = crop[1] - len(columns) if change.mirror else 0
+    columns = columns[::-1] if change.mirror else columns
+    return sampling.sample_crop(
+        image, label, rows, columns, crop=crop, first=first, pad_value=pad_value, out=out
+    )
 
 
 def _render(image, label, change, rows, columns, pad_value):

@@ -35,6 +35,7 @@ FREE = {
     "data.root": "the folder may move; the list of images is compared by its checksum",
     "data.allow_outside": "says where files may lie; the list is compared by its checksum",
     "data.workers": "batches do not depend on who makes them",
+    "data.cache": "says where images are kept; their pixels are the same",
     "train.log_every": "says when to report",
     "train.loggers": "says where to report",
     "train.evaluate_first": "says when to score; scoring changes nothing",

@@ -215,7 +215,9 @@ def _first_state(
 
 def _images(source: Source, experiment: Experiment) -> Iterator[np.ndarray]:
     """Yield training images as the network is to see them, uint8 [n h w 3], endlessly."""
-    settings = dataclasses.replace(experiment.data, workers=0, repeat_classes=(), weight_map="none")
+    settings = dataclasses.replace(
+        experiment.data, workers=0, cache=False, repeat_classes=(), weight_map="none"
+    )
     size = min(8, experiment.train.batch_size)
     batches = pipeline.train_dataset(source, settings, batch_size=size, seed=experiment.train.seed)
     with contextlib.closing(batches):

@@ -24,3 +24,4 @@ def test_it_prints_both_tasks(tmp_path):
     assert "4 images; crop 7" in title
     for line in (decode, augment):
         assert "folder" in line and "(1.00)" in line and "arrayrecord" in line
+    assert "cached" in augment and "cached" not in decode

@@ -83,6 +83,18 @@ def test_batches_have_the_contracts_shapes_and_types(source):
     assert set(np.unique(batch["label"])) <= {*range(8), 255}
 
 
+def test_a_batch_is_its_examples_whether_or_not_they_are_written_in_place(source):
+    """Some of these are blurred, which the compiled loops leave to NumPy."""
+    for augmentation in (LIVELY, dataclasses.replace(LIVELY, blur=0.5)):
+        make = pipeline.MakeBatch(
+            source, config(augmentation, weight_map="unet_border"), 7, 6, slice(1, 6)
+        )
+        expected = [make._example(draw) for draw in range(13, 18)]
+        found = make(2)
+        assert list(found) == ["image", "label", "weight"]
+        assert_equal(found, {key: np.stack([one[key] for one in expected]) for key in found})
+
+
 def test_crops_beyond_the_image_are_black_where_the_recipe_says_so():
     """torchvision pads with 0 before it normalises (references/segmentation, pad_if_smaller)."""
     settings = config(Augmentation(crop=(6, 7), flip=0.0))

@@ -60,7 +60,7 @@ def test_every_extra_has_its_file_and_none_is_forgotten():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = settings["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
     assert extras.keys() == {
-        "bands", "dev", "export", "import", "launch", "sweep-db", "tracking", "video",
+        "bands", "dev", "export", "import", "jpeg", "launch", "sweep-db", "tracking", "video",
     }  # fmt: skip
     needed = {canonical(wanted.name) for wanted in requirements("requirements.txt")}
     for name, entry in extras.items():

@@ -10,7 +10,7 @@ pytest.importorskip("numba")
 
 PROGRAM = """
 from seg_jax.kernels.crf import exact_numba_kernels, lattice_numba_kernels
-from seg_jax.kernels.crf.numba_options import OPTIONS
+from seg_jax.kernels.numba_options import OPTIONS
 import numpy as np
 lattice_numba_kernels.transpose(np.zeros((2, 3), np.int32), 1)
 print(OPTIONS["cache"])

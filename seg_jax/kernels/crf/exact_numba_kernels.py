@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from seg_jax.kernels.crf.numba_options import OPTIONS
+from seg_jax.kernels.numba_options import OPTIONS
 
 GROUP = 16  # one vector of 512 bits; the compiler splits it where vectors are shorter
 AXES = 5

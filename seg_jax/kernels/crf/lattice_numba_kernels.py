@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from seg_jax.kernels.crf.numba_options import OPTIONS
+from seg_jax.kernels.numba_options import OPTIONS
 
 # A vertex's d + 1 coordinates are congruent modulo d + 1 and sum to 0, so d quotients of BITS bits
 # and the remainder (3 bits, d <= 5) identify it.

@@ -1,4 +1,4 @@
-"""How the kernels on the host are compiled, and where Numba keeps them."""
+"""How Numba compiles the kernels on the host, and where it keeps them."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ def _keep() -> bool:
         folder = Path(os.environ.get("NUMBA_CACHE_DIR") or files.place("cache") / "numba")
         files.make_private(folder, variable="NUMBA_CACHE_DIR")
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        _log.warning("compiled kernels of the CRF are not kept: %s", error)
+        _log.warning("compiled kernels are not kept: %s", error)
         return False
     config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
     return True
