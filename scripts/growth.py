@@ -37,7 +37,7 @@ VALUES = {
     },
     "tpu": {"devices": (1, 8, 64, 256)},
 }
-TOPOLOGIES = {1: "v5e:1x1", 8: "v5e:2x4", 64: "v5e:8x8", 256: "v5e:16x16"}
+TOPOLOGIES = {1: ("v5e:2x2", 4), 8: ("v5e:2x4", 8), 64: ("v5e:8x8", 64), 256: ("v5e:16x16", 256)}
 STEPS = 5
 COLUMNS = {
     "seconds": "s a step",
@@ -114,9 +114,9 @@ def on_tpu(setting: dict[str, int]) -> dict[str, float]:
     from seg_jax.targets import programs, table, topology
 
     devices = setting["devices"]
-    target = table.Target(f"v5e-{devices}", table.V5E, TOPOLOGIES[devices], devices)
+    target = table.Target(f"v5e-{devices}", table.V5E, *TOPOLOGIES[devices])
     topology.prepare(target)
-    mesh = parallel.make_mesh(topology.describe(target))
+    mesh = parallel.make_mesh(topology.describe(target)[:devices])
     return figures(programs.training(experiment_of(setting), mesh, setting["batch"]).compile())
 
 
