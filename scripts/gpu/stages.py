@@ -1,0 +1,345 @@
+"""Run checks on a GPU, each under its own time limit; `scripts/gpu.sh` has the commands.
+
+Written to $OUT while they run, in four files (what is lent may return only a few): summary.txt,
+summary.json, log.txt, and results.tar.gz with records, logs of runs and tables. Checkpoints stay in
+runs/gpu/work. Standard library only: packages that are missing are installed by
+the first stage.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = ROOT / ".gpu" / "pack.tar.xz"
+KEPT = {".json", ".jsonl", ".csv", ".md", ".txt", ".log", ".html"}
+LARGEST = 4 * 2**20  # bytes of a file in results.tar.gz
+REFRESH = 15  # seconds between two copies of the results
+GRACE = 12  # seconds to save and end, before a stage is killed
+ENOUGH = 20  # seconds below which a stage is not begun
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One check.
+
+    Attributes:
+      seconds: its time limit.
+      says: what it does.
+      command: its words; {data}, {work}, {scratch}, {pack} and {python} are replaced, and
+        {limit} by its time limit, less what is needed to finish.
+      tiny: words that shrink it to a rehearsal on a CPU.
+      takes_spare: whether it also gets the time that the stages before it left over.
+    """
+
+    seconds: int
+    says: str
+    command: tuple[str, ...]
+    tiny: tuple[str, ...] = ()
+    takes_spare: bool = False
+
+
+def _script(name: str, *words: str) -> tuple[str, ...]:
+    return ("{python}", f"scripts/{name}", *words)
+
+
+# The recipe's rate is constant, so a training that the clock ends is whole as far as it went.
+_SEGNET = (
+    'timeout --signal TERM --kill-after 15 {limit} "$0" -m seg_jax train segnet_basic_camvid '
+    "--workdir {work} --data.root {data}/camvid --train.precision bfloat16 "
+    '--train.checkpoint-every 250 "$@" || [ $? = 124 ]; '
+    '"$0" -m seg_jax evaluate {work} --split test'
+)
+STAGES: dict[str, Stage] = {
+    "environment": Stage(
+        60,
+        "unpacks; versions, devices, a product and a convolution on the device",
+        _script("gpu/environment.py", "--pack", "{pack}", "--scratch", "{scratch}"),
+        ("--images", "4"),
+    ),
+    "smoke": Stage(
+        90,
+        "a training step and a prediction of every family, compared with a CPU's",
+        _script("gpu/smoke.py", "--work", "{work}"),
+        ("--only", "segnet_basic_camvid", "fcn8s_vgg16_voc"),
+    ),
+    "controlled": Stage(
+        240,
+        "suite `controlled`: all heads at the same time, seed 0, then further seeds",
+        _script("gpu/controlled.py", "--work", "{work}", "--data", "{data}/camvid"),
+        ("--heads", "2", "--steps", "4", "--crop", "65", "--seeds", "2"),
+        takes_spare=True,
+    ),
+    "bench": Stage(
+        150,
+        "four networks beside compiled PyTorch in bfloat16; the dense CRF's implementations",
+        _script("gpu/together.py", "--work", "{work}", "--compile-seconds", "{limit}"),
+        ("--tiny",),
+        takes_spare=True,
+    ),
+    "segnet": Stage(
+        180,
+        "SegNet-Basic on CamVid from scratch in bfloat16, as far as the time goes, scored on test",
+        ("bash", "-c", _SEGNET, "{python}"),
+        ("--train.steps", "3", "--train.batch-size", "2", "--data.augmentation.crop", "96", "96"),
+    ),
+    "deterministic": Stage(
+        45,
+        "two runs of the quick U-Net under deterministic operations: the same bits",
+        _script("gpu/deterministic.py", "--work", "{work}"),
+        ("--steps", "3"),
+    ),
+    "conv": Stage(
+        60,
+        "dilated and depthwise convolutions: every lowering, in bfloat16",
+        _script("bench_conv.py", "--dtype", "bfloat16", "--batch", "8", "--rounds", "10"),
+        ("--batch", "1", "--rounds", "1", "--only", "33"),
+    ),
+    "costs": Stage(
+        45,
+        "XLA's memory plan, FLOPs and bytes of training steps beside measured time and memory",
+        _script("gpu/costs.py", "--work", "{work}"),
+        ("--tiny",),
+    ),
+    "crf": Stage(
+        570,
+        "the dense CRF: the lattice and the Hopper kernel at all sizes",
+        _script("bench_crf.py", "--implementations", "lattice", "exact_hopper"),
+        ("--implementations", "lattice", "--sizes", "small", "--settings", "v2", "--rounds", "1"),
+    ),
+    "bench_all": Stage(
+        570,
+        "every architecture beside compiled PyTorch in bfloat16, one after the other",
+        _script("bench.py", "--dtype", "bfloat16", "--rounds", "20", "--output", "{work}"),
+        ("--only", "segnet_basic", "--jobs", "forward", "--rounds", "1"),
+    ),
+    "tests": Stage(
+        570,
+        "the test suite on the GPU",
+        ("{python}", "-m", "pytest", "-q", "-m", "not slow", "-n", "4", "--maxfail", "50"),
+        ("tests/test_types.py", "-n", "0"),
+    ),
+}
+RUNS = {
+    "first": ("environment", "smoke", "controlled", "bench"),
+    "second": ("environment", "segnet", "deterministic", "conv", "costs"),
+}
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a stage went."""
+
+    stage: str
+    state: str
+    seconds: float
+    limit: float
+    found: str  # what the stage says of itself: its summary.md
+
+
+class Runner:
+    """Runs stages and keeps $OUT up to date."""
+
+    def __init__(self, out: Path, work: Path, scratch: Path, *, tiny: bool):
+        self.out, self.work, self.scratch, self.tiny = out, work, scratch, tiny
+        self.outcomes: list[Outcome] = []
+        self.running: subprocess.Popen | None = None
+        self.started = time.monotonic()
+        for folder in (out, work, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        threading.Thread(target=self._refresh, daemon=True).start()
+
+    def run(self, names: Sequence[str], *, words: Sequence[str] = ()) -> None:
+        """Run stages in order; `words` are added to the command of the last."""
+        spare = 0.0
+        for name in names:
+            stage = STAGES[name]
+            limit = stage.seconds + (spare if stage.takes_spare else 0)
+            more = words if name == names[-1] else ()
+            outcome = self._stage(name, stage, limit, more)
+            left = max(0.0, limit - outcome.seconds)
+            spare = left if stage.takes_spare else spare + left
+            self.outcomes.append(outcome)
+            self.write()
+            print(f"{name}: {outcome.state}, {outcome.seconds:.0f} s", flush=True)
+
+    def _stage(self, name: str, stage: Stage, limit: float, more: Sequence[str]) -> Outcome:
+        folder = self.work / name
+        folder.mkdir(exist_ok=True)
+        (folder / "summary.md").unlink(missing_ok=True)
+        values = {
+            "python": sys.executable, "work": str(folder), "scratch": str(self.scratch),
+            "data": str(self.scratch / "data"), "pack": str(PACK), "limit": str(int(limit - 50)),
+        }  # fmt: skip
+        tiny = stage.tiny if self.tiny else ()
+        command = [_fill(word, values) for word in (*stage.command, *tiny, *more)]
+        began = time.monotonic()
+        with (self.work / f"{name}.log").open("wb") as log:
+            self.running = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=self._environment(),
+                start_new_session=True,
+            )  # fmt: skip
+            state = _wait(self.running, limit)
+        summary = folder / "summary.md"
+        found = summary.read_text() if summary.exists() else _tail(self.work / f"{name}.log")
+        return Outcome(name, state, round(time.monotonic() - began, 1), round(limit), found)
+
+    def _environment(self) -> dict[str, str]:
+        here = os.environ
+        path = [str(self.scratch / "site"), str(ROOT), here.get("PYTHONPATH", "")]
+        wanted = {
+            "PYTHONPATH": ":".join(part for part in path if part),
+            "PYTHONUNBUFFERED": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(self.scratch / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+            "SEG_JAX_DATA": str(self.scratch / "data"),
+            "SEG_JAX_WEIGHTS": str(self.scratch / "weights"),
+            "SEG_JAX_CACHE": str(self.scratch / "cache"),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # processes share the device
+        }
+        # A rehearsal may use the compiled programs that are there.
+        kept = ("JAX_COMPILATION_CACHE_DIR",) if self.tiny else ()
+        wanted = {key: value for key, value in wanted.items() if key not in kept or key not in here}
+        return {**here, **wanted, **({"JAX_PLATFORMS": "cpu"} if self.tiny else {})}
+
+    def end(self, *_) -> None:
+        """End the stage that is running, write the summary, and exit."""
+        if self.running is not None:
+            _signal(self.running, signal.SIGKILL)
+        self.write()
+        os._exit(143)
+
+    def _refresh(self) -> None:
+        while True:
+            time.sleep(REFRESH)
+            self.write()
+
+    def write(self) -> None:
+        """Write all four files."""
+        with self._lock:
+            content = {
+                "seconds": round(time.monotonic() - self.started, 1),
+                "tiny": self.tiny,
+                "stages": [dataclasses.asdict(outcome) for outcome in self.outcomes],
+            }
+            _write(self.out / "summary.json", json.dumps(content, indent=1).encode())
+            _write(self.out / "summary.txt", self.summary().encode())
+            logs = sorted(self.work.glob("*.log"), key=lambda path: path.stat().st_mtime)
+            parts = [
+                f"==== {path.stem}\n".encode() + path.read_bytes()[-(2**20) :] for path in logs
+            ]
+            _write(self.out / "log.txt", b"\n".join(parts))
+            _replace(self.out / "results.tar.gz", self._archive)
+
+    def _archive(self, path: Path) -> None:
+        with tarfile.open(path, "w:gz", compresslevel=4) as archive:
+            for file in sorted(self.work.rglob("*")):
+                if file.suffix in KEPT and file.is_file() and file.stat().st_size <= LARGEST:
+                    content = file.read_bytes()  # once: a log may grow meanwhile
+                    entry = tarfile.TarInfo(str(file.relative_to(self.work)))
+                    entry.size, entry.mtime = len(content), int(file.stat().st_mtime)
+                    archive.addfile(entry, io.BytesIO(content))
+
+    def summary(self) -> str:
+        """Return what ran, how long, and what was found."""
+        total = time.monotonic() - self.started
+        lines = [f"{'tiny rehearsal, ' if self.tiny else ''}{total:.0f} s in all", ""]
+        for one in self.outcomes:
+            lines.append(f"{one.stage:14} {one.seconds:6.0f} of {one.limit:4.0f} s  {one.state}")
+        for one in self.outcomes:
+            lines += ["", f"== {one.stage}", one.found.strip()]
+        return "\n".join(lines) + "\n"
+
+
+def _fill(word: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace("{" + name + "}", value)
+    return word
+
+
+def _wait(process: subprocess.Popen, limit: float) -> str:
+    """Wait for a stage, and end it at its limit: first so that it can save, then for good."""
+    try:
+        code = process.wait(limit - GRACE)
+        state = "ok" if code == 0 else f"failed, code {code}"
+    except subprocess.TimeoutExpired:
+        state = "cut off at its limit"
+        _signal(process, signal.SIGTERM)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+    _signal(process, signal.SIGKILL)  # and whatever it has left behind
+    process.wait()
+    return state
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _tail(path: Path, lines: int = 40) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _write(path: Path, content: bytes) -> None:
+    _replace(path, lambda unfinished: unfinished.write_bytes(content))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    write(unfinished)
+    unfinished.replace(path)
+
+
+def listing() -> str:
+    """Return the runs and the stages in words."""
+    lines = [f"{name:14} {', '.join(stages)}" for name, stages in RUNS.items()]
+    lines += [f"{name:14} {stage.seconds:4} s  {stage.says}" for name, stage in STAGES.items()]
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> int:
+    """Run what is named; return 1 if a stage did not end well.
+
+    Args:
+      words: runs and stages; after `--` options for the last stage.
+    """
+    if words in ([], ["list"]):
+        print(listing())
+        return 0
+    place = words.index("--") if "--" in words else len(words)
+    words, more = words[:place], words[place + 1 :]
+    names = [stage for word in words for stage in RUNS.get(word, (word,))]
+    unknown = [name for name in names if name not in STAGES]
+    if unknown:
+        print(f"no stage {', '.join(unknown)}\n{listing()}", file=sys.stderr)
+        return 2
+    scratch = Path(os.environ.get("GPU_SCRATCH", "/tmp/seg_jax_gpu"))
+    if "environment" not in names and not (scratch / "data").exists():
+        names.insert(0, "environment")
+    out = Path(os.environ.get("OUT", ROOT / "runs" / "gpu" / "out"))
+    tiny = os.environ.get("TINY", "") not in ("", "0")
+    runner = Runner(out, ROOT / "runs" / "gpu" / "work", scratch, tiny=tiny)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, runner.end)
+    runner.run(names, words=more)
+    print(f"\n{runner.summary()}")
+    return int(any(outcome.state != "ok" for outcome in runner.outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
