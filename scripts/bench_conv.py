@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each contender")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     options = parser.parse_args()
+    if not any(options.only in case.name for case in CASES):
+        raise SystemExit(f"--only {options.only}: no such case")
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.dtype}; ms (ratio)")
     for case in CASES:
         if options.only in case.name:

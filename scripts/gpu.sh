@@ -4,7 +4,7 @@
 #   scripts/gpu.sh pack CAMVID WEIGHTS   on a machine with a network: .gpu/pack.tar.xz with the wheels that a CUDA
 #                                        image lacks, all of CamVid, and MobileNetV2's ImageNet weights (a .tflite)
 #   scripts/gpu.sh first                 9 minutes: environment, smoke, controlled, bench
-#   scripts/gpu.sh second                5 minutes: environment, segnet, deterministic, conv, costs
+#   scripts/gpu.sh second                6 minutes: environment, segnet, deterministic, conv, costs
 #   scripts/gpu.sh STAGE...              single stages; `scripts/gpu.sh list` says what each does
 #
 # Every stage has a time limit, and one that fails does not end the run. What they find goes to $OUT (default

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import processes
@@ -41,29 +42,22 @@ def train(head: str, options: argparse.Namespace) -> None:
         if run.experiment.train.seed == 1:
             os.nice(10)
         if options.steps:
-            run = dataclasses.replace(run, experiment=_shrunk(run.experiment, options))
+            half = max(1, options.steps // 2)
+            fewer = dataclasses.replace(
+                run.experiment.train,
+                steps=options.steps,
+                evaluate_every=half,
+                checkpoint_every=half,
+                log_every=1,
+            )
+            run = dataclasses.replace(
+                run, experiment=dataclasses.replace(run.experiment, train=fewer)
+            )
         if not run.is_scored():
             reproduce.train_and_score(run, "scripts/gpu.sh controlled", options.data)
 
 
-def _shrunk(experiment, options: argparse.Namespace):
-    """Return the experiment for a rehearsal."""
-    half = max(1, options.steps // 2)
-    train = dataclasses.replace(
-        experiment.train,
-        steps=options.steps,
-        evaluate_every=half,
-        checkpoint_every=half,
-        log_every=1,
-    )
-    augmentation = dataclasses.replace(
-        experiment.data.augmentation, crop=(options.crop, options.crop)
-    )
-    data = dataclasses.replace(experiment.data, augmentation=augmentation)
-    return dataclasses.replace(experiment, train=train, data=data)
-
-
-def report(heads: list[str], options: argparse.Namespace) -> None:
+def report(heads: Sequence[str], options: argparse.Namespace) -> None:
     """Write summary.md: what each run has reached."""
     lines = ["| run | step | images/s | mIoU on val, by step | test |", "|---|---:|---:|---|---:|"]
     for seed in range(options.seeds):
@@ -108,14 +102,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="CamVid's folder")
     parser.add_argument("--work", type=Path, required=True, help="for the runs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--heads", type=int, default=len(HEADS), help="the first so many")
+    parser.add_argument("--heads", nargs="+", default=HEADS, choices=HEADS)
     parser.add_argument("--only", help="train this head, in this process")
     parser.add_argument("--steps", type=int, help="fewer steps, for a rehearsal")
-    parser.add_argument("--crop", type=int, default=257, help="with --steps: another crop")
     options = parser.parse_args()
     if options.only:
         return train(options.only, options)
-    heads = list(HEADS[: options.heads])
+    heads = options.heads
     running = {
         head: processes.start(
             [__file__, *sys.argv[1:], "--only", head],
