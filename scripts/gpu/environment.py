@@ -162,7 +162,8 @@ def main() -> None:
     importlib.invalidate_caches()
     work = ROOT / "runs" / "gpu" / "work" / "environment"
     work.mkdir(parents=True, exist_ok=True)
-    for command in (["nvidia-smi"], ["nproc"], ["df", "-h", "/dev/shm", "/tmp"]):
+    looks = ("nvidia-smi", "nproc", "df -h /dev/shm /tmp", "which nvcc ptxas nvdisasm")
+    for command in (look.split() for look in looks):
         if shutil.which(command[0]):
             subprocess.run(command, check=False)
     found = versions()

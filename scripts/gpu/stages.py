@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
         takes_spare=True,
     ),
     "segnet": Stage(
-        170,
+        155,
         "SegNet-Basic on CamVid from scratch in bfloat16, as far as the time goes, scored on test",
         ("bash", "-c", _SEGNET, "{python}"),
         ("--train.steps", "3", "--train.batch-size", "2", "--data.augmentation.crop", "96", "96"),
@@ -99,10 +99,10 @@ STAGES: dict[str, Stage] = {
         ("--steps", "3"),
     ),
     "conv": Stage(
-        45,
+        60,
         "dilated and depthwise convolutions: every lowering, in bfloat16",
-        _script("bench_conv.py", "--dtype", "bfloat16", "--batch", "8", "--rounds", "10"),
-        ("--batch", "1", "--rounds", "1", "--only", "depthwise 3x3 128"),
+        _script("gpu/conv.py", "--work", "{work}"),
+        ("--batch", "1", "--rounds", "1", "--only", "7x7 256->21"),
     ),
     "costs": Stage(
         40,
@@ -157,10 +157,17 @@ class Runner:
         for folder in (out, work, scratch):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        threading.Thread(target=self._refresh, daemon=True).start()
 
     def run(self, names: Sequence[str], *, words: Sequence[str] = ()) -> None:
         """Run stages in order; `words` are added to the command of the last."""
+        ended = threading.Event()
+        threading.Thread(target=self._refresh, args=(ended,), daemon=True).start()
+        try:
+            self._run(names, words)
+        finally:
+            ended.set()
+
+    def _run(self, names: Sequence[str], words: Sequence[str]) -> None:
         spare = 0.0
         for name in names:
             stage = STAGES[name]
@@ -220,9 +227,8 @@ class Runner:
         self.write()
         os._exit(143)
 
-    def _refresh(self) -> None:
-        while True:
-            time.sleep(REFRESH)
+    def _refresh(self, ended: threading.Event) -> None:
+        while not ended.wait(REFRESH):
             self.write()
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""scripts/gpu.sh: its stages, what they name, and what becomes of those that fail or take too long."""
+"""scripts/gpu.sh: its stages, what they name, and what becomes of those that fail or last."""
 
 import importlib
 import json
@@ -64,7 +64,9 @@ def test_a_stage_that_fails_or_takes_too_long_ends_nothing_else(scripts, tmp_pat
     monkeypatch.setattr(stages, "GRACE", 2)
     runner = stages.Runner(tmp_path / "out", tmp_path / "work", tmp_path / "scratch", tiny=False)
     runner.run(list(fake))
-    states = {one["stage"]: one for one in json.loads((runner.out / "summary.json").read_text())["stages"]}
+    states = {
+        one["stage"]: one for one in json.loads((runner.out / "summary.json").read_text())["stages"]
+    }
     assert [one["state"] for one in states.values()] == [
         "ok", "failed, code 3", "cut off at its limit", "ok",
     ]  # fmt: skip
