@@ -50,7 +50,7 @@ print("seg_jax imports, a product and a convolution are right")
 def versions() -> dict[str, str]:
     """Return the versions of the installed packages that requirements.txt names, jax first."""
     found = {}
-    for name in ["jaxlib", "torch", *_wanted()]:
+    for name in ["jaxlib", "torch", *wanted()]:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _wanted() -> dict[str, str]:
+def wanted() -> dict[str, str]:
     """Return {name: version specifier} of requirements.txt."""
     found = {}
     for line in (ROOT / "requirements.txt").read_text().splitlines():
@@ -77,7 +77,7 @@ def needs(wheel: Path) -> bool:
         here = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return True
-    return not SpecifierSet(_wanted().get(name, "")).contains(here, prereleases=True)
+    return not SpecifierSet(wanted().get(name, "")).contains(here, prereleases=True)
 
 
 def install(wheels: list[Path], site: Path) -> list[str]:

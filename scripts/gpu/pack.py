@@ -20,6 +20,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import environment
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,13 +37,14 @@ PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2014", "1")
 
 def download(folder: Path, python: str) -> None:
     """Download the wheels of a Python on Linux."""
-    platforms = [f"manylinux{'' if len(v) > 3 or v == '1' else '_'}{v}_x86_64" for v in PLATFORMS]
+    platforms = [f"manylinux{'_' if '_' in v else ''}{v}_x86_64" for v in PLATFORMS]
     where = [word for name in platforms for word in ("--platform", name)]
+    bounds = environment.wanted()
     for name in (*MISSING, *OUTDATED):
         command = [
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
             "--only-binary=:all:", "--python-version", python, "--implementation", "cp", *where,
-            "-d", str(folder), name,
+            "-d", str(folder), name + bounds.get(name.lower(), ""),
         ]  # fmt: skip
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 

@@ -251,11 +251,12 @@ class Runner:
     def _archive(self, path: Path) -> None:
         with tarfile.open(path, "w:gz", compresslevel=4) as archive:
             for file in sorted(self.work.rglob("*")):
-                if file.suffix in KEPT and file.is_file() and file.stat().st_size <= LARGEST:
-                    content = file.read_bytes()  # once: a log may grow meanwhile
-                    entry = tarfile.TarInfo(str(file.relative_to(self.work)))
-                    entry.size, entry.mtime = len(content), int(file.stat().st_mtime)
-                    archive.addfile(entry, io.BytesIO(content))
+                if not _is_result(file):
+                    continue
+                content = file.read_bytes()  # once: a log may grow meanwhile
+                entry = tarfile.TarInfo(str(file.relative_to(self.work)))
+                entry.size, entry.mtime = len(content), int(file.stat().st_mtime)
+                archive.addfile(entry, io.BytesIO(content))
 
     def summary(self) -> str:
         """Return what ran, how long, and what was found."""
@@ -266,6 +267,12 @@ class Runner:
         for one in self.outcomes:
             lines += ["", f"== {one.stage}", one.found.strip()]
         return "\n".join(lines) + "\n"
+
+
+def _is_result(file: Path) -> bool:
+    if file.suffix not in KEPT or "checkpoints" in file.parts:
+        return False
+    return file.is_file() and file.stat().st_size <= LARGEST
 
 
 def _fill(word: str, values: dict[str, str]) -> str:
