@@ -189,25 +189,14 @@ def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
     return 2.0 * side**3, {"matmul": lambda: jax.block_until_ready(ours(a, a)), "t_matmul": theirs}
 
 
-def take_turns(
-    calls: Mapping[str, Callable], rounds: int, others: Path | None
-) -> dict[str, list[float]]:
-    """Return the milliseconds of each call, after one warm-up round, in which PyTorch compiles.
-
-    Args:
-      calls: by name.
-      rounds: timed calls of each.
-      others: folder shared with other processes that measure, see `turns.alone`.
-    """
+def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each call."""
     times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    with turns.alone(others):
-        for _ in range(rounds):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                times[name].append(1e3 * (time.perf_counter() - start))
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
@@ -242,7 +231,10 @@ def measure(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]
     work = job(name, kind, dtype, options.step_images, options.step_side)
     product, calls = matrix_products(dtype)
     calls = {"ours": work.ours, "torch": work.torch, **calls}
-    times = take_turns(calls, options.rounds, options.turns)
+    for call in calls.values():
+        call()  # PyTorch compiles in it
+    with turns.alone(options.turns):
+        times, peak = take_turns(calls, options.rounds), torch_peak(work.torch)
     middle = {key: statistics.median(values) for key, values in times.items()}
     rate = product / min(middle["matmul"], middle["t_matmul"])
     return {
@@ -258,7 +250,7 @@ def measure(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]
             key: round(work.flops / middle[key] / rate, 3) for key in ("ours", "torch")
         },
         "matmul_tflops": round(rate / 1e9, 3),
-        "peak_mib": {"ours": work.our_peak, "torch": torch_peak(work.torch)},
+        "peak_mib": {"ours": work.our_peak, "torch": peak},
     }
 
 
