@@ -40,13 +40,12 @@ def download(folder: Path, python: str) -> None:
     platforms = [f"manylinux{'_' if '_' in v else ''}{v}_x86_64" for v in PLATFORMS]
     where = [word for name in platforms for word in ("--platform", name)]
     bounds = environment.wanted()
-    for name in (*MISSING, *OUTDATED):
-        command = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-            "--only-binary=:all:", "--python-version", python, "--implementation", "cp", *where,
-            "-d", str(folder), name + bounds.get(name.lower(), ""),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    names = [name + bounds.get(name.lower(), "") for name in (*MISSING, *OUTDATED)]
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+        "--python-version", python, "--implementation", "cp", *where, "-d", str(folder), *names,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
 
 
 def stored(wheel: Path) -> bytes:

@@ -109,10 +109,12 @@ def report(names: list[str], work: Path, codes: dict[str, int | None]) -> bool:
             lines.append(f"| {name} | no result (code {codes.get(name)}) | | | | | | |")
             continue
         found = json.loads(path.read_text())
-        apart = differences(found, known[name])
+        apart = differences(found, known[name]) if name in known else dict.fromkeys(LIMITS, 0.0)
         wrong = [key for key, limit in LIMITS.items() if not apart[key] <= limit]
-        verdict = "ok" if found["finite"] and not wrong else f"differs: {', '.join(wrong)}"
+        verdict = f"differs: {', '.join(wrong)}" if wrong else "ok"
+        verdict = verdict if found["finite"] else "not finite"
         good = good and verdict == "ok"
+        verdict = verdict if name in known else f"{verdict}, compared with nothing"
         lines.append(
             f"| {name} | {verdict} | {found['loss']:.4f} | {apart['loss']:.1e} "
             f"| {apart['grad_norm']:.1e} | {apart['probabilities']:.1e} "
