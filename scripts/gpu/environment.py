@@ -8,6 +8,7 @@ that the image lacks or has in a version outside requirements.txt. `pack.py` say
 
 import argparse
 import concurrent.futures
+import importlib
 import importlib.metadata
 import json
 import os
@@ -138,6 +139,7 @@ def unpack(pack: Path, scratch: Path, images: int | None) -> list[str]:
     if images is not None:
         shorten(camvid, images)
     sys.path.insert(0, str(site))
+    importlib.invalidate_caches()  # it was on the path, and not there, when this process began
     listed = {line.split()[0] for path in camvid.glob("*.txt") for line in open(path)}
     found = [camvid / f"{name.removesuffix('.jpg')}.jxl" for name in sorted(listed)]
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -157,9 +159,6 @@ def main() -> None:
     lines = unpack(options.pack, options.scratch, options.images) if options.pack.exists() else []
     lines = lines or [f"no {options.pack}: what the image has must do"]
     lines.append(f"unpacked in {time.monotonic() - started:.0f} s")
-    site = str(options.scratch / "site")
-    sys.path.insert(0, site)
-    importlib.invalidate_caches()
     work = ROOT / "runs" / "gpu" / "work" / "environment"
     work.mkdir(parents=True, exist_ok=True)
     looks = ("nvidia-smi", "nproc", "df -h /dev/shm /tmp", "which nvcc ptxas nvdisasm")
