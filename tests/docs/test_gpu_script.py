@@ -1,10 +1,12 @@
 """scripts/gpu.sh: its stages, what they name, and what becomes of those that fail or last."""
 
 import importlib
+import io
 import json
 import re
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,17 @@ def test_they_compile_together_and_measure_in_turn(scripts, tmp_path):
     )
     assert spans[0][1] <= spans[1][0], "one measured while the other did"
     assert spans[0][0] >= 0
+
+
+def test_only_what_is_missing_is_installed_and_wheels_keep_their_content(scripts, tmp_path):
+    environment, pack = scripts("environment"), scripts("pack")
+    assert {"jax", "grain", "tyro"} <= environment.wanted().keys()
+    assert not environment.needs(Path("numpy-1.0-py3-none-any.whl")), "the one here will do"
+    assert environment.needs(Path("no_such_package-1.0-py3-none-any.whl"))
+    wheel = tmp_path / "a-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.py", "x = 1\n" * 1000)
+    stored = pack.stored(wheel)
+    with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+        assert archive.read("a.py") == b"x = 1\n" * 1000
+    assert wheel.stat().st_size < 1000 < len(stored)
