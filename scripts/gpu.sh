@@ -18,5 +18,5 @@ pack)
   shift
   exec "$python" scripts/gpu/pack.py "$@"
   ;;
-*) exec "$python" scripts/gpu/stages.py "$@" ;;
+*) exec "$python" scripts/gpu/run.py "$@" ;;
 esac

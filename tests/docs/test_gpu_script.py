@@ -35,7 +35,7 @@ def test_help_names_what_there_is(scripts):
     values = dict.fromkeys(("python", "data", "work", "scratch", "pack", "limit"), "x")
     for name, stage in stages.STAGES.items():
         assert f"\n{name} " in f"\n{stages.listing()}"
-        words = [stages._fill(word, values) for word in (*stage.command, *stage.tiny)]
+        words = [scripts("run")._fill(word, values) for word in (*stage.command, *stage.tiny)]
         assert "{" not in "".join(words)
         assert all((ROOT / word).is_file() for word in words if word.startswith("scripts/"))
 
@@ -54,7 +54,7 @@ def test_experiments_that_it_names_exist(scripts):
 
 
 def test_a_stage_that_fails_or_takes_too_long_ends_nothing_else(scripts, tmp_path, monkeypatch):
-    stages = scripts("stages")
+    stages, run = scripts("stages"), scripts("run")
     late = "trap 'echo saved > {work}/summary.md; exit 75' TERM; echo begun; sleep 60 & wait"
     good = "cd {work} && mkdir -p checkpoints && touch a.json b.npy checkpoints/c.json"
     fake = {
@@ -64,8 +64,8 @@ def test_a_stage_that_fails_or_takes_too_long_ends_nothing_else(scripts, tmp_pat
         "last": stages.Stage(30, "", ("bash", "-c", 'echo "$0 $JAX_PLATFORMS"')),
     }
     monkeypatch.setattr(stages, "STAGES", fake)
-    monkeypatch.setattr(stages, "GRACE", 2)
-    runner = stages.Runner(tmp_path / "out", tmp_path / "work", tmp_path / "scratch", tiny=False)
+    monkeypatch.setattr(run, "GRACE", 2)
+    runner = run.Runner(tmp_path / "out", tmp_path / "work", tmp_path / "scratch", tiny=False)
     runner.run(list(fake))
     states = {
         one["stage"]: one for one in json.loads((runner.out / "summary.json").read_text())["stages"]
@@ -82,14 +82,14 @@ def test_a_stage_that_fails_or_takes_too_long_ends_nothing_else(scripts, tmp_pat
 
 
 def test_spare_time_goes_to_the_stage_that_takes_it(scripts, tmp_path, monkeypatch):
-    stages = scripts("stages")
+    stages, run = scripts("stages"), scripts("run")
     fake = {
         "first": stages.Stage(30, "", ("true",)),
         "second": stages.Stage(40, "", ("true",), takes_spare=True),
         "third": stages.Stage(50, "", ("true",)),
     }
     monkeypatch.setattr(stages, "STAGES", fake)
-    runner = stages.Runner(tmp_path / "out", tmp_path / "work", tmp_path / "scratch", tiny=False)
+    runner = run.Runner(tmp_path / "out", tmp_path / "work", tmp_path / "scratch", tiny=False)
     runner.run(list(fake))
     assert [outcome.limit for outcome in runner.outcomes] == [30, 70, 50]
 
