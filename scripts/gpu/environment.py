@@ -148,6 +148,19 @@ def unpack(pack: Path, scratch: Path, images: int | None) -> list[str]:
     return done
 
 
+def prepare(pack: Path, scratch: Path, images: int | None) -> list[str]:
+    """Unpack, unless this pack lies there unpacked already; return what was done, in words."""
+    if not pack.exists():
+        return [f"no {pack}: what the image has must do"]
+    done, mark = scratch / "unpacked", f"{pack.stat().st_size} {images}"
+    if done.exists() and done.read_text() == mark:
+        return ["unpacked before"]
+    done.unlink(missing_ok=True)
+    lines = unpack(pack, scratch, images)
+    done.write_text(mark)
+    return lines
+
+
 def main() -> None:
     """Unpack, look, try, and write summary.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,8 +169,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="of each list; default: all")
     options = parser.parse_args()
     started = time.monotonic()
-    lines = unpack(options.pack, options.scratch, options.images) if options.pack.exists() else []
-    lines = lines or [f"no {options.pack}: what the image has must do"]
+    lines = prepare(options.pack, options.scratch, options.images)
     lines.append(f"unpacked in {time.monotonic() - started:.0f} s")
     work = ROOT / "runs" / "gpu" / "work" / "environment"
     work.mkdir(parents=True, exist_ok=True)
