@@ -91,7 +91,7 @@ STAGES: dict[str, Stage] = {
         570,
         "every architecture beside compiled PyTorch in bfloat16, one after the other",
         _script("bench.py", "--dtype", "bfloat16", "--rounds", "20", "--output", "{work}"),
-        ("--only", "segnet_basic", "--jobs", "forward", "--rounds", "1"),
+        ("--only", "segnet_basic", "--jobs", "forward", "--rounds", "2"),
     ),
     "tests": Stage(
         570,

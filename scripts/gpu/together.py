@@ -31,7 +31,7 @@ def jobs(options: argparse.Namespace) -> dict[str, list[str]]:
         for job in ("forward",) if options.tiny else ("step", "forward"):
             found[f"{name}_{job}"] = [
                 str(SCRIPTS / "bench.py"), "--only", name, "--jobs", job, "--dtype", "bfloat16",
-                "--rounds", "1" if options.tiny else "20", "--step-images", "8",
+                "--rounds", "2" if options.tiny else "20", "--step-images", "8",
                 "--step-side", "257", "--output", str(options.work / f"{name}_{job}"),
             ]  # fmt: skip
     size = ["small", "--rounds", "1"] if options.tiny else ["321", "voc", "513", "--rounds", "5"]
