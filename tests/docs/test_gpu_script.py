@@ -112,19 +112,18 @@ def test_they_compile_together_and_measure_in_turn(scripts, tmp_path):
     turns = scripts("turns")
     code = JOB.format(folder=str(Path(turns.__file__).parent))
     seen = {}
-    codes = turns.measure(
-        {seconds: ["-c", code, seconds] for seconds in ("0", "0.4", "60")},
-        tmp_path,
-        compile_seconds=2,
-        report=seen.update,
-    )
-    assert codes["0"] == codes["0.4"] == 0 and codes["60"] < 0
+
+    def measure(*seconds, compile_seconds):
+        words = {name: ["-c", code, name] for name in seconds}
+        return turns.measure(words, tmp_path, compile_seconds=compile_seconds, report=seen.update)
+
+    assert measure("0", "0.4", compile_seconds=600) == {"0": 0, "0.4": 0}
+    assert measure("60", compile_seconds=0)["60"] < 0
     assert seen["0"] == "done" and "not compiled" in seen["60"]
     spans = sorted(
         tuple(map(float, (tmp_path / f"{name}.txt").read_text().split())) for name in ("0", "0.4")
     )
     assert spans[0][1] <= spans[1][0], "one measured while the other did"
-    assert spans[0][0] >= 0
 
 
 def test_only_what_is_missing_is_installed_and_wheels_keep_their_content(scripts, tmp_path):
