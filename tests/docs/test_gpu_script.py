@@ -3,7 +3,9 @@
 import importlib
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -138,3 +140,17 @@ def test_only_what_is_missing_is_installed_and_wheels_keep_their_content(scripts
     with zipfile.ZipFile(io.BytesIO(stored)) as archive:
         assert archive.read("a.py") == b"x = 1\n" * 1000
     assert wheel.stat().st_size < 1000 < len(stored)
+
+
+@pytest.mark.slow
+def test_the_smokes_reference_is_what_a_cpu_computes(scripts, tmp_path):
+    smoke = scripts("smoke")
+    name = "segnet_basic_camvid"
+    words = [smoke.__file__, "--work", tmp_path, "--one", name, "--precision", "float32"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *words], check=True, env=environment)
+    found = json.loads((tmp_path / f"{name}.json").read_text())
+    apart = smoke.differences(found, json.loads(smoke.REFERENCE.read_text())[name])
+    assert found["finite"] and max(apart.values()) < 1e-3
+    wrong = smoke.differences({**found, "loss": 1.1 * found["loss"]}, found)
+    assert wrong["loss"] > smoke.LIMITS["loss"] and wrong["grad_norm"] == 0
