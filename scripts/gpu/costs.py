@@ -115,6 +115,8 @@ def main() -> None:
         (options.work / f"{options.only}.json").write_text(json.dumps(found, indent=1) + "\n")
         return
     names = list(NETWORKS[1:2] if options.tiny else NETWORKS)
+    for name in names:  # of an earlier run
+        (options.work / f"{name}.json").unlink(missing_ok=True)
     words = ["--tiny"] if options.tiny else []
     codes = turns.measure(
         {name: [__file__, "--work", str(options.work), "--only", name, *words] for name in names},

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -46,9 +47,17 @@ def wait(
         if deadline and time.monotonic() > deadline[0]:
             break
         if time.monotonic() - last > every:
-            report()
+            _try(report)
             last = time.monotonic()
         time.sleep(0.1)
-    report()
+    _try(report)
     signal.signal(signal.SIGTERM, former)
     return {name: process.poll() for name, process in processes.items()}
+
+
+def _try(report: Callable[[], None]) -> None:
+    """Report; what goes wrong in it (a file that is being written) ends no measurement."""
+    try:
+        report()
+    except Exception:
+        traceback.print_exc()

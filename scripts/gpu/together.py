@@ -10,6 +10,7 @@ What has not compiled by then is ended, and said to be.
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,8 +71,11 @@ def main() -> None:
     parser.add_argument("--compile-seconds", type=float, default=100)
     parser.add_argument("--tiny", action="store_true", help="one network and the lattice, small")
     options = parser.parse_args()
+    found = jobs(options)
+    for name in found:  # of an earlier run
+        shutil.rmtree(options.work / name, ignore_errors=True)
     codes = turns.measure(
-        jobs(options),
+        found,
         options.work,
         compile_seconds=options.compile_seconds,
         report=lambda states: report(options, states),
