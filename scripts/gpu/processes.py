@@ -22,7 +22,7 @@ def start(
       env: variables beside this process's.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, *words],
             stdout=output,
