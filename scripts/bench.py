@@ -1,10 +1,10 @@
 """Time each FCN-to-DeepLab architecture beside PyTorch doing the same work on the same device.
 
     python scripts/bench.py [--only NAME] [--dtype bfloat16] [--rounds 5] [--jobs forward step]
-                            [--layers] [--output FOLDER]
+                            [--step-images 2] [--step-side 129] [--layers] [--output FOLDER]
 
 Two jobs are timed for each network: the forward pass of one image at the paper's crop, and the
-training step (loss, gradients, SGD with momentum) of two images at a small crop. Ours is the step
+training step (loss, gradients, SGD with momentum) of a few images at a small crop. Ours is the step
 that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has them, and otherwise
 those of tests/parity, which have the same parameters and are tested to give the same logits.
 Weights are random. Ours, PyTorch's, and a large matrix product in each take turns in one process,
@@ -40,11 +40,14 @@ from seg_jax import train_state
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory for PyTorch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
+
 import bench_torch
 import jax
 import numpy as np
 import torch
 import tqdm
+import turns
 from bench_layers import costly_layers
 from bench_torch import DEVICE, wait
 from jax import numpy as jnp
@@ -55,7 +58,6 @@ from seg_jax.train import step
 
 allocator.keep_freed_memory()
 ROOT = Path(__file__).resolve().parent.parent
-STEP_IMAGES, STEP_SIDE = 2, 129
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,22 +81,29 @@ class Job:
     our_peak: int
 
 
-def image_size(chosen: experiment.Experiment, kind: str) -> tuple[int, int]:
-    """Return the paper's crop; for a "step" the legal square size next to STEP_SIDE."""
+def image_size(chosen: experiment.Experiment, kind: str, side: int) -> tuple[int, int]:
+    """Return the paper's crop; for a "step" the legal square size next to `side`."""
     if kind == "forward":
         return chosen.data.augmentation.crop
     nearest = getattr(chosen.model, "legal_sizes", lambda side: (side,))
-    return (nearest(STEP_SIDE)[0],) * 2
+    return (nearest(side)[0],) * 2
 
 
-def job(name: str, kind: str, dtype: str) -> Job:
+def job(name: str, kind: str, dtype: str, step_images: int, step_side: int) -> Job:
     """Build and compile JAX's and PyTorch's "forward" or "step" of one row.
+
+    Args:
+      name: of the network.
+      kind: "forward" or "step".
+      dtype: "float32" or "bfloat16".
+      step_images: in a step.
+      step_side: of their sides, in pixels, about.
 
     Raises:
       ValueError: the two networks differ in their number of parameters.
     """
     chosen = experiment.get(name)
-    size = image_size(chosen, kind)
+    size = image_size(chosen, kind, step_side)
     module = bench_torch.NETWORKS[name]().to(DEVICE, memory_format=torch.channels_last)
     shapes = train_state.variable_shapes(chosen.model, input_shape=(1, *size, 3))
     counts = [sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))]
@@ -107,15 +116,15 @@ def job(name: str, kind: str, dtype: str) -> Job:
         image = rng.normal(size=(1, *size, 3)).astype(np.float32)
         ours, peak = our_forward(chosen.model, image, dtype)
         return Job(size, 1, flops, ours, bench_torch.forward(module, image, dtype), peak)
-    image = rng.integers(0, 256, (STEP_IMAGES, *size, 3), np.uint8)
+    image = rng.integers(0, 256, (step_images, *size, 3), np.uint8)
     margin = getattr(chosen.model, "margin", 0)
     inner = [side - 2 * margin for side in size]
     classes = chosen.model.num_classes
-    label = rng.integers(0, classes, (STEP_IMAGES, *inner), np.uint8)
+    label = rng.integers(0, classes, (step_images, *inner), np.uint8)
     padded = np.pad(label, ((0, 0), (margin, margin), (margin, margin)), constant_values=255)
     ours, peak = our_step(chosen, {"image": image, "label": padded}, dtype)
     theirs = bench_torch.training_step(module, image, label, chosen.loss.heads, dtype)
-    return Job(size, STEP_IMAGES, 3 * STEP_IMAGES * flops, ours, theirs, peak)
+    return Job(size, step_images, 3 * step_images * flops, ours, theirs, peak)
 
 
 def our_forward(model: Any, image: np.ndarray, dtype: str) -> tuple[Callable[[], Any], int]:
@@ -181,14 +190,13 @@ def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
 
 
 def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each call, after one warm-up round."""
+    """Return the milliseconds of each call."""
     times = {name: [] for name in calls}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if number >= 1:
-                times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
@@ -217,11 +225,16 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(name: str, kind: str, *, dtype: str, rounds: int) -> dict[str, Any]:
+def measure(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one job of one network; return a row of the record."""
-    work = job(name, kind, dtype)
+    dtype = options.dtype
+    work = job(name, kind, dtype, options.step_images, options.step_side)
     product, calls = matrix_products(dtype)
-    times = take_turns({"ours": work.ours, "torch": work.torch, **calls}, rounds)
+    calls = {"ours": work.ours, "torch": work.torch, **calls}
+    for call in calls.values():
+        call()  # PyTorch compiles in it
+    with turns.alone(options.turns):
+        times, peak = take_turns(calls, options.rounds), torch_peak(work.torch)
     middle = {key: statistics.median(values) for key, values in times.items()}
     rate = product / min(middle["matmul"], middle["t_matmul"])
     return {
@@ -237,7 +250,7 @@ def measure(name: str, kind: str, *, dtype: str, rounds: int) -> dict[str, Any]:
             key: round(work.flops / middle[key] / rate, 3) for key in ("ours", "torch")
         },
         "matmul_tflops": round(rate / 1e9, 3),
-        "peak_mib": {"ours": work.our_peak, "torch": torch_peak(work.torch)},
+        "peak_mib": {"ours": work.our_peak, "torch": peak},
     }
 
 
@@ -301,6 +314,9 @@ def main() -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each contender")
+    parser.add_argument("--step-images", type=int, default=2, help="images in a training step")
+    parser.add_argument("--step-side", type=int, default=129, help="their sides, in pixels")
+    parser.add_argument("--turns", type=Path, help="folder shared with processes that also measure")
     parser.add_argument("--layers", action="store_true", help="name the costly layers of slow rows")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench", help="folder")
     options = parser.parse_args()
@@ -325,7 +341,7 @@ def main() -> None:
     bar = tqdm.tqdm([(n, k) for n in names for k in options.jobs], unit="row")
     for name, kind in bar:
         bar.set_description(f"{name} {kind}")
-        row = measure(name, kind, dtype=options.dtype, rounds=options.rounds)
+        row = measure(name, kind, options)
         if options.layers and row["ratio"] > 1 and options.dtype == "float32":
             module, size = bench_torch.NETWORKS[name](), tuple(row["size"])
             row["costly_layers"] = costly_layers(

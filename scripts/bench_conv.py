@@ -12,8 +12,10 @@ import dataclasses
 import functools
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -22,6 +24,9 @@ from jax import numpy as jnp
 
 from seg_jax.nn import depthwise, lowering, products
 from seg_jax.nn.conv_geometry import Geometry
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
+import turns  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,28 +156,37 @@ def torch_functions(case: Case, x: jax.Array, kernel: jax.Array) -> dict[str, Ca
 
 
 def medians(functions: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """Return each function's median milliseconds over interleaved rounds, after a warm-up."""
+    """Return each function's median milliseconds over interleaved rounds."""
     times = {name: [] for name in functions}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for name, function in functions.items():
             start = time.perf_counter()
             function()
-            if number:
-                times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def report(case: Case, *, batch: int, dtype: str, rounds: int) -> None:
-    """Time one case and print its two lines."""
+def prepare(case: Case, *, batch: int, dtype: str) -> tuple[dict[str, dict[str, Callable]], str]:
+    """Return the functions of each contender, called once, and the name of the chosen one."""
     x, kernel = case.arrays(batch, dtype)
     runs, chosen = case.contenders()
     functions = {name: jax_functions(run, x, kernel) for name, run in runs.items()}
     if torch := torch_functions(case, x, kernel):
         functions["torch"] = torch
+    for contender in functions.values():
+        for function in contender.values():
+            function()
+    return functions, next(name for name, run in runs.items() if run is chosen)
+
+
+def report(
+    case: Case, functions: dict[str, dict[str, Callable]], chosen: str, *, rounds: int
+) -> None:
+    """Time one case and print its two lines."""
     for what in ("forward", "gradients"):
         found = medians({name: f[what] for name, f in functions.items()}, rounds)
         cells = [
-            f"{name + '*' * (runs.get(name) is chosen):8} {ms:8.2f} ({ms / found['xla']:4.2f})"
+            f"{name + '*' * (name == chosen):8} {ms:8.2f} ({ms / found['xla']:4.2f})"
             for name, ms in found.items()
         ]
         print(f"{case.name:27} {case.size:4} {what:10} " + "  ".join(cells), flush=True)
@@ -184,12 +198,20 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--batch", type=int, default=1, help="images")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each contender")
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--only", default="", help="the case of this name, or all that contain it")
+    parser.add_argument("--turns", type=Path, help="folder shared with processes that also measure")
     options = parser.parse_args()
+    named = [case for case in CASES if case.name == options.only]
+    cases = named or [case for case in CASES if options.only in case.name]
+    if not cases:
+        raise SystemExit(f"--only {options.only}: no such case")
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.dtype}; ms (ratio)")
-    for case in CASES:
-        if options.only in case.name:
-            report(case, batch=options.batch, dtype=options.dtype, rounds=options.rounds)
+    ready = ((case, *prepare(case, batch=options.batch, dtype=options.dtype)) for case in cases)
+    if options.turns:  # all compile before any measures
+        ready = list(ready)
+    with turns.alone(options.turns):
+        for case, functions, chosen in ready:
+            report(case, functions, chosen, rounds=options.rounds)
 
 
 if __name__ == "__main__":

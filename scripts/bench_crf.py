@@ -7,7 +7,8 @@ All contenders of a case run interleaved in one process, so that other load slow
 Printed per case: the shortest wall-clock and processor time in milliseconds, both with set-up, the
 median over rounds of the ratios to the first contender (pydensecrf where it is installed; below 1
 is faster), and the share of equal labels. Processor time does not include waiting for other
-processes; read that one with --cores 1. Without --image the scene is synthetic.
+processes; read that one with --cores 1. Without --image the scene is synthetic. An implementation
+that fails is named, and the others are measured; the exit code is then 1.
 """
 
 import argparse
@@ -20,6 +21,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
+import turns  # noqa: E402
 
 from seg_jax.data import images
 from seg_jax.kernels.crf import IMPLEMENTATIONS, cases, mean_field
@@ -55,17 +59,29 @@ def problem(size, image):
     return unary, rgb
 
 
-def measure(functions, unary, rgb, params, rounds):
-    """Return name -> (float [rounds 2], wall-clock and processor seconds; marginals)."""
-    results = {name: function(unary, rgb, params) for name, function in functions.items()}
-    seconds = {name: [] for name in functions}
+def compiled(functions, unary, rgb, params):
+    """Call each once, which compiles; return name -> marginals, of those that do not fail."""
+    results = {}
+    for name, function in functions.items():
+        try:
+            results[name] = function(unary, rgb, params)
+        except Exception as error:  # a kernel that has not met this device: the others go on
+            print(
+                f"{name} at {rgb.shape[0]}x{rgb.shape[1]} failed: {type(error).__name__}: {error}"
+            )
+    return results
+
+
+def measure(functions, names, case, rounds):
+    """Return name -> float [rounds 2], wall-clock and processor seconds; `case`: the arguments."""
+    seconds = {name: [] for name in names}
     for _ in range(rounds):
-        for name, function in functions.items():
+        for name in names:
             start = np.array([time.perf_counter(), time.process_time()])
-            function(unary, rgb, params)
+            functions[name](*case)
             now = np.array([time.perf_counter(), time.process_time()])
             seconds[name].append(now - start)
-    return {name: (np.array(seconds[name]), results[name]) for name in functions}
+    return {name: np.array(spent) for name, spent in seconds.items()}
 
 
 def main():
@@ -82,6 +98,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, help="number of cores to run on (Linux)")
     parser.add_argument("--image", type=Path, help="a photograph instead of the synthetic scene")
+    parser.add_argument("--turns", type=Path, help="folder shared with processes that also measure")
     options = parser.parse_args()
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
@@ -92,20 +109,34 @@ def main():
         f"{'size':>9} {'setting':>7} {'implementation':>14} {'clock ms':>9} {'cpu ms':>7} "
         f"{'clock':>6} {'cpu':>5} labels equal"
     )
+    found = []
     for size in options.sizes:
         unary, rgb = problem(size, options.image)
         for setting in options.settings:
-            results = measure(functions, unary, rgb, cases.SETTINGS[setting], options.rounds)
-            first, labels = next((s, q.argmax(-1)) for s, q in results.values())
-            for name, (seconds, q) in results.items():
-                clock_ms, cpu_ms = 1e3 * seconds.min(axis=0)
-                clock, cpu = np.median(seconds / first, axis=0)
-                print(
-                    f"{'x'.join(map(str, cases.SIZES[size])):>9} {setting:>7} {name:>14} "
-                    f"{clock_ms:9.0f} {cpu_ms:7.0f} {clock:6.2f} {cpu:5.2f} "
-                    f"{(q.argmax(-1) == labels).mean():.4%}",
-                    flush=True,
-                )
+            params = cases.SETTINGS[setting]
+            found.append(
+                (size, setting, (unary, rgb, params), compiled(functions, unary, rgb, params))
+            )
+    with turns.alone(options.turns):
+        for size, setting, case, results in found:
+            report(size, setting, results, measure(functions, results, case, options.rounds))
+    sys.exit(any(len(results) < len(functions) for *_, results in found))
+
+
+def report(size, setting, marginals, seconds):
+    """Print a line for each contender, compared with the first."""
+    if not marginals:
+        return
+    first, labels = next(iter(seconds.values())), next(iter(marginals.values())).argmax(-1)
+    for name, q in marginals.items():
+        clock_ms, cpu_ms = 1e3 * seconds[name].min(axis=0)
+        clock, cpu = np.median(seconds[name] / first, axis=0)
+        print(
+            f"{'x'.join(map(str, cases.SIZES[size])):>9} {setting:>7} {name:>14} "
+            f"{clock_ms:9.0f} {cpu_ms:7.0f} {clock:6.2f} {cpu:5.2f} "
+            f"{(q.argmax(-1) == labels).mean():.4%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

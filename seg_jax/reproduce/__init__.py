@@ -44,7 +44,7 @@ def reproduce(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = 
         if run.is_scored():
             progress.show(f"  reusing {run.record}")
             continue
-        _train_and_score(run, command, root)
+        train_and_score(run, command, root)
     text = report.write(
         [run.folder for run in runs],
         workdir,
@@ -82,11 +82,18 @@ def _check_weights(runs: Sequence[Run]) -> None:
         raise checks.UserError("; ".join(problems))
 
 
-def _train_and_score(run: Run, command: str, root: Path | None) -> None:
+def train_and_score(run: Run, command: str, root: Path | None) -> None:
+    """Train one run of a suite, or go on with it, and write its records.
+
+    Args:
+      run: of `plan.runs`.
+      command: that asked for this, for log and records.
+      root: the data set's folder; None: the experiment's.
+    """
     loop.fit(run.experiment, run.folder, evaluate=evaluate.intermediate, command=command)
     evaluate_run(run.folder, root=root, command=command)
     if run.split != run.experiment.data.val_split:
         evaluate_run(run.folder, split=run.split, root=root, command=command)
 
 
-__all__ = ["estimate", "reproduce"]
+__all__ = ["estimate", "reproduce", "train_and_score"]
