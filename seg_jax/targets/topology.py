@@ -66,7 +66,9 @@ def _prepare_tpu() -> None:
 def _prepare_gpu() -> None:
     os.environ.pop("JAX_PLATFORMS", None)
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-    flags = ["--xla_gpu_autotune_level=0"]  # it would time kernels on the device
+    # Autotuning would time kernels on the device; without it XLA takes its Triton form for every
+    # product, and has none for some of highest precision, as the resize's.
+    flags = ["--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"]
     nvidia = importlib.util.find_spec("nvidia")
     for folder in nvidia.submodule_search_locations if nvidia else ():  # type: ignore[union-attr]
         for toolkit in ("cu13", "cuda_nvcc"):
