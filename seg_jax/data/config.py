@@ -18,6 +18,10 @@ class Augmentation:
     Attributes:
       crop: (height, width) of the crop in pixels; smaller images are padded, the image with the
         mean colour, the label with IGNORE.
+      pad: where they are padded: "end": at the bottom and right, and a mirrored crop is mirrored
+        with its padding; "end_after_flip": there, once the image is mirrored (torchvision);
+        "centre": once it is mirrored, on all sides, of an odd number of pixels the last at the
+        bottom and right (semseg).
       scale: range the image's scale is drawn from.
       scale_step: 0: uniform in the range; else the scales are lo, lo + step, ..., hi.
       flip: probability of a mirror image.
@@ -34,6 +38,7 @@ class Augmentation:
     """
 
     crop: tuple[int, int]
+    pad: Literal["end", "end_after_flip", "centre"] = "end"
     scale: tuple[float, float] = (1.0, 1.0)
     scale_step: float = 0.0
     flip: float = 0.5
@@ -46,6 +51,7 @@ class Augmentation:
     extra: tuple[str, ...] = ()
 
     def __post_init__(self):
+        checks.one_of(("end", "end_after_flip", "centre"), pad=self.pad)
         checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
         checks.fraction(
             flip=self.flip, rotate=self.rotate, blur=self.blur, largest_of_jitter=max(self.jitter)
