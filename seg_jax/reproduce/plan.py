@@ -115,12 +115,13 @@ def _run(chosen: Experiment, workdir: Path, index: int, root: Path | None) -> Ru
 
 def is_controlled(chosen: Sequence[Experiment]) -> bool:
     """Whether experiments differ in their networks only: data, recipe and evaluation are the same,
-    so that differences of their scores are the networks'. Losses of auxiliary outputs may differ.
+    so that differences of their scores are the networks'. Losses of auxiliary outputs may differ,
+    and each network may have a rate of its own.
     """
     recipes = {
         (
             one.data,
-            one.optim,
+            dataclasses.replace(one.optim, base_lr=1.0),
             dataclasses.replace(one.loss, heads=(("out", 1.0),), label_grids=()),
             dataclasses.replace(one.train, seed=0),
             one.evaluation,
