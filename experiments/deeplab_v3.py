@@ -9,6 +9,7 @@ Where the paper and its release differ, the paper is followed:
     second stage: norms are frozen, with     scale and bias go on learning (fine_tune_batch_norm
       their scale and bias                   only sets is_training): Norm "frozen_statistics"
     convolutions start He-normal             slim's default, Xavier, where they are not pre-trained
+    scores start normal, deviation 0.01      truncated normal, 0.01
     ResNet's 7x7 stem, mean subtracted       3x3, inputs from -1 to 1: the variants "_beta"
 
 The paper's ResNet of the 7x7 stem was not released in its variant; torchvision's ImageNet weights
