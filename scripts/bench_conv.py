@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from seg_jax.nn import depthwise, lowering
+from seg_jax.nn import depthwise, lowering, products
 from seg_jax.nn.conv_geometry import Geometry
 
 
@@ -53,7 +53,7 @@ class Case:
         """Return the implementations by name, XLA's first, and the one that seg_jax chooses."""
         stride, pads = (self.stride,) * 2, ((self.pad, self.pad),) * 2
         if self.kind == "transposed":
-            found = {"xla": lowering.transposed_xla, "blocks": lowering.transposed_blocks}
+            found = {"xla": lowering.transposed_xla, "blocks": products.transposed}
             chosen, arguments = lowering.choose_transposed(), (stride, pads)
         else:
             geometry = Geometry(stride, (self.rate,) * 2, pads)
@@ -63,12 +63,13 @@ class Case:
                 chosen = lowering.choose_depthwise()
                 found |= {} if chosen in found.values() else {"chosen": chosen}
             else:
-                found = {"xla": lowering.conv_xla, "taps": lowering.conv_taps}
-                found |= {"matmul": lowering.conv_matmul} if self.kernel == 1 else {}
+                found = {"xla": lowering.conv_xla, "taps": products.taps}
+                found |= {"matmul": products.one_tap} if self.kernel == 1 else {}
                 found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
                 found |= {"blocks": lowering.conv_blocks} if self.kernel > 1 else {}
-                size, kernel = (self.size,) * 2, (self.kernel,) * 2
-                chosen = lowering.choose_conv(size, kernel, geometry)
+                found |= {"shifted": products.shifted} if self.stride == 1 else {}
+                kernel = (self.kernel, self.kernel, *self.channels)
+                chosen = lowering.choose_conv((self.size,) * 2, kernel, geometry)
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
         return bound, next(bound[name] for name, run in found.items() if run is chosen)
 
@@ -97,6 +98,9 @@ CASES = (
     Case("3x3 256->256 valid", 20, (256, 256), kind="valid"),
     Case("7x7 512->4096 valid", 11, (512, 4096), kernel=7, kind="valid"),
     Case("7x7 256->21", 32, (256, 21), kernel=7),
+    Case("7x7 512->21", 33, (512, 21), kernel=7),
+    Case("3x3 2048->21 rate 12", 41, (2048, 21), rate=12),
+    Case("3x3 21->21", 257, (21, 21)),
     Case("depthwise 3x3 728", 33, (728, 728), kind="depthwise"),
     Case("depthwise 3x3 728 rate 2", 33, (728, 728), rate=2, kind="depthwise"),
     Case("depthwise 3x3 128 stride 2", 129, (128, 128), stride=2, kind="depthwise"),

@@ -77,7 +77,7 @@ def _layer_calls(size: tuple[int, int], conv: tuple, images: int, kind: str) -> 
     if groups > 1:
         run = lowering.choose_depthwise()
     else:
-        run = lowering.choose_conv(size, kernel, geometry)
+        run = lowering.choose_conv(size, weight.shape, geometry)
     forward = jax.jit(lambda x, weight: run(x, weight, geometry))
     ours = functools.partial(forward, x, weight)
     image = tensor(x).requires_grad_(kind == "step")

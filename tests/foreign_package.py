@@ -53,10 +53,12 @@ EXPERIMENTS = '''
 
     @register("two_layers_narrow_synthetic", suites=("pair",))
     def two_layers_narrow_synthetic():
-        """The same with half the channels."""
+        """The same with half the channels, at a rate of its own."""
         import dataclasses
 
-        return dataclasses.replace(two_layers_synthetic(), model=TwoLayers(width=0.5))
+        wide = two_layers_synthetic()
+        optim = dataclasses.replace(wide.optim, base_lr=wide.optim.base_lr / 2)
+        return dataclasses.replace(wide, model=TwoLayers(width=0.5), optim=optim)
 '''
 
 

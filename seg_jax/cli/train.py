@@ -156,6 +156,7 @@ def sweep(args: Sequence[str]) -> None:
             f"{url} is for one worker: finish it with --workers 1, or give another --workdir"
         )
     found = split.searched(found, options.search_split)
+    workers.share_the_host()
     parallel.prepare_process()
     settings = {
         "trials": options.trials, "sampler": options.sampler, "seed": options.sweep_seed,

@@ -18,6 +18,7 @@ from seg_jax import checks
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.inference import windows
 from seg_jax.nn import lowering
+from seg_jax.nn.input_sizes import legal_side
 from seg_jax.nn.resize import resize_half_pixel
 
 Output = Literal["labels", "probabilities", "logits"]
@@ -65,7 +66,7 @@ def plan(
     if resize_to is not None or evaluation.mode == "resize":
         found = dataclasses.replace(one, mode="resize", canvas=resize_to or evaluation.canvas)
     elif evaluation.mode == "tile":
-        height, width = (_legal(experiment.model, side + 2 * margin) for side in size)
+        height, width = (legal_side(experiment.model, side + 2 * margin) for side in size)
         found = dataclasses.replace(one, canvas=(height, width))
     else:
         found = _whole(experiment, one, size)
@@ -128,11 +129,6 @@ def _whole(experiment: Experiment, one: EvalConfig, size: Size) -> EvalConfig:
     whole = dataclasses.replace(one, mode="whole", canvas=canvas)
     large = windows.covering(dataclasses.replace(experiment, evaluation=whole), size)
     return large.evaluation
-
-
-def _legal(model: Any, side: int) -> int:
-    """Return the smallest input side >= `side` that the model takes."""
-    return max(getattr(model, "legal_sizes", lambda side: (side,))(side))
 
 
 def _check_legal(model: Any, canvas: Size) -> None:

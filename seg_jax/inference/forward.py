@@ -74,16 +74,16 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
 
     With aligned corners and input sizes k * stride + 1, the points of the network's output grid lie
     on pixels. Resizing the upsampled logits again then equals one interpolation from that grid to
-    the canvas, as in DeepLab's release.
+    the canvas, as in DeepLab's release. Other sizes are padded (`windows.fit`).
     """
     resize = {"half_pixel": resize_half_pixel, "align_corners": resize_align_corners}[scaling]
-    normal = preprocessing(image)
-    scaled = resize(normal, size)
+    scaled = resize(preprocessing(image), size)
     scores = []
     for turn in range(turns):
         turned = jnp.rot90(scaled, turn, axes=(1, 2))
-        found = _scores(model, variables, turned, flip=flip)
-        scores += [jnp.rot90(part, -turn, axes=(1, 2)) for part in found]
+        found = _scores(model, variables, windows.fit(model, turned), flip=flip)
+        height, width = (side - 2 * windows.model_margin(model) for side in turned.shape[1:3])
+        scores += [jnp.rot90(part[:, :height, :width], -turn, axes=(1, 2)) for part in found]
     if size != image.shape[1:3]:
         scores = [resize(part, image.shape[1:3]) for part in scores]
     if fusion == "max_logits":

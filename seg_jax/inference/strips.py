@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from seg_jax import checks
 from seg_jax.experiment import EvalConfig, Experiment
+from seg_jax.inference import windows
 from seg_jax.kernels import upsampled_logits
 from seg_jax.nn import upsampled
+from seg_jax.types import IGNORE
 
 
 def chosen(evaluation: EvalConfig) -> bool:
@@ -53,7 +55,7 @@ def found(
 @functools.partial(jax.jit, static_argnames=("model", "preprocessing", "num_classes"))
 def _run(variables, image, label, *, model, preprocessing, num_classes):
     with upsampled.deferring():
-        outputs = model.apply(variables, preprocessing(image), train=False)
+        outputs = model.apply(variables, windows.fit(model, preprocessing(image)), train=False)
     try:
         upsampled.check_deferred(outputs, ["out"])
     except ValueError as error:
@@ -62,7 +64,14 @@ def _run(variables, image, label, *, model, preprocessing, num_classes):
     args = logits.scores, logits.vertical, logits.horizontal
     if num_classes is not None:
         checks.scored_classes(logits.shape[-1], num_classes)
+    height, width = (side - 2 * windows.model_margin(model) for side in image.shape[1:3])
     if label is None:
-        return upsampled_logits.labels(*args).astype(jnp.uint8), None
-    found, counts = upsampled_logits.confusion(*args, label)
-    return found.astype(jnp.uint8), counts
+        found, counts = upsampled_logits.labels(*args), None
+    else:
+        more = [
+            (0, whole - part)
+            for whole, part in zip(logits.shape[1:3], label.shape[1:], strict=True)
+        ]
+        label = jnp.pad(label, ((0, 0), *more), constant_values=IGNORE)
+        found, counts = upsampled_logits.confusion(*args, label)
+    return found[:, :height, :width].astype(jnp.uint8), counts

@@ -12,12 +12,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from seg_jax import checks
 from seg_jax.data.sampling import sample_bilinear
 from seg_jax.experiment import EvalConfig, Experiment
+from seg_jax.nn.input_sizes import legal_side
 from seg_jax.types import IGNORE
 
 
@@ -111,9 +114,17 @@ def covering(experiment: Experiment, size: tuple[int, int]) -> Experiment:
         return experiment
     if size[0] <= canvas[0] and size[1] <= canvas[1]:
         return experiment
-    legal = getattr(experiment.model, "legal_sizes", lambda length: (length,))
-    canvas = (max(legal(-(-n // evaluation.bucket) * evaluation.bucket)) for n in size)
+    bucket = evaluation.bucket
+    canvas = (legal_side(experiment.model, -(-length // bucket) * bucket) for length in size)
     return experiment.with_evaluation(canvas=tuple(canvas))
+
+
+def fit(model: Any, image: jax.Array) -> jax.Array:
+    """Pad normalised images [n h w c] at the bottom and the right to the next sides that the model
+    takes, with zeros: the preprocessing's mean. The protocol's own sizes mostly are such.
+    """
+    more = [(0, legal_side(model, side) - side) for side in image.shape[1:3]]
+    return jnp.pad(image, ((0, 0), *more, (0, 0))) if any(more) else image
 
 
 def by_input_size(sizes: Sequence[tuple[int, int]], evaluation: EvalConfig) -> Iterator[list[int]]:

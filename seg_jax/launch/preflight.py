@@ -75,14 +75,16 @@ def wrong(findings: list[Finding]) -> list[Finding]:
 def device_count(job: Job, cluster: Cluster) -> int:
     """Return how many devices a batch is split over: GPUs, TPU chips, or a CPU a process.
 
-    A trial of a sweep has those of its worker: one of several workers has one, a worker alone all
-    of its host. What a suite trains has those of one host.
+    A trial of a sweep has those of its worker: one of several workers of a process has one, a
+    worker alone its task's share of the host. What a suite trains has those of one host.
     """
     wanted = job.resources
     if job.words[0] != "train":
         if job.workers > 1 or (wanted.tasks_per_node > 1 and not wanted.gpus):
             return 1
-        wanted = dataclasses.replace(wanted, nodes=1, tasks_per_node=1)
+        share = wanted.tasks_per_node if job.words[0] == "sweep" else 1
+        gpus = max(1, wanted.gpus // share) if wanted.gpus else 0
+        wanted = dataclasses.replace(wanted, nodes=1, tasks_per_node=1, gpus=gpus)
     if wanted.gpus:
         return wanted.nodes * wanted.gpus
     if cluster.engine == "gke" and wanted.topology:

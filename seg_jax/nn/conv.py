@@ -82,7 +82,7 @@ def conv(
     """
     _check_channels(x, kernel, kernel.shape[2])
     geometry = _geometry(x, kernel, stride, rate, padding)
-    run = lowering.choose_conv(image_size(x), kernel_size(kernel), geometry)
+    run = lowering.choose_conv(image_size(x), kernel.shape, geometry)
     return run(x, kernel, geometry)
 
 

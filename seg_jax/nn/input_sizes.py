@@ -40,6 +40,11 @@ def aligned_sides(side: int, *, upsampling: str, output_stride: int) -> tuple[in
     return nearest_sides(side, step=output_stride, rest=1)
 
 
+def legal_side(model: Any, side: int) -> int:
+    """Return the smallest input side >= `side` that a model takes, by its `legal_sizes`."""
+    return max(getattr(model, "legal_sizes", lambda side: (side,))(side))
+
+
 def check_sides(image: Any, legal_sizes: Callable[[int], tuple[int, ...]]) -> None:
     """Raise ValueError, with the nearest legal sizes, if a side of image [n h w c] is not legal.
 

@@ -35,7 +35,13 @@ class Run(NamedTuple):
     record: Record
 
 
-def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
+WHICH = (
+    "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
+    "most runs show, the worst before the others."
+)
+
+
+def section(runs: Sequence[Run], *, palette: str = "auto", which: str = WHICH) -> str:
     """Return HTML with one row for each image that any run predicted; empty if there is none.
 
     Those that most runs predicted come first, and among them the worst.
@@ -43,6 +49,7 @@ def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
     Args:
       runs: with their records.
       palette: "auto": the files' own colours; otherwise see `data.colours.of`.
+      which: says how the images were chosen.
 
     Raises:
       UserError: an image file is broken, a link, or has values that are no class of the run.
@@ -52,10 +59,10 @@ def section(runs: Sequence[Run], *, palette: str = "auto") -> str:
     for label, run in named:  # runs on the same images stand side by side
         key = run.record.data.checksum, run.record.data.split
         groups.setdefault(key, []).append((label, run))
-    return "\n".join(_group(group, palette) for group in groups.values())
+    return "\n".join(_group(group, palette, which) for group in groups.values())
 
 
-def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
+def _group(runs: Sequence[tuple[str, Run]], palette: str, which: str) -> str:
     """Return the rows of runs, each with its label, on the same images."""
     for folder in (run.folder / PREDICTIONS for _, run in runs):
         for path in (folder, *sorted(folder.glob("*"))):
@@ -69,8 +76,7 @@ def _group(runs: Sequence[tuple[str, Run]], palette: str) -> str:
     if not found:
         return ""
     note = (
-        "Some images of the split, spread evenly, and those with the lowest IoU; first those that "
-        "most runs show, the worst before the others. "
+        f"{which} "
         "Beside each prediction, its errors: dark where the class is wrong, light where right, "
         "white where the truth is void."
     )

@@ -34,7 +34,7 @@ td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to ri
 .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em;
   border: 1px solid var(--soft); border-radius: 2px; vertical-align: -.05em; }
 .key { width: 24px; height: 8px; margin-right: .4em; vertical-align: .1em; }
-.chart { width: 100%; height: auto; display: block; }
+.chart { width: 100%; height: auto; display: block; } .scroll > .chart { min-width: 34rem; }
 .chart text { font-size: 11px; fill: var(--soft); } .chart .grid { stroke: var(--line); }
 .chart path, .key path { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .chart g:hover path { stroke-width: 3.5; }

@@ -20,7 +20,7 @@ from seg_jax.checks import UserError
 from seg_jax.evaluation.run import evaluate_run, file_name
 from seg_jax.metrics import bootstrap
 from seg_jax.metrics.bootstrap import Interval
-from seg_jax.report import heat_map, images, interval_chart, page, seeds, svg, table
+from seg_jax.report import heat_map, images, interval_chart, names, page, seeds, svg, table
 from seg_jax.report.grid import Column, Grid, count, percent
 from seg_jax.reproduce import differing_images, plan
 from seg_jax.reproduce.plan import Run
@@ -38,6 +38,7 @@ class Network:
 
     Attributes:
       name: of the experiment.
+      title: what the page calls it: its architecture, if it is the only one of that.
       runs: of it.
       records: one a run, on the split that publications score.
       counts: of the images of each record, int64 [n 3 k].
@@ -45,6 +46,7 @@ class Network:
     """
 
     name: str
+    title: str
     runs: tuple[Run, ...]
     records: tuple[Record, ...]
     counts: tuple[np.ndarray, ...]
@@ -66,18 +68,24 @@ def networks(runs: Sequence[Run]) -> list[Network]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.experiment.name, []).append(run)
-    return [_network(name, group) for name, group in groups.items()]
+    records = {name: tuple(load(run.record) for run in group) for name, group in groups.items()}
+    titles = names.short([group[0] for group in records.values()])
+    return [
+        _network(name, title, groups[name], records[name])
+        for name, title in zip(groups, titles, strict=True)
+    ]
 
 
-def _network(name: str, group: Sequence[Run]) -> Network:
-    records = tuple(load(run.record) for run in group)
+def _network(name: str, title: str, group: Sequence[Run], records: tuple[Record, ...]) -> Network:
     found = [
         image_counts.load(image_counts.path_of(run.record), record)
         for run, record in zip(group, records, strict=True)
     ]
     if len({one.ids for one in found}) > 1:
         raise UserError(f"{name}: its runs were scored on different images; evaluate them again")
-    return Network(name, tuple(group), records, tuple(one.counts for one in found), found[0].ids)
+    return Network(
+        name, title, tuple(group), records, tuple(one.counts for one in found), found[0].ids
+    )
 
 
 def write(
@@ -148,7 +156,7 @@ def _score_cells(one: Network, thin: Sequence[str]) -> tuple[str, ...]:
     seconds = statistics.fmean(r.evaluation_seconds / r.counts.images for r in one.records)
     operations = overview.analyse_experiment(one.runs[0].experiment).multiply_adds
     return (
-        one.name,
+        one.title,
         str(len(one.records)),
         one.mean("mean_iou"),
         f"{percent(found.low)} to {percent(found.high)}",
@@ -173,9 +181,10 @@ def _scores_note(compared: Sequence[Network]) -> str:
 
 def _intervals(compared: Sequence[Network]) -> str:
     bars = [
-        interval_chart.Bar(one.name, bootstrap.interval(one.counts), one.scores) for one in compared
+        interval_chart.Bar(one.title, bootstrap.interval(one.counts), one.scores)
+        for one in compared
     ]
-    return interval_chart.intervals(bars, title="mIoU, %") + _paragraph(
+    return _scrolling(interval_chart.intervals(bars, title="mIoU, %")) + _paragraph(
         f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean "
         "over seeds; ticks: single seeds. The line does not hold the seeds' variation."
     )
@@ -211,7 +220,7 @@ def differences_grid(compared: Sequence[Network]) -> Grid:
     gains = compare_all(compared)
     columns = (
         Column("row minus column"),
-        *(Column(one.name, number=True) for one in compared[:-1]),
+        *(Column(one.title, number=True) for one in compared[:-1]),
     )
     rows = []
     for j, network in enumerate(compared[1:], 1):
@@ -220,7 +229,7 @@ def differences_grid(compared: Sequence[Network]) -> Grid:
             gain = gains.get((i, j))
             star = " *" if gain and are_apart(compared[i], network, gain) else ""
             cells.append(f"{100 * gain.value:+.1f}{star}" if gain else "")
-        rows.append((network.name, *cells))
+        rows.append((network.title, *cells))
     return Grid(columns, tuple(rows))
 
 
@@ -250,10 +259,10 @@ def _curves(compared: Sequence[Network]) -> str:
             for line in log.read(one.runs[0].folder)
             if line["kind"] == "evaluate" and isinstance(line.get("mean_iou"), float)
         ]
-        lines.append(svg.Series(one.name, points))
+        lines.append(svg.Series(one.title, points))
     split = compared[0].runs[0].experiment.data.val_split
     drawn = svg.chart(lines, x_title="step", y_title=f"mIoU on {split}, %")
-    return drawn and drawn + svg.legend([line.name for line in lines]) + _paragraph(
+    return drawn and _scrolling(drawn) + svg.legend([line.name for line in lines]) + _paragraph(
         "A curve that still rises at its end belongs to a network that has not converged."
     )
 
@@ -276,7 +285,7 @@ def _waterfall(suite: str, runs: Sequence[Run], extra: Sequence[Run], command: s
         for index, step in enumerate(done[1:])
     ]
     start = interval_chart.Bar(done[0].title, scores[0])
-    return interval_chart.waterfall(start, rises, title="mIoU, %") + _paragraph(
+    return _scrolling(interval_chart.waterfall(start, rises, title="mIoU, %")) + _paragraph(
         "Each step changes one thing. The whisker is the 95 % interval of the change, by paired "
         "draws of the images, one seed; a grey step may be chance."
     )
@@ -302,8 +311,8 @@ def _pictures(compared: Sequence[Network], workdir: Path) -> str:
         folder = workdir / "pictures" / one.name
         differing_images.predict(one.runs[0], chosen, folder)
         found.append(images.Run(folder, one.records[0]))
-    note = _paragraph("The images on which the networks' IoU varies most; the first seed of each.")
-    return note + images.section(found)
+    which = "The images on which the networks' IoU varies most; the first seed of each."
+    return images.section(found, which=which)
 
 
 def _confusions(compared: Sequence[Network]) -> str:
@@ -312,19 +321,24 @@ def _confusions(compared: Sequence[Network]) -> str:
         matrix = np.sum([np.array(record.counts.confusion) for record in one.records], axis=0)
         total = matrix.sum(1, keepdims=True)
         shares = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
-        names = [name[:7] for name in one.records[0].classes]
+        classes = [name[:7] for name in one.records[0].classes]
         drawn = heat_map.heat_map(
             [("", shares.tolist())],
             x_title="predicted",
             y_title="true",
-            x_labels=names,
-            y_labels=names,
-            title=one.name,
+            x_labels=classes,
+            y_labels=classes,
+            title=one.title,
         )
-        parts.append(f"<details><summary>{html.escape(one.name)}</summary>{drawn}</details>")
+        parts.append(f"<details><summary>{html.escape(one.title)}</summary>{drawn}</details>")
     note = "Shares of each true class's pixels, all seeds together; the highest is framed."
     return _paragraph(note) + "\n".join(parts)
 
 
 def _paragraph(text: str) -> str:
     return f'<p class="soft">{html.escape(text)}</p>'
+
+
+def _scrolling(drawn: str) -> str:
+    """On a narrow screen, a chart keeps a size at which it can be read."""
+    return f'<div class="scroll">{drawn}</div>'

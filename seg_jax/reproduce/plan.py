@@ -116,7 +116,7 @@ def _run(chosen: Experiment, workdir: Path, index: int, root: Path | None) -> Ru
 def is_controlled(chosen: Sequence[Experiment]) -> bool:
     """Whether experiments differ in their networks only: data, recipe and evaluation are the same,
     so that differences of their scores are the networks'. Losses of auxiliary outputs may differ,
-    and each network may have a rate of its own.
+    and each network's rate, which belongs to it as its initial weights do.
     """
     recipes = {
         (

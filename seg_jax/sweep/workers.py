@@ -1,6 +1,7 @@
 """Several workers of a sweep on one machine: processes that repeat its command."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from seg_jax import files, progress
 from seg_jax.checks import UserError
 
 _LOOK_SECONDS = 5.0
+_GPUS = "CUDA_VISIBLE_DEVICES"
 VARIABLE = "SEG_JAX_SWEEP_WORKER"  # its number, in a worker's environment
 
 
@@ -25,16 +27,40 @@ def devices() -> list[dict[str, str]]:
 
     GPUs by CUDA_VISIBLE_DEVICES; TPU chips by the variables that libtpu documents. Empty: none.
     """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = os.environ.get(_GPUS)
     if chosen is not None:
         gpus = [name for name in chosen.split(",") if name]
     else:
         gpus = [str(n) for n in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
     if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": name} for name in gpus]
+        return [{_GPUS: name} for name in gpus]
     one = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
     chips = range(len(list(Path("/dev").glob("accel[0-9]*"))))
     return [{"TPU_VISIBLE_DEVICES": str(number), **one} for number in chips]
+
+
+def share_the_host() -> None:
+    """Leave other tasks of this host under SLURM their GPUs.
+
+    SLURM shows every task all GPUs that the job has on a host. Of several tasks, each of which is a
+    worker of the sweep, this one takes every n-th; of more tasks than GPUs, several share one. Must
+    come before JAX looks for devices.
+    """
+    number, tasks = os.environ.get("SLURM_LOCALID"), _tasks_here()
+    gpus = [one[_GPUS] for one in devices() if _GPUS in one]
+    if not is_worker() and number is not None and tasks > 1 and len(gpus) > 1:
+        os.environ[_GPUS] = ",".join(gpus[int(number) % len(gpus) :: tasks])
+
+
+def _tasks_here() -> int:
+    """Return this step's tasks on this host: SLURM writes "2(x3),1" for 2, 2, 2 and 1."""
+    counts: list[int] = []
+    for count, times in re.findall(
+        r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    ):
+        counts += [int(count)] * int(times or 1)
+    host = int(os.environ.get("SLURM_NODEID", 0))
+    return counts[host] if host < len(counts) else 1
 
 
 def log_of(workdir: Path, number: int) -> Path:

@@ -18,7 +18,7 @@ from seg_jax.data import given as given_batches
 from seg_jax.data import pipeline
 from seg_jax.data.source import Source
 from seg_jax.experiment import Experiment
-from seg_jax.inference import forward, windows
+from seg_jax.inference import windows
 from seg_jax.pretrained import averages, warm_start
 from seg_jax.runs import checkpoint
 from seg_jax.runs import folder as run_folder
@@ -146,32 +146,17 @@ def _open_data(experiment: Experiment, say: Callable, *, given: bool) -> Source 
 
 
 def _check_evaluation(experiment: Experiment, source: Source) -> None:
-    """Raise UserError unless the network takes what the protocol makes of every image.
+    """Raise UserError unless the protocol fits every image.
 
     Reads the headers of the images only. Otherwise the first evaluation would find it, after hours.
     """
-    evaluation = experiment.evaluation
     windows.check_evaluation(experiment)
-    seen: dict[tuple[int, int], str] = {}
     for index in range(len(source)):
         try:
-            seen.setdefault(windows.input_size(source.size(index), evaluation), source.ids[index])
+            windows.input_size(source.size(index), experiment.evaluation)
         except UserError as error:
             where = f"{source.name} {source.split}, image {source.ids[index]}"
             raise UserError(f"{where}: {error}") from error
-    scales = (1.0,) if evaluation.mode == "sliding" else evaluation.scales
-    legal_sizes = getattr(experiment.model, "legal_sizes", lambda side: (side,))
-    for size, name in seen.items():
-        for scale in scales:
-            height, width = forward.scaled_size(size, scale, evaluation)
-            legal = [legal_sizes(side) for side in (height, width)]
-            if height not in legal[0] or width not in legal[1]:
-                raise UserError(
-                    f"evaluation gives the network {height}x{width} px (image {name} of "
-                    f"{source.name} {source.split}, scale {scale:g}), which does not fit its grid "
-                    f"of scores; heights {' or '.join(map(str, legal[0]))} and widths "
-                    f"{' or '.join(map(str, legal[1]))} do: set evaluation.canvas"
-                )
 
 
 def _open(experiment: Experiment, split: str) -> Source:

@@ -18,7 +18,7 @@ from seg_jax import metrics
 from seg_jax.checks import UserError
 from seg_jax.evaluation import evaluate
 from seg_jax.inference import forward
-from seg_jax.nn import upsampled
+from seg_jax.nn import input_sizes, upsampled
 from seg_jax.nn.resize import resize_half_pixel
 from seg_jax.types import IGNORE
 
@@ -171,9 +171,21 @@ class CoarseNet(nn.Module):
         return {"out": upsampled.upsample(resize_half_pixel, x, image.shape[1:3])}
 
 
-def test_labels_in_strips_give_the_same_scores():
-    experiment = small_experiment(CoarseNet(), batch_size=3)
-    image = np.zeros((1, 16, 16, 3), np.float32)
+class CoarseOnGrid(CoarseNet):
+    """Takes sides 12 k + 1 only."""
+
+    def legal_sizes(self, side):
+        return input_sizes.nearest_sides(side, step=12, rest=1)
+
+    def __call__(self, image, *, train):
+        input_sizes.check_sides(image, self.legal_sizes)
+        return super().__call__(image, train=train)
+
+
+@pytest.mark.parametrize("network", [CoarseNet(), CoarseOnGrid()])
+def test_labels_in_strips_give_the_same_scores(network):
+    experiment = small_experiment(network, batch_size=3)
+    image = np.zeros((1, 13, 13, 3), np.float32)
     variables = experiment.model.init(jax.random.key(0), image, train=False)
     source = MemorySource(SIZES[:3])
     strips = experiment.with_evaluation(logits="strips")

@@ -17,7 +17,7 @@ from seg_jax.checks import UserError
 from seg_jax.evaluation import evaluate
 from seg_jax.experiment import EvalConfig
 from seg_jax.inference import forward, protocols, windows
-from seg_jax.nn import resize
+from seg_jax.nn import input_sizes, resize
 
 EXPLAINED = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 MEAN = np.float32((100, 90, 80))
@@ -169,6 +169,34 @@ def test_half_pixel_scales_of_a_bucketed_image(image):
         for mirrored in (False, True):
             found.append(softmax(half_pixel(run(half_pixel(canvas, size), mirrored), (24, 40))))
     actual = forward.predict_probabilities(task, variables, image)
+    np.testing.assert_allclose(actual, np.mean(found, 0)[:21, :37], atol=2e-6)
+
+
+class OnGrid(SmallNet):
+    """Takes sides 8 k + 1, as DeepLab does with aligned corners."""
+
+    def legal_sizes(self, side):
+        return input_sizes.nearest_sides(side, step=8, rest=1)
+
+    def __call__(self, image, *, train):
+        input_sizes.check_sides(image, self.legal_sizes)
+        return super().__call__(image, train=train)
+
+
+def test_views_of_other_sizes_than_the_network_takes_are_padded(image):
+    """Before they are mirrored, as an image is to its canvas; scores of the padding are cropped."""
+    task = small_experiment(canvas=(22, 38), scaling="align_corners", scales=(1.0, 0.75), flip=True)
+    variables = small_variables(task.model)
+    run = network(task, variables)  # takes every size
+    canvas = padded(image, (22, 38))
+    found = []
+    for size, legal in (((22, 38), (25, 41)), ((17, 29), (17, 33))):
+        view = padded(align_corners(canvas, size), legal)
+        for mirrored in (False, True):
+            scores = run(view, mirrored)[: size[0], : size[1]]
+            found.append(softmax(align_corners(scores, (22, 38))))
+    on_grid = dataclasses.replace(task, model=OnGrid())
+    actual = forward.predict_probabilities(on_grid, variables, image)
     np.testing.assert_allclose(actual, np.mean(found, 0)[:21, :37], atol=2e-6)
 
 

@@ -119,6 +119,20 @@ def test_devices(resources, engine, devices):
     assert preflight.device_count(wanted, clusters.Cluster(engine)) == devices
 
 
+@pytest.mark.parametrize(
+    "resources, words, devices",
+    [
+        ({"gpus": 8}, (), 8),
+        ({"gpus": 8}, ("--workers", "8"), 1),
+        ({"gpus": 8, "tasks_per_node": 2}, (), 4),
+        ({"gpus": 2, "tasks_per_node": 4}, (), 1),
+    ],
+)
+def test_devices_of_a_sweep_s_trial(resources, words, devices):
+    wanted = job.Job(("sweep", "x", *words), Path("runs/x"), job.Resources(**resources))
+    assert preflight.device_count(wanted, clusters.Cluster("slurm")) == devices
+
+
 def found(tmp_path, entry, **resources):
     """Return the preflight of deeplab_v3_resnet50_voc on v6e-8 by level and first word."""
     survey = tmp_path / "targets.json"

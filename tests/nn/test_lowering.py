@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from seg_jax.nn import depthwise, lowering, separable
+from seg_jax.nn import depthwise, lowering, products, separable
 from seg_jax.nn.conv_geometry import Geometry
 
 
@@ -54,9 +54,7 @@ def normal(rng, *shape):
 def test_1x1_as_a_matrix_product(rng, stride):
     g = geometry(stride)
     x, kernel = normal(rng, 2, 7, 6, 5), normal(rng, 1, 1, 5, 4)
-    assert_same(
-        lambda x, k: lowering.conv_matmul(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
-    )
+    assert_same(lambda x, k: products.one_tap(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +71,32 @@ def test_1x1_as_a_matrix_product(rng, stride):
 )
 def test_taps_over_what_is_inside(rng, kernel_size, g):
     x, kernel = normal(rng, 2, 11, 9, 3), normal(rng, *kernel_size, 3, 4)
-    assert_same(lambda x, k: lowering.conv_taps(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+    assert_same(lambda x, k: products.taps(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+
+
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
+        ((15, 1), geometry(padding=((7, 7), (0, 0)))),  # GCN's
+        ((3, 3), same(6)),  # DeepLab v2's
+        ((3, 3), same(12)),  # only the middle tap sees the image
+        ((2, 3), geometry(rate=(2, 3), padding=((1, 2), (0, 5)))),
+    ],
+)
+def test_one_product_for_all_taps(rng, kernel_size, g):
+    x, kernel = normal(rng, 2, 11, 9, 32), normal(rng, *kernel_size, 32, 2)
+    chosen = lowering.choose_conv((11, 9), kernel.shape, g)
+    assert chosen is products.shifted
+    assert_same(lambda x, k: chosen(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+
+
+@pytest.mark.parametrize("cin, cout", [(21, 21), (11, 13), (3, 9), (16, 21), (21, 16)])
+@pytest.mark.parametrize("g", [same(1), geometry(), geometry((2, 2), padding=((1, 1), (0, 2)))])
+def test_whole_packets_of_channels(rng, cin, cout, g):
+    x, kernel = normal(rng, 2, 9, 8, cin), normal(rng, 3, 3, cin, cout)
+    assert_same(
+        lambda x, k: lowering.conv_blocks(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,7 @@ def test_outputs_of_padding_only_are_padding(rng, kernel_size, g, beyond):
 def test_strided_convolution_of_pictures_on_tpu(rng, kernel_size, g):
     x, kernel = normal(rng, 2, 11, 10, 3), normal(rng, *kernel_size, 3, 4)
     with lowering.for_platform("tpu"):
-        ours = lowering.choose_conv((11, 10), kernel_size, g)
+        ours = lowering.choose_conv((11, 10), kernel.shape, g)
     assert_same(lambda x, k: ours(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
     (shape,) = {
         tuple(equation.invars[0].aval.shape)
@@ -222,7 +245,7 @@ def test_the_tpus_depthwise_gradient_in_a_mapped_step(rng):
 def test_transposed_as_blocks_of_taps(rng, kernel_size, stride, padding):
     x, kernel = normal(rng, 2, 4, 3, 5), normal(rng, *kernel_size, 5, 3)
     assert_same(
-        lambda x, k: lowering.transposed_blocks(x, k, stride, padding),
+        lambda x, k: products.transposed(x, k, stride, padding),
         lambda x, k: lowering.transposed_xla(x, k, stride, padding),
         x,
         kernel,
@@ -252,9 +275,9 @@ def test_partial_sums_are_kept_in_float32(rng):
     def ours(x, kernel):
         each = depthwise.shifts(x, kernel[:, :, :1].repeat(8, axis=3), same(1))
         return (
-            lowering.conv_taps(x, kernel, same(3)),
+            products.taps(x, kernel, same(3)),
             each,
-            lowering.transposed_blocks(x, kernel, stride, pads),
+            products.transposed(x, kernel, stride, pads),
         )
 
     def theirs(x, kernel):
@@ -299,23 +322,30 @@ def test_the_gradients_geometry(rng, padding):
 
 
 def test_the_platform_and_the_geometry_choose(monkeypatch):
-    choose = lowering.choose_conv
-    assert choose((9, 9), (1, 1), geometry((2, 2))) is lowering.conv_matmul
+    def choose(size, kernel_size, geometry, channels=(64, 64)):
+        return lowering.choose_conv(size, (*kernel_size, *channels), geometry)
+
+    assert choose((9, 9), (1, 1), geometry((2, 2))) is products.one_tap
     assert choose((9, 9), (1, 1), geometry(padding=((1, 1), (0, 0)))) is lowering.conv_trimmed
     assert choose((9, 9), (3, 3), geometry(padding=((2, 3), (1, 1)))) is lowering.conv_trimmed
-    assert choose((65, 65), (3, 3), same(12)) is lowering.conv_taps
+    assert choose((65, 65), (3, 3), same(12)) is products.taps
     assert choose((129, 129), (3, 3), same(12)) is lowering.conv_blocks
     assert choose((65, 65), (3, 3), same(1)) is lowering.conv_blocks
     assert choose((65, 65), (3, 3), geometry()) is lowering.conv_blocks
-    assert choose((11, 11), (7, 7), geometry()) is lowering.conv_taps  # because of its gradient
+    assert choose((11, 11), (7, 7), geometry()) is products.taps  # because of its gradient
     assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_blocks
     assert choose((12, 12), (7, 7), geometry(padding=((3, 3), (3, 3)))) is lowering.conv_blocks
-    assert (
-        choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is lowering.conv_taps
-    )
-    assert choose((16, 16), (15, 1), geometry(padding=((7, 7), (0, 0)))) is lowering.conv_blocks
+    assert choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is products.taps
+    long = geometry(padding=((7, 7), (0, 0)))
+    assert choose((16, 16), (15, 1), long) is lowering.conv_blocks
+    assert choose((16, 16), (15, 1), long, (336, 21)) is products.shifted
+    assert choose((16, 16), (15, 1), long, (335, 21)) is lowering.conv_blocks
+    assert choose((33, 33), (3, 3), same(12), (2048, 21)) is products.shifted
+    assert choose((33, 33), (3, 3), geometry((2, 2)), (2048, 21)) is lowering.conv_blocks
+    wide = geometry(padding=((8, 8), (8, 8)))  # products of more than four times the image's size
+    assert choose((33, 33), (17, 17), wide, (512, 21)) is lowering.conv_blocks
     assert lowering.choose_depthwise() is depthwise.shifts
-    assert lowering.choose_transposed() is lowering.transposed_blocks
+    assert lowering.choose_transposed() is products.transposed
     assert lowering.choose_separable() is separable.batched
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
@@ -330,7 +360,7 @@ def test_the_target_decides_not_the_host():
 
     def program() -> str:
         def conv(x, kernel):  # a new function each time: jit keeps what it has traced
-            return lowering.choose_conv((9, 9), (1, 1), geometry())(x, kernel, geometry())
+            return lowering.choose_conv((9, 9), kernel.shape, geometry())(x, kernel, geometry())
 
         return jax.jit(conv).trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
 
@@ -347,11 +377,11 @@ def test_the_target_decides_not_the_host():
 
 def test_xla_can_be_forced():
     with pytest.raises(RuntimeError), lowering.use("xla"):
-        assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_xla
+        assert lowering.choose_conv((9, 9), (1, 1, 4, 8), geometry()) is lowering.conv_xla
         with lowering.use("auto"):
             assert lowering.choose_depthwise() is depthwise.shifts
         assert lowering.choose_depthwise() is lowering.depthwise_xla
         raise RuntimeError
-    assert lowering.choose_conv((9, 9), (1, 1), geometry()) is lowering.conv_matmul
+    assert lowering.choose_conv((9, 9), (1, 1, 4, 8), geometry()) is products.one_tap
     with pytest.raises(ValueError, match="did you mean xla"), lowering.use("xlaa"):
         pass

@@ -18,7 +18,7 @@ from seg_jax.checks import UserError
 from seg_jax.cli import parsing
 from seg_jax.cli.train import TrainOptions
 from seg_jax.search_space import Choice, Integer, LogUniform, Space
-from seg_jax.sweep import search, storage
+from seg_jax.sweep import search, storage, workers
 from seg_jax.train.loop import NonFiniteLoss
 
 NAME = "unet_synthetic"
@@ -323,3 +323,22 @@ def test_unknown_space_is_the_users_mistake(name, words):
 def test_trials_are_frozen(run):
     with pytest.raises(dataclasses.FrozenInstanceError):
         run(trials=1).best.miou = 1.0
+
+
+@pytest.mark.parametrize(
+    "gpus, host, number, share",
+    [
+        ("0,1,2,3,4,5,6,7", 0, 1, "1,3,5,7"),
+        ("0,1,2,3", 2, 2, "2"),
+        ("0,1", 2, 2, "0"),  # more tasks than GPUs
+        ("0,1,2,3", 3, 0, "0,1,2,3"),  # alone there
+        ("5", 0, 1, "5"),
+    ],
+)
+def test_tasks_of_one_host_share_its_gpus(monkeypatch, gpus, host, number, share):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2(x2),3,1")
+    monkeypatch.setenv("SLURM_NODEID", str(host))
+    monkeypatch.setenv("SLURM_LOCALID", str(number))
+    workers.share_the_host()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == share
