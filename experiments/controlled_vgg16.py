@@ -10,8 +10,8 @@ edges on BSDS500. So these are not ImageNet's weights, and none of these network
     python -m seg_jax reproduce controlled_vgg16 --seeds 3 --data CAMVID
 
 For a GPU, and not run yet. The rate 0.002 is a guess, the one that FCN-8s got in `controlled`;
-search it first, with `sweeps.controlled_lr` (docs/controlled.md). It may be too large for VGG, which
-has no norms: in two steps without warm-up, of one crop each, FCN's loss rose from 1 to 7.
+search it first, with `sweeps.controlled_lr` (docs/controlled.md). It may be too large for VGG,
+which has no norms: in two steps without warm-up, of one crop each, FCN's loss rose from 1 to 7.
 
 The weights have no fc6 and fc7. Where a head has them, they start from random weights and are
 LargeFOV's, 3x3 and 1x1 of 1024 channels, also in FCN (7x7 and 4096 in its paper), so that heads

@@ -14,6 +14,7 @@ import json
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -44,7 +45,8 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
 
 def encode(values: dict[str, np.ndarray]) -> bytes:
     """Return a file of github.com/huggingface/safetensors, README: names in alphabetical order."""
-    header, end = {"__metadata__": METADATA}, 0
+    header: dict[str, Any] = {"__metadata__": METADATA}
+    end = 0
     for name, array in sorted(values.items()):
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": "F16", "shape": array.shape, "data_offsets": (begin, end)}

@@ -52,6 +52,7 @@ def test_the_suite_s_heads_take_all_convolutions_and_nothing_else(rng, tmp_path)
     save_file(tensors, tmp_path / "thin.safetensors")
     found = hed.vgg16(None, safetensors.read(tmp_path / "thin.safetensors"), width=THIN)
     entry = catalogue.get(NAME)
+    assert entry.preprocessing is not None
     source = initialise.Source(NAME, found, entry.preprocessing, entry.ignored)
     names = experiment.suite(SUITE)
     assert len(names) == 7 and plan.is_controlled([experiment.get(name) for name in names])
