@@ -8,7 +8,9 @@ the test server: it includes val, so a score on val is not meaningful.
 
 `evaluate RUN` applies the paper's dense CRF with the constants of the release (scores "with CRF");
 `evaluate RUN --crf none` does not. The authors searched the constants for each network and did not
-publish all of them: `python -m seg_jax crf search RUN` repeats the search.
+publish all of them: `python -m seg_jax crf search RUN` repeats the search. MSc-LargeFOV has those
+of LargeFOV. For DeepLab the release's SetupEnv.m has 5, 50 px and 10 grey levels ("not optimized
+well"), its run_densecrf.sh the 10, 60 px and 20 that are taken here.
 """
 
 from dataclasses import replace
@@ -180,7 +182,7 @@ def deeplab_v1_msc_vgg16_voc() -> Experiment:
             *CAFFE_RULES,
         ),
         init="deeplab_v1_vgg16_voc",
-        constants="deeplab_v1_vgg16",
+        constants="deeplab_v1_msc",
     )
 
 

@@ -26,7 +26,8 @@ def _voc(depth: Depth) -> Experiment:
 
     The auxiliary head has weight 0.5 and ten times the rate; all weights decay; norms are
     synchronised. torchvision resizes the shorter side to 260 to 1040 px; VOC's is mostly 333 or 375
-    px, hence the scales. Crops are padded with black before normalisation, as torchvision's.
+    px, hence the scales. Images are mirrored, then padded with black at the bottom and right, as in
+    its transforms.py.
     """
     return Experiment(
         family="FCN",
@@ -34,7 +35,7 @@ def _voc(depth: Depth) -> Experiment:
         model=FCNResNet(num_classes=21, backbone=ResNet(depth, "torchvision", output_stride=8)),
         data=DataConfig(
             dataset="voc2012",
-            augmentation=Augmentation(crop=(480, 480), scale=(0.7, 2.8)),
+            augmentation=Augmentation(crop=(480, 480), scale=(0.7, 2.8), pad="end_after_flip"),
             preprocessing=replace(TORCH, padding="black"),
             train_split="trainaug",
         ),

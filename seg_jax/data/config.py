@@ -31,6 +31,10 @@ class Augmentation:
         network with valid convolutions; their label is IGNORE.
       extra: transforms that a package of your own registers (`transforms.register`), applied in
         this order to the stored image, before everything above.
+      pad: where smaller images are padded. "end": at the bottom and right, and a mirrored crop is
+        mirrored with its padding; "end_after_flip": there, once the image is mirrored
+        (torchvision); "centre": once it is mirrored, on all sides, of an odd number of pixels the
+        last at the bottom and right (semseg).
     """
 
     crop: tuple[int, int]
@@ -44,8 +48,10 @@ class Augmentation:
     jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mirror_px: int = 0
     extra: tuple[str, ...] = ()
+    pad: Literal["end", "end_after_flip", "centre"] = "end"
 
     def __post_init__(self):
+        checks.one_of(("end", "end_after_flip", "centre"), pad=self.pad)
         checks.positive(crop_height=self.crop[0], crop_width=self.crop[1], scale=self.scale[0])
         checks.fraction(
             flip=self.flip, rotate=self.rotate, blur=self.blur, largest_of_jitter=max(self.jitter)

@@ -2,13 +2,15 @@
 
 The geometric changes (scale, elastic deformation, rotation, crop, mirror) are combined into one
 map from pixels of the crop to points of the image, so that every pixel is interpolated only once
-(see `sampling`). Points outside the image get the mean colour and IGNORE; an image that is smaller
-than the crop is placed at its top left. All randomness comes from the given generator.
+(see `sampling`). Points outside the image get the mean colour and IGNORE; `Augmentation.pad` says
+where an image that is smaller than the crop is placed. All randomness comes from the given
+generator.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -126,7 +128,9 @@ def augment(
     if config.mirror_px:
         image, label = _mirror(image, label, config.mirror_px)
     change = draw(rng, label.shape, config)
-    return apply(image, label, change, crop=config.crop, pad_value=pad_value, out=out)
+    return apply(
+        image, label, change, crop=config.crop, pad_value=pad_value, pad=config.pad, out=out
+    )
 
 
 def _mirror(image, label, mirror_px):
@@ -143,18 +147,20 @@ def apply(
     *,
     crop: tuple[int, int],
     pad_value: tuple[float, ...],
+    pad: Literal["end", "end_after_flip", "centre"] = "end",
     out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply a drawn change: [h w c] and uint8 [h w] to [*crop c] and uint8 [*crop].
 
-    Order: colours, geometry, blur. The blur also uses pixels just outside the crop. `out` as of
-    `augment`.
+    Order: colours, geometry, blur; then padding and mirror image, as `Augmentation.pad` says. The
+    blur also uses pixels just outside the crop. `out` as of `augment`.
     """
     if change.jitter is not None and image.shape[2] == 3:
         image = color.jitter(image, *change.jitter)
     warped = change.displacement is not None or change.angle_deg
-    if not warped and not change.blur and sampling.kernels(image, label):
-        return _in_one_pass(image, label, change, crop, pad_value, out)
+    if not (warped or change.blur or pad == "centre") and sampling.kernels(image, label):
+        mirrored_padding = change.mirror and pad == "end"
+        return _in_one_pass(image, label, change, crop, pad_value, mirrored_padding, out)
     margin = color.BLUR_PX if change.blur else 0
     # The part of the scaled image inside the crop, and a margin for the blur.
     ends = [
@@ -172,13 +178,18 @@ def apply(
     window = np.s_[
         change.top - starts[0] : ends[0] - starts[0], change.left - starts[1] : ends[1] - starts[1]
     ]
-    image, label = _pad(image[window], label[window], crop, pad_value)
-    if change.mirror:
+    image, label = image[window], label[window]
+    # A uniformly placed crop of the mirror image is the mirror image of one: only the padding
+    # depends on which is first.
+    if change.mirror and pad != "end":
+        image, label = image[:, ::-1], label[:, ::-1]
+    image, label = _pad(image, label, crop, pad_value, centre=pad == "centre")
+    if change.mirror and pad == "end":
         image, label = image[:, ::-1], label[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
-def _in_one_pass(image, label, change, crop, pad_value, out):
+def _in_one_pass(image, label, change, crop, pad_value, mirrored_padding, out):
     """Scale, crop, mirror and pad as `apply`'s other steps do, by sampling only what is kept."""
     rows, columns = (
         (np.arange(start, min(start + length, side)) + 0.5) * (old / side)
@@ -186,7 +197,7 @@ def _in_one_pass(image, label, change, crop, pad_value, out):
             (change.top, change.left), crop, change.size, label.shape, strict=True
         )
     )
-    first = crop[1] - len(columns) if change.mirror else 0
+    first = crop[1] - len(columns) if mirrored_padding else 0
     columns = columns[::-1] if change.mirror else columns
     return sampling.sample_crop(
         image, label, rows, columns, crop=crop, first=first, pad_value=pad_value, out=out
@@ -228,14 +239,16 @@ def _warp(image, label, change, rows, columns, pad_value):
     return warped, warped_label
 
 
-def _pad(image, label, crop, pad_value):
-    """Pad at the bottom and right."""
+def _pad(image, label, crop, pad_value, *, centre):
+    """Pad at the bottom and right, or on all sides."""
     height, width = label.shape
     if (height, width) == crop:
         return image, label
+    top, left = ((crop[0] - height) // 2, (crop[1] - width) // 2) if centre else (0, 0)
+    inside = np.s_[top : top + height, left : left + width]
     padded = np.empty((*crop, image.shape[2]), image.dtype)
     padded[...] = np.array(pad_value, image.dtype)
-    padded[:height, :width] = image
+    padded[inside] = image
     padded_label = np.full(crop, IGNORE, np.uint8)
-    padded_label[:height, :width] = label
+    padded_label[inside] = label
     return padded, padded_label

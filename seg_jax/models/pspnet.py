@@ -6,7 +6,7 @@ are those of the authors' releases: hszhao/PSPNet (Caffe) and hszhao/semseg (PyT
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -60,7 +60,9 @@ class PSPNet(nn.Module):
     Attributes:
       num_classes: channels of the logits.
       aux: auxiliary head on block 3, used only in training (section 4).
-      dropout: rate before the scores, of single elements (Caffe; semseg drops whole channels).
+      dropout: rate before the scores.
+      dropped: what dropout sets to zero: single "elements" (Caffe), or whole "channels" of an image
+        (semseg's Dropout2d).
       norm: of the pyramid and the heads.
       width: factor of the heads' channel counts.
       pyramid: pyramid pooling.
@@ -70,6 +72,7 @@ class PSPNet(nn.Module):
     num_classes: int = 21
     aux: bool = True
     dropout: float = 0.1
+    dropped: Literal["elements", "channels"] = "elements"
     norm: Norm = Norm()
     width: float = 1.0
     pyramid: PyramidPooling = PyramidPooling()
@@ -106,7 +109,13 @@ class PSPNet(nn.Module):
         outputs = {}
         for name, (x, channels) in heads.items():
             head = FCNHead(
-                self.num_classes, channels, self.dropout, self.norm, self.width, name=f"{name}_head"
+                self.num_classes,
+                channels,
+                self.dropout,
+                self.norm,
+                self.width,
+                self.dropped,
+                name=f"{name}_head",
             )
             score = head(x, train=train)
             outputs[name] = upsampled.upsample(resize_align_corners, score, image.shape[1:3])

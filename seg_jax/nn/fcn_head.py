@@ -1,9 +1,10 @@
 """FCN head: the classifier of the dilated networks, also used as their auxiliary head."""
 
-from typing import Any
+from typing import Any, Literal
 
 from flax import linen as nn
 
+from seg_jax import checks
 from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.conv import Conv
 from seg_jax.nn.norm import Norm
@@ -19,7 +20,8 @@ class FCNHead(nn.Module):
     Attributes:
       num_classes: channels of the scores.
       channels: between the two convolutions.
-      dropout: rate, of single elements.
+      dropout: rate.
+      dropped: what dropout sets to zero: single "elements", or whole "channels" of an image.
       norm: settings of the batch norm after the 3x3 convolution.
       width: factor on `channels`.
     """
@@ -29,11 +31,14 @@ class FCNHead(nn.Module):
     dropout: float = 0.1
     norm: Norm = Norm()
     width: float = 1.0
+    dropped: Literal["elements", "channels"] = "elements"
 
     @nn.compact
     def __call__(self, x: Any, *, train: bool) -> Any:
         """Return scores [n h w k] for x [n h w c]; `train` needs the rng "dropout"."""
         channels = scaled(self.channels, self.width)
         x = ConvNorm(channels, 3, norm=self.norm, name="conv")(x, train=train)
-        x = nn.Dropout(self.dropout, name="dropout")(x, deterministic=not train)
+        checks.one_of(("elements", "channels"), dropped=self.dropped)
+        shared = (1, 2) if self.dropped == "channels" else ()  # one draw for all of h and w
+        x = nn.Dropout(self.dropout, shared, name="dropout")(x, deterministic=not train)
         return Conv(self.num_classes, 1, name="score")(x)

@@ -51,7 +51,7 @@ FIGURES = (
     _FINAL(78.51, protocol=_OS8),
     _FINAL(79.45, protocol=_OS8_MS),
     _FINAL(79.77, protocol=_OS8_MS_FLIP),
-    _FINAL(82.70, protocol=_OS8_MS_FLIP, pretraining=COCO, recipe="other"),
+    _FINAL(82.70, protocol=_OS8_MS_FLIP, pretraining=COCO, recipe="other", variant="coco"),
     _TEST("DeepLabv3", 85.7, pretraining=COCO),
     _TEST("DeepLabv3-JFT", 86.9, pretraining=JFT_COCO),
     _MMSEG("DeepLabV3 R-101-D8, 40K", 77.92, experiment=_R101),

@@ -29,7 +29,7 @@ _STRUCTURE = partial(_PAPER, source="ECCV 2018, Table 2")
 _XCEPTION = partial(_PAPER, source="ECCV 2018, Table 5")
 _X65 = partial(_XCEPTION, "Xception-65, decoder, separable", trained_on="train_aug",
                experiment="deeplab_v3plus_xception65_voc")  # fmt: skip
-_X65_COCO = partial(_X65, pretraining=COCO, recipe="other")
+_X65_COCO = partial(_X65, pretraining=COCO, recipe="other", variant="coco")
 _X65_JFT = partial(_X65, pretraining=JFT_COCO, recipe="other")
 _TEST = partial(
     _PAPER, split="test", source="ECCV 2018, Table 6", protocol=_OS8_FLIP, recipe="other",

@@ -14,8 +14,9 @@ _TEST = partial(
 # semseg: the first author's PyTorch release; it fuses the mirror image in its "ss" column as well.
 _FLIP = Protocol(flip=True)
 _SEMSEG = partial(
-    Figure, family="PSPNet", recipe="other", origin="release", source="hszhao/semseg, README",
-    date="2019", note="semseg's own recipe: experiments/pspnet.py has the differences",
+    Figure, family="PSPNet", recipe="other", variant="semseg", origin="release",
+    source="hszhao/semseg, README", date="2019",
+    note="semseg's own recipe: experiments/pspnet.py has the differences",
 )  # fmt: skip
 _MMSEG = partial(
     Figure, family="PSPNet", recipe="other", origin="reimplementation", date="2020-06",

@@ -46,11 +46,14 @@ def front_grid(records: Sequence[Record], quick: Sequence[Record]) -> Grid:
 
 
 def _published(row: rows.NetworkRow) -> tuple:
-    """Sort key of published figures: the authors' own before others', then the highest mIoU."""
+    """Sort key of published figures: the authors' own before others', a network's before those of
+    its variants (trained on COCO first, say), then the highest mIoU.
+    """
     figure = row.headline
     if figure is None:
-        return (False, False, 0.0)
-    return (True, figure.origin != "reimplementation", figure.miou or 0.0)
+        return (False, False, False, 0.0)
+    own = figure.experiment == row.experiment
+    return (True, figure.origin != "reimplementation", own, figure.miou or 0.0)
 
 
 def _paper(row: rows.NetworkRow) -> str:

@@ -61,7 +61,8 @@ def test_every_bit_is_the_one_that_numpy_computes(without_numba, monkeypatch, dt
     for seed in range(120):
         image, label, config = drawn(seed, dtype, channels)
         change = transforms.draw(np.random.default_rng(seed), label.shape, config)
-        settings = {"crop": config.crop, "pad_value": PAD[:channels]}
+        pad = ("end", "end_after_flip")[seed % 2]
+        settings = {"crop": config.crop, "pad_value": PAD[:channels], "pad": pad}
         found = transforms.apply(image, label, change, **settings)
         expected = without_numba(transforms.apply, image, label, change, **settings)
         if seed % 3:  # not warped: into given arrays, where they fit

@@ -37,6 +37,32 @@ def test_crop_pad_and_flip_keep_every_pixel_with_its_label(rng, size):
         assert (new_label == IGNORE).sum() == padded
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("pad", ["end", "end_after_flip", "centre"])
+@pytest.mark.parametrize("size", [(9, 12), (9, 40), (30, 13)])
+def test_padding_lies_where_each_release_has_it(rng, size, pad, mirror):
+    image, label = painted(rng, *size)
+    change = Change(size, top=0, left=0, mirror=mirror)
+    crop = (20, 21)
+    found, found_label = transforms.apply(image, label, change, crop=crop, pad_value=PAD, pad=pad)
+    flip = np.fliplr if mirror else np.copy
+    missing = [max(0, side - old) for side, old in zip(crop, size, strict=True)]
+    before = [n // 2 if pad == "centre" else 0 for n in missing]  # semseg's int(pad / 2)
+    sides = [(first, n - first) for first, n in zip(before, missing, strict=True)]
+    part = label[:20, :21]
+    if pad == "end":  # the padding is mirrored as well
+        expected = flip(np.pad(part, sides, constant_values=IGNORE))
+    else:
+        expected = np.pad(flip(part), sides, constant_values=IGNORE)
+    np.testing.assert_array_equal(found_label, expected)
+    np.testing.assert_array_equal(found, COLORS[expected])
+    settings = config(crop=crop, pad=pad)
+    _, drawn = transforms.augment(image, label, rng, settings, pad_value=PAD)
+    inside = (drawn != IGNORE).any(0)
+    if pad != "end" and size[1] < crop[1]:
+        assert list(np.flatnonzero(inside)[[0, -1]]) == [before[1], before[1] + size[1] - 1]
+
+
 @pytest.mark.parametrize("elastic_px", [0.0, 4.0])
 @pytest.mark.parametrize("scale", [(0.5, 0.5), (0.7, 1.9), (2.0, 2.0)])
 def test_scaled_and_deformed_pictures_stay_aligned_off_the_borders(rng, scale, elastic_px):

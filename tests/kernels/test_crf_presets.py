@@ -115,6 +115,7 @@ def test_the_papers_experiments_have_their_releases_constants():
     assert all(name.startswith(("deeplab_v1_", "deeplab_v2_")) for name in found)
     assert found["deeplab_v1_vgg16_voc"] == presets.get("deeplab_v1_vgg16")
     assert found["deeplab_v1_largefov_vgg16_voc"] == presets.get("deeplab_v1_largefov")
+    assert found["deeplab_v1_msc_vgg16_voc"] == presets.get("deeplab_v1_msc")
     assert found["deeplab_v2_vgg16_voc"] == presets.get("deeplab_v2_vgg16")
     r101 = found["deeplab_v2_resnet101_voc"]
     assert dataclasses.astuple(r101)[:6] == (10, 4.0, 67.0, 3.0, 3.0, 1.0)

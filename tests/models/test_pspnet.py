@@ -9,6 +9,7 @@ import pytest
 
 from seg_jax.backbones.resnet import ResNet
 from seg_jax.models.pspnet import PSPNet, PyramidPooling
+from seg_jax.nn.fcn_head import FCNHead
 
 # Of ResNet-14, one unit a block: ((stride of conv1, of conv2), rate), as in PSPNet's prototxt.
 PLAN = [[((1, 1), 1)], [((1, 2), 1)], [((1, 1), 2)], [((1, 1), 4)]]
@@ -140,3 +141,34 @@ def test_every_logit_sees_the_whole_image(rng):
 
     seen = np.any(np.asarray(plain.quick_jit(jax.grad(corner))(image)), axis=(0, 2, 3))
     assert seen[-8:].any()
+
+
+@pytest.mark.parametrize("dropped", ["elements", "channels"])
+def test_dropout_of_single_elements_and_of_whole_channels(dropped):
+    head = FCNHead(num_classes=3, channels=32, dropout=0.5, dropped=dropped)
+    image = jnp.ones((2, 6, 7, 4))
+    variables = head.init({"params": jax.random.key(0)}, image, train=False)
+    _, seen = head.apply(
+        variables,
+        image,
+        train=True,
+        rngs={"dropout": jax.random.key(1)},
+        mutable=["intermediates", "batch_stats"],
+        capture_intermediates=True,
+    )
+    (before,), (after,) = (seen["intermediates"][name]["__call__"] for name in ("conv", "dropout"))
+    live = np.asarray(before) != 0
+    kept = np.asarray(after) != 0
+    factor = np.asarray(after)[kept] / np.asarray(before)[kept]
+    np.testing.assert_allclose(factor, 2.0)  # what is kept is divided by 1 - 0.5
+    share = [
+        kept[n, ..., c].sum() / live[n, ..., c].sum()
+        for n in range(2)
+        for c in range(32)
+        if live[n, ..., c].any()
+    ]
+    if dropped == "channels":  # all or nothing, of each image on its own
+        assert set(share) == {0.0, 1.0}
+        assert (kept.any((1, 2))[0] != kept.any((1, 2))[1]).any()
+    else:
+        assert any(0 < part < 1 for part in share)

@@ -476,7 +476,8 @@ READERS = {
         _weights("tensorflow", "frozen.pb"),
     ),
     "folder of images": Reader(
-        ("data.datasets.folder", "data.images", "data.source"), _make_folder,
+        ("data.datasets.folder", "data.datasets.coco_voc", "data.images", "data.source"),
+        _make_folder,
         ("images/*", "masks/*", "*.txt"), _dataset("folder"),
     ),
     "images of other channels or depth": Reader(

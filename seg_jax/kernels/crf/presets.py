@@ -42,6 +42,9 @@ SETTINGS: dict[str, Named] = {
         "crf_runner.py, default beside the released LargeFOV networks",
         _released(5.0, 50.0, 3.0, 3.0, 3.0),
     ),
+    "deeplab_v1_msc": Named(
+        "SetupEnv.m of the v1 release, for vgg128_ms_pool3", _released(3.0, 95.0, 3.0, 3.0, 3.0)
+    ),
     "deeplab_v2_vgg16": Named(
         "ports of the released ASPP on VGG-16", _released(4.0, 65.0, 3.0, 2.0, 2.0)
     ),

@@ -8,13 +8,13 @@ import hashlib
 from pathlib import Path
 
 from seg_jax import checks
-from seg_jax.pretrained.catalogue import caffe, google, pytorch
+from seg_jax.pretrained.catalogue import caffe, google, hed, pytorch
 from seg_jax.pretrained.catalogue.entry import Entry, Score
 from seg_jax.pretrained.formats import reading
 
 __all__ = ["Entry", "Score", "get", "names", "of_file", "sha256_of"]
 
-_ALL = (*caffe.ENTRIES, *google.ENTRIES, *pytorch.ENTRIES)
+_ALL = (*caffe.ENTRIES, *google.ENTRIES, *hed.ENTRIES, *pytorch.ENTRIES)
 _ENTRIES = {entry.name: entry for entry in _ALL}
 
 

@@ -141,13 +141,6 @@ def _vainf(plus: bool, depth: Depth, miou: float) -> Entry:
 
 
 def _semseg(depth: Depth, miou: float) -> Entry:
-    def build() -> Experiment:
-        base = experiment.get(f"pspnet_resnet{depth}_voc")
-        data = dataclasses.replace(base.data, preprocessing=TORCH)
-        model = base.model.clone(norm=Norm(), pyramid=base.model.pyramid.clone(norm=Norm()))
-        model = model.clone(backbone=model.backbone.clone(norm=Norm()))
-        return dataclasses.replace(base, model=model, data=data)
-
     return Entry(
         f"semseg_pspnet_resnet{depth}_voc",
         file=f"pspnet{depth}/model/train_epoch_50.pth",
@@ -156,7 +149,7 @@ def _semseg(depth: Depth, miou: float) -> Entry:
         trained_on="ImageNet, VOC 2012 trainaug",
         leak="no",
         convert=pspnet.from_semseg,
-        experiment=build,
+        experiment=lambda: experiment.get(f"pspnet_resnet{depth}_voc_semseg"),
         score=Score(miou, "VOC 2012 val", "sliding 473 px windows, flip"),
     )
 
