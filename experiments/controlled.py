@@ -149,7 +149,7 @@ def fcn32s_mobilenetv2_camvid() -> Experiment:
 
     python -m seg_jax train fcn32s_mobilenetv2_camvid
     """
-    return _fcn((), base_lr=0.03)
+    return _fcn((), base_lr=0.005)
 
 
 @register("fcn8s_mobilenetv2_camvid", suites=("controlled",))

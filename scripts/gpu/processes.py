@@ -23,13 +23,14 @@ def start(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *words],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},
-            preexec_fn=lambda: os.nice(nice),
         )
+    os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    return process
 
 
 def wait(

@@ -225,7 +225,7 @@ THIN = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("fcn")) for name in THIN],
+    [pytest.param(name, marks=pytest.mark.slow) for name in THIN],
 )
 def test_field_is_where_the_network_looks(name):
     """Exactly nothing outside the field of each logit, something at both of its ends."""

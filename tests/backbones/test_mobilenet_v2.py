@@ -103,7 +103,10 @@ def plain_mobilenet(x, variables, strides, rates):
     return results
 
 
-@pytest.mark.parametrize(("output_stride", "size"), [(8, (33, 49)), (16, (46, 34))])
+@pytest.mark.parametrize(
+    ("output_stride", "size"),
+    [(8, (33, 49)), pytest.param(16, (46, 34), marks=pytest.mark.slow)],
+)
 def test_equals_numpy(output_stride, size, rng):
     """Evaluation mode with random running averages; even sizes are padded symmetrically."""
     model = MobileNetV2(output_stride, width=1 / 4)

@@ -72,8 +72,8 @@ def evaluate_shapes(model, size):
     ("depth", "stem", "count"),
     [  # torchvision's published counts less the classifier's 2048 * 1000 + 1000
         (50, "7x7", 25_557_032 - 2_049_000),
-        (101, "7x7", 44_549_160 - 2_049_000),
-        (152, "7x7", 60_192_808 - 2_049_000),
+        pytest.param(101, "7x7", 44_549_160 - 2_049_000, marks=pytest.mark.slow),
+        pytest.param(152, "7x7", 60_192_808 - 2_049_000, marks=pytest.mark.slow),
         # 3x3x(3*64 + 64*64 + 64*128) weights and 2*(64+64+128) of norms for 7x7x3x64 and 2*64;
         # block 1 reads 128 channels twice, in its first unit's conv1 and in its shortcut
         (50, "3x3", 25_557_032 - 2_049_000 + 112_320 + 512 - 9_408 - 128 + 64 * (64 + 256)),

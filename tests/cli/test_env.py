@@ -49,6 +49,7 @@ def test_what_lies_in_the_old_place_is_found_and_said(places, monkeypatch, caplo
 def test_env_prints_what_a_bug_report_needs(places, monkeypatch, capsys):
     monkeypatch.setenv("SEG_JAX_HUB_TOKEN", "hf_secret")
     monkeypatch.setenv("SEG_JAX_IMAGE_PIXELS", "123")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # as long as its user writes it
     assert command_line.main(["env", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["versions"].keys() >= {"python", "jax", "flax", "optax", "numpy", "grain"}

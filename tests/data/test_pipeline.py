@@ -175,6 +175,7 @@ def test_state_restores_exactly_and_is_small(source):
     fresh.close()
 
 
+@pytest.mark.slow
 def test_worker_processes_make_the_same_batches_restore_and_name_bad_files(source):
     alone = pipeline.train_dataset(source, config(), batch_size=2, seed=2)
     expected = list(itertools.islice(alone, 5))
@@ -221,6 +222,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="asks /proc for processes")
 def test_workers_do_not_outlive_a_killed_trainer(tiny_voc, tmp_path):
     script = tmp_path / "trainer.py"

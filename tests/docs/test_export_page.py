@@ -28,6 +28,7 @@ NEEDS = {
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", NEEDS)
 def test_examples_run_without_seg_jax(tmp_path, rng, format):
     missing = [name for name in NEEDS[format] if not importlib.util.find_spec(name)]

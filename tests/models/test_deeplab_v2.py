@@ -120,7 +120,7 @@ def shapes(model, height, width):
         (DeepLabV2(rates=(12,)), 20_505_429),
         (DeepLabV2(rates=ASPP_S), 37_877_652),
         (DeepLabV2(rates=ASPP_L), 37_877_652),
-        (MULTI_SCALE, 44_048_532),
+        pytest.param(MULTI_SCALE, 44_048_532, marks=pytest.mark.slow),
     ],
     ids=["LargeFOV", "ASPP-S", "ASPP-L", "ResNet-101"],
 )
@@ -131,6 +131,7 @@ def test_parameter_count(model, count):
     assert running == (105_344 if model is MULTI_SCALE else 0)
 
 
+@pytest.mark.slow
 def test_sizes_of_the_three_scales():
     """321, 241 and 161 px; 41, 31 and 21 scores. The pool rounds up: 161 -> 81 -> 41 -> 21."""
     out, state, _ = shapes(MULTI_SCALE, 321, 321)

@@ -115,7 +115,10 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 @pytest.mark.parametrize(
     ("output_stride", "convolution", "size"),
-    [(16, "separable", (33, 49)), (8, "standard", (33, 41))],
+    [
+        (16, "separable", (33, 49)),
+        pytest.param(8, "standard", (33, 41), marks=pytest.mark.slow),
+    ],
 )
 def test_equals_the_released_network(output_stride, convolution, size, rng):
     model = tiny(output_stride, convolution=convolution)
@@ -193,8 +196,8 @@ def with_space_to_batch(analysis):
     [
         ("Xception-65 separable", 16, True, 54.17),
         ("ResNet-101 beta, standard", 16, False, 81.02),
-        ("ResNet-101 beta, standard", 8, True, 297.92),
-        ("ResNet-101 beta, standard", 32, True, 74.20),
+        pytest.param("ResNet-101 beta, standard", 8, True, 297.92, marks=pytest.mark.slow),
+        pytest.param("ResNet-101 beta, standard", 32, True, 74.20, marks=pytest.mark.slow),
     ],
 )
 def test_multiply_adds_are_the_papers(name, output_stride, decoder, published):

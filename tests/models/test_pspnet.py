@@ -45,8 +45,8 @@ def shapes(model, size, *, train=True):
     [
         (50, False, 46_716_373),
         (50, True, 49_081_578),
-        (101, False, 65_708_501),
-        (101, True, 68_073_706),
+        pytest.param(101, False, 65_708_501, marks=pytest.mark.slow),
+        pytest.param(101, True, 68_073_706, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_count(depth, aux, count):
