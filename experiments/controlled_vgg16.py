@@ -22,11 +22,12 @@ for FCN, SegNet and U-Net, DeepLab's of 3x3 and atrous convolutions at stride 8.
 from dataclasses import replace
 from typing import Any, Literal
 
-from seg_jax.experiments.controlled import CLASSES, controlled
+from seg_jax.experiments.controlled import CLASSES
 
 from seg_jax.backbones.vgg import VGG
 from seg_jax.data.preprocessing import FCN_CAFFE
 from seg_jax.experiment import Experiment, register
+from seg_jax.experiments import controlled
 from seg_jax.models.deeplab_v1 import DeepLabV1
 from seg_jax.models.deeplab_v2 import DeepLabV2
 from seg_jax.models.fcn import FCN
@@ -40,23 +41,22 @@ RATE = 0.002
 NORM = Norm(momentum=0.99)
 
 
-def _controlled(*, family: str, paper: str, model: Any) -> Experiment:
-    """Return the recipe with HED's weights and their inputs."""
-    whole = controlled(family=family, paper=paper, model=model, base_lr=RATE)
-    data = replace(whole.data, preprocessing=FCN_CAFFE)
-    return replace(whole, data=data, train=replace(whole.train, init=WEIGHTS))
+def _with_hed(head: Experiment, model: Any) -> Experiment:
+    """Return an experiment of the recipe with a model on VGG-16, HED's weights and their inputs."""
+    return replace(
+        head,
+        model=model,
+        data=replace(head.data, preprocessing=FCN_CAFFE),
+        optim=replace(head.optim, base_lr=RATE),
+        train=replace(head.train, init=WEIGHTS),
+    )
 
 
 def _fcn(*skips: Literal["pool4", "pool3"]) -> Experiment:
     # FCN pads the image by 100 px for a 7x7 fc6; each tap less on a side is 32 px less.
     backbone = VGG(conv1_1_padding=100 - 2 * 32)
-    return _controlled(
-        family="FCN",
-        paper="Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038",
-        model=FCN(
-            num_classes=CLASSES, skips=skips, fc6_kernel=3, fc_channels=1024, backbone=backbone
-        ),
-    )
+    model = FCN(num_classes=CLASSES, skips=skips, fc6_kernel=3, fc_channels=1024, backbone=backbone)
+    return _with_hed(controlled.fcn8s_mobilenetv2_camvid(), model)
 
 
 @register("fcn32s_vgg16_camvid_controlled", suites=("controlled_vgg16",))
@@ -95,11 +95,13 @@ def segnet_vgg16_camvid_controlled() -> Experiment:
     Unlike the others it has norms in its encoder, as published: the pre-trained convolutions are
     followed by new ones.
     """
-    return _controlled(
+    model = SegNet(num_classes=CLASSES, norm=NORM)
+    head = controlled.controlled(
         family="SegNet",
         paper="Badrinarayanan, Kendall & Cipolla, PAMI 2017, arXiv:1511.00561",
-        model=SegNet(num_classes=CLASSES, norm=NORM),
+        model=model,
     )
+    return _with_hed(head, model)
 
 
 @register("unet_vgg16_camvid_controlled", suites=("controlled_vgg16",))
@@ -108,11 +110,8 @@ def unet_vgg16_camvid_controlled() -> Experiment:
 
     python -m seg_jax train unet_vgg16_camvid_controlled
     """
-    return _controlled(
-        family="U-Net",
-        paper="Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597",
-        model=UNet(num_classes=CLASSES, padding="same", norm=NORM, backbone=VGG()),
-    )
+    model = UNet(num_classes=CLASSES, padding="same", norm=NORM, backbone=VGG())
+    return _with_hed(controlled.unet_mobilenetv2_camvid(), model)
 
 
 @register("deeplab_v1_largefov_vgg16_camvid_controlled", suites=("controlled_vgg16",))
@@ -121,11 +120,8 @@ def deeplab_v1_largefov_vgg16_camvid_controlled() -> Experiment:
 
     python -m seg_jax train deeplab_v1_largefov_vgg16_camvid_controlled
     """
-    return _controlled(
-        family="DeepLab v1",
-        paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, ICLR 2015, arXiv:1412.7062",
-        model=DeepLabV1(num_classes=CLASSES),
-    )
+    head = controlled.deeplab_v1_largefov_mobilenetv2_camvid()
+    return _with_hed(head, DeepLabV1(num_classes=CLASSES))
 
 
 @register("deeplab_v2_vgg16_camvid_controlled", suites=("controlled_vgg16",))
@@ -134,8 +130,5 @@ def deeplab_v2_vgg16_camvid_controlled() -> Experiment:
 
     python -m seg_jax train deeplab_v2_vgg16_camvid_controlled
     """
-    return _controlled(
-        family="DeepLab v2",
-        paper="Chen, Papandreou, Kokkinos, Murphy & Yuille, PAMI 2018, arXiv:1606.00915",
-        model=DeepLabV2(num_classes=CLASSES),
-    )
+    head = controlled.deeplab_v2_mobilenetv2_camvid()
+    return _with_hed(head, DeepLabV2(num_classes=CLASSES))
