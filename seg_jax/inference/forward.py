@@ -82,7 +82,7 @@ def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip
     for turn in range(turns):
         turned = jnp.rot90(scaled, turn, axes=(1, 2))
         found = _scores(model, variables, windows.fit(model, turned), flip=flip)
-        height, width = (side - 2 * windows.model_margin(model) for side in turned.shape[1:3])
+        height, width = windows.scores_size(model, turned)
         scores += [jnp.rot90(part[:, :height, :width], -turn, axes=(1, 2)) for part in found]
     if size != image.shape[1:3]:
         scores = [resize(part, image.shape[1:3]) for part in scores]

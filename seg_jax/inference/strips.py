@@ -64,7 +64,7 @@ def _run(variables, image, label, *, model, preprocessing, num_classes):
     args = logits.scores, logits.vertical, logits.horizontal
     if num_classes is not None:
         checks.scored_classes(logits.shape[-1], num_classes)
-    height, width = (side - 2 * windows.model_margin(model) for side in image.shape[1:3])
+    height, width = windows.scores_size(model, image)
     if label is None:
         found, counts = upsampled_logits.labels(*args), None
     else:

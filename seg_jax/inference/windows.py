@@ -45,6 +45,13 @@ def model_margin(model: Any) -> int:
     return int(getattr(model, "margin", 0))
 
 
+def scores_size(model: Any, image: Any) -> tuple[int, int]:
+    """Return (height, width) of what the model's scores show of images [n h w c]."""
+    margin = model_margin(model)
+    height, width = (side - 2 * margin for side in image.shape[1:3])
+    return height, width
+
+
 def check_evaluation(experiment: Experiment) -> None:
     """Raise UserError unless the experiment's protocol fits its model."""
     evaluation, margin = experiment.evaluation, model_margin(experiment.model)
