@@ -81,24 +81,11 @@ def on_cpu(setting: dict[str, int]) -> dict[str, float]:
     parallel.prepare_process()
     import jax
 
-    from seg_jax import train_state
     from seg_jax.targets import programs
-    from seg_jax.train import program
 
     found, mesh = experiment_of(setting), parallel.make_mesh()
     compiled = programs.training(found, mesh, setting["batch"]).compile()
-    side, classes = setting["crop"], setting["classes"]
-    variables = train_state.init_variables(found.model, input_shape=(1, side, side, 3), seed=0)
-    state = train_state.init_state(variables, program.optimizer(found, variables["params"]))
-    inputs = (jax.random.key(0), program.hyperparameters(found))
-    state, inputs = parallel.replicate(state, mesh), parallel.replicate(inputs, mesh)
-    rng = np.random.default_rng(0)
-    shape = (setting["batch"], side, side)
-    batch = {
-        "image": rng.integers(0, 256, (*shape, 3)).astype(np.uint8),
-        "label": rng.integers(0, classes, shape).astype(np.uint8),
-    }
-    batch = parallel.shard_batch(batch, mesh)
+    state, batch, inputs = programs.arguments(found, mesh, setting["batch"])
     taken = []
     for _ in range(3 + STEPS):
         began = time.perf_counter()

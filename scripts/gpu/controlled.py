@@ -74,15 +74,12 @@ def report(heads: Sequence[str], options: argparse.Namespace) -> None:
 
 
 def _row(name: str, folder: Path) -> str:
-    log, record = folder / "metrics.jsonl", folder / "result_test.json"
-    if not log.exists():
+    from seg_jax.runs import log as run_log
+
+    record = folder / "result_test.json"
+    if not (folder / run_log.FILE).exists():
         return "" if "_seed" in name else f"| {name} | not begun | | | |"
-    lines = []
-    for line in log.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:  # being written
-            continue
+    lines = run_log.read(folder)
     steps = [line for line in lines if line.get("kind") == "train"]
     scores = {
         line["step"]: line["mean_iou"]

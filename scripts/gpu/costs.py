@@ -27,32 +27,24 @@ STEPS = 10
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the compiler's figures and the measured ones of one network's step."""
     import jax
-    import numpy as np
 
-    from seg_jax import experiment, parallel, train_state
-    from seg_jax.targets import cost, table
-    from seg_jax.train import program
+    from seg_jax import experiment, parallel
+    from seg_jax.targets import cost, programs, table
 
     parallel.prepare_process()
     chosen = experiment.get(name)
     train = dataclasses.replace(chosen.train, precision="bfloat16")
     chosen = dataclasses.replace(chosen, train=train)
-    images, size = (
-        (1, (96, 96)) if options.tiny else (train.batch_size, chosen.data.augmentation.crop)
-    )
+    images = train.batch_size
+    if options.tiny:
+        images, augmentation = 1, dataclasses.replace(chosen.data.augmentation, crop=(96, 96))
+        data = dataclasses.replace(chosen.data, augmentation=augmentation)
+        chosen = dataclasses.replace(chosen, data=data)
+    size = chosen.data.augmentation.crop
     mesh = parallel.make_mesh(jax.devices()[:1])
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (images, *size, 3)).astype(np.uint8)
-    label = rng.integers(0, chosen.model.num_classes, (images, *size)).astype(np.uint8)
-    variables = train_state.init_variables(chosen.model, input_shape=(1, *size, 3), seed=0)
-    optimizer = program.optimizer(chosen, variables["params"])
-    state = parallel.replicate(train_state.init_state(variables, optimizer), mesh)
-    del variables
-    inputs = (jax.random.key(0), parallel.replicate(program.hyperparameters(chosen), mesh))
-    batch = parallel.shard_batch({"image": image, "label": label}, mesh)
-    step = parallel.compile_step(program.per_device_step(program.structure(chosen)), mesh)
+    state, batch, inputs = programs.arguments(chosen, mesh, images)
     started = time.monotonic()
-    compiled = step.lower(state, batch, inputs).compile()
+    compiled = programs.training(chosen, mesh, images).compile()
     compile_seconds = time.monotonic() - started
     said = cost.of(compiled, compiled.as_text())
     with turns.alone(options.turns):

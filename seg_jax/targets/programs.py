@@ -1,4 +1,4 @@
-"""The programs of an experiment, traced for a described mesh: nothing is allocated.
+"""The programs of an experiment, traced for a described mesh: only `arguments` allocates.
 
 The training step is `train.step` as `train` compiles it; the evaluation is one batch of windows
 through `inference.forward`, as `evaluate` runs it.
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seg_jax import checks, parallel, train_state
@@ -71,6 +72,32 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     with lowering.for_platform(platform):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
         return parallel.compile_step(per_device, mesh).lower(state, batch, inputs)
+
+
+def arguments(experiment: Experiment, mesh: Mesh, batch_size: int) -> tuple[Any, Any, Any]:
+    """Return what the program of `training` takes: (state, batch, inputs), to time it.
+
+    Args:
+      experiment: whose network gets its initial weights, from seed 0.
+      mesh: of devices that are here.
+      batch_size: random images of the recipe's crop, with labels of all classes.
+    """
+    crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
+    variables = train_state.init_variables(
+        experiment.model, input_shape=(1, *crop, channels), seed=0
+    )
+    optimizer = program.optimizer(experiment, variables["params"])
+    state = train_state.init_state(variables, optimizer, ema=experiment.train.ema_decay > 0)
+    inputs = (jax.random.key(0), program.hyperparameters(experiment))
+    rng, shape = np.random.default_rng(0), (batch_size, *crop)
+    batch: dict[str, Any] = {
+        "image": rng.integers(0, 256, (*shape, 3)).astype(np.uint8),
+        "label": rng.integers(0, experiment.model.num_classes, shape).astype(np.uint8),
+    }
+    if experiment.data.weight_map != "none":
+        batch["weight"] = np.ones(shape, np.float32)
+    replicated = parallel.replicate((state, inputs), mesh)
+    return replicated[0], parallel.shard_batch(batch, mesh), replicated[1]
 
 
 def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
