@@ -187,4 +187,14 @@ def _average_change(old: Any, new: Any) -> Any:
 
 
 def _cast(params: Any, dtype: str) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    """Return the parameters in the precision of the step, but a norm's scale and bias as they are.
+
+    Norms compute in float32. If their bias came in bfloat16, its gradient would be a sum over all
+    pixels in bfloat16, and on TPU one more pass over the activations of every norm.
+    """
+    if isinstance(params, Mapping):
+        return {
+            name: value if "scale" in params else _cast(value, dtype)
+            for name, value in params.items()
+        }
+    return params.astype(dtype)

@@ -123,6 +123,24 @@ def test_bfloat16_keeps_master_copies_in_float32_and_the_loss_close():
     assert (losses[:, 0] != losses[:, 1]).all()  # it did compute in bfloat16
 
 
+def test_in_bfloat16_norms_alone_keep_their_parameters_in_float32():
+    """Their bias's gradient is a sum over all pixels, which bfloat16 would round at every step."""
+    seen = {}
+
+    class Model(tiny.Tiny):
+        def apply(self, variables, *args, **kwargs):
+            seen.update(variables["params"])
+            return super().apply(variables, *args, **kwargs)
+
+    state, half = tiny.setup(Model(), precision="bfloat16")
+    tiny.run(state, half, batches(1))
+    norms = set(state.batch_stats)  # only norms have running averages
+    assert norms < set(seen)
+    for name, params in seen.items():
+        wanted = np.float32 if name in norms else jnp.bfloat16
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(wanted)}, name
+
+
 class Seen:
     """Stands for a model: its loss depends on nothing but the dropout key it is given."""
 
