@@ -15,6 +15,10 @@ from seg_jax.nn import lowering, remat, upsampled
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
+# A norm that is finite is at most 2e19, as its square is; with smaller updates than this one,
+# neither parameters nor momentum nor Adam's averages overflow.
+_LARGEST_UPDATE = 1e30
+
 
 def train_step(
     state: TrainState,
@@ -97,8 +101,10 @@ def train_step(
         "grad_norm": optax.tree.norm(grads),
         "learning_rate": learning_rate(state.step),
     }
+    # To look at the new parameters themselves would be one more pass over them and the momentum.
+    bounded = metrics["learning_rate"] * metrics["grad_norm"] < _LARGEST_UPDATE
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & state.finite
-    state = _update(state, grads, batch_stats, optimizer, finite, ema_decay)
+    state = _update(state, grads, batch_stats, optimizer, finite & bounded, ema_decay)
     return state, metrics | {"finite": state.finite}
 
 
@@ -136,16 +142,13 @@ def _update(
     finite: jax.Array,
     ema_decay: Any,
 ) -> TrainState:
-    """Take the optimiser's step if all was finite and all of the new state is, else keep the state.
-
-    A finite gradient times a large rate overflows, and so do the running averages of activations
-    that a loss does not see.
+    """Take the optimiser's step if all was finite and the new running averages are, else keep the
+    state. They are of activations that a loss perhaps does not see.
     """
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    for leaf in jax.tree.leaves((params, batch_stats, opt_state)):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            finite &= jnp.isfinite(leaf).all()
+    for leaf in jax.tree.leaves(batch_stats):
+        finite &= jnp.isfinite(leaf).all()
     ema = state.ema
     if ema:
         done = state.step.astype(jnp.float32)

@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(r
     model = tiny.voc_model(norm=None)  # a norm would hold the activations
     exploding = tiny.experiment(model=model, root=root, log_every=1, checkpoint_every=100)
     exploding = dataclasses.replace(
-        exploding, optim=dataclasses.replace(exploding.optim, base_lr=1e15)
+        exploding, optim=dataclasses.replace(exploding.optim, base_lr=1e10)
     )
     with pytest.raises(loop.NonFiniteLoss) as error:
         loop.fit(exploding, tmp_path)
