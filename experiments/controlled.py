@@ -233,6 +233,7 @@ def gcn_mobilenetv2_camvid() -> Experiment:
         family="GCN",
         paper="Peng, Zhang, Yu, Luo & Sun, CVPR 2017, arXiv:1703.02719",
         model=GCN(num_classes=CLASSES, alignment="corners", backbone=backbone(32)),
+        base_lr=0.002,
     )
 
 
