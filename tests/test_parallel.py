@@ -7,6 +7,7 @@ optax's cross-entropy.
 import dataclasses
 import functools
 import os
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,10 @@ import pytest
 import tiny
 from jax import lax
 
-from seg_jax import checks, files, optim, parallel
+from seg_jax import checks, experiment, files, optim, parallel
 from seg_jax.losses import LossConfig
 from seg_jax.nn.norm import Norm
+from seg_jax.parallel import compiler
 from seg_jax.types import DATA_AXIS, IGNORE
 
 STEPS = 4
@@ -219,3 +221,43 @@ def test_a_compilation_cache_that_cannot_be_made_is_a_warning(cache, caplog):
     cache.parent.write_text("a file")
     assert parallel.enable_compilation_cache() is None
     assert len(caplog.records) == 1 and "compiled programs are not kept" in caplog.text
+
+
+def test_the_tpus_compiler_keeps_images_whole_where_that_is_cheaper(monkeypatch):
+    resnet, vgg = (experiment.get(name).model for name in ("gcn_resnet50_voc", "fcn8s_vgg16_voc"))
+    assert compiler.options(jax.devices(), resnet, 8) is None  # no TPUs
+    monkeypatch.setattr(compiler, "whole_images", lambda device: {"of": device.process_index})
+    others, own = (types.SimpleNamespace(platform="tpu", process_index=rank) for rank in (1, 0))
+    for model, least in ((resnet, 2), (vgg, 4), (object(), 4)):
+        assert compiler.options([others, own], model, least) == {"of": 0}
+        assert compiler.options([others], model, least) == {"of": 1}  # described ones
+        assert compiler.options([own], model, least - 1) is None
+
+
+def test_a_compiler_without_these_options_compiles_without(monkeypatch, caplog):
+    """The TPU's is asked; here it is the CPU's."""
+    device = jax.devices()[0]
+    compiler.whole_images.cache_clear()
+    monkeypatch.setattr(compiler, "_WHOLE", {"xla_tpu_no_such_option": True})
+    assert compiler.whole_images(device) is None
+    assert "refuses xla_tpu_no_such_option" in caplog.text
+    compiler.whole_images.cache_clear()
+    monkeypatch.setattr(compiler, "_WHOLE", {"xla_embed_ir_in_executable": False})
+    assert compiler.whole_images(device) == {"xla_embed_ir_in_executable": False}
+    compiler.whole_images.cache_clear()
+
+
+def test_a_network_compiled_with_options_is_part_of_another_program():
+    """jax.jit refuses options inside of another program."""
+    seen = []
+
+    def double(variables, image, *, model):
+        seen.append(model)
+        return variables * image
+
+    run = compiler.jit(double, static_argnames="model")
+    x = jnp.arange(3.0)
+    assert run(2, x, model="a").tolist() == run(2, x, model="a").tolist() == [0, 2, 4]
+    assert run(2, np.arange(3.0), model="a").tolist() == [0, 2, 4]
+    assert jax.jit(lambda x: run(2, x, model="b"))(x).tolist() == [0, 2, 4]
+    assert seen == ["a", "b"]  # each traced once

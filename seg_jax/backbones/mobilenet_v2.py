@@ -9,7 +9,7 @@ import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from flax import linen as nn
 
@@ -73,6 +73,8 @@ class MobileNetV2(nn.Module):
       norm: of every convolution.
       width: factor on every channel count, the release's "depth multiplier".
     """
+
+    strided_stem: ClassVar[bool] = True  # see `parallel.compiler`
 
     output_stride: int = 16
     divisor: int = 1

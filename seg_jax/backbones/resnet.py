@@ -8,7 +8,7 @@ import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from flax import linen as nn
 
@@ -94,6 +94,8 @@ class ResNet(nn.Module):
       norm: of every convolution.
       width: factor on every channel count.
     """
+
+    strided_stem: ClassVar[bool] = True  # see `parallel.compiler`
 
     depth: Depth = 50
     variant: Variant = "torchvision"

@@ -10,7 +10,7 @@ Layer names and constants are those of the authors' release (tensorflow/models, 
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from flax import linen as nn
 
@@ -69,6 +69,8 @@ class Xception(nn.Module):
       norm: after every depthwise and every pointwise convolution.
       width: factor on every channel count.
     """
+
+    strided_stem: ClassVar[bool] = True  # see `parallel.compiler`
 
     depth: Literal[41, 65, 71] = 65
     output_stride: int = 16

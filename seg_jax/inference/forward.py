@@ -15,6 +15,7 @@ import numpy as np
 from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.inference import stitching, strips, windows
 from seg_jax.nn.resize import resize_align_corners, resize_half_pixel
+from seg_jax.parallel import compiler
 
 
 def needs_probabilities(evaluation: EvalConfig) -> bool:
@@ -66,7 +67,7 @@ def scaled_size(size: tuple[int, int], scale: float, evaluation: EvalConfig) -> 
 
 
 @functools.partial(
-    jax.jit,
+    compiler.jit,
     static_argnames=("model", "preprocessing", "size", "scaling", "fusion", "flip", "turns"),
 )
 def _view(variables, image, *, model, preprocessing, size, scaling, fusion, flip, turns):

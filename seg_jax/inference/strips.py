@@ -11,6 +11,7 @@ from seg_jax.experiment import EvalConfig, Experiment
 from seg_jax.inference import windows
 from seg_jax.kernels import upsampled_logits
 from seg_jax.nn import upsampled
+from seg_jax.parallel import compiler
 from seg_jax.types import IGNORE
 
 
@@ -52,7 +53,7 @@ def found(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "preprocessing", "num_classes"))
+@functools.partial(compiler.jit, static_argnames=("model", "preprocessing", "num_classes"))
 def _run(variables, image, label, *, model, preprocessing, num_classes):
     with upsampled.deferring():
         outputs = model.apply(variables, windows.fit(model, preprocessing(image)), train=False)

@@ -8,7 +8,6 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -21,7 +20,6 @@ from jax.custom_derivatives import SymbolicZero
 from seg_jax import checks
 from seg_jax.nn import depthwise, products, separable
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
-from seg_jax.nn.input_sizes import is_known
 
 Array = jax.Array
 
@@ -49,7 +47,6 @@ FEW_OUTPUTS = 16
 MOST_PRODUCTS = 4
 PACKET = 8  # numbers: Eigen's, which XLA:CPU's convolution reads channels in
 
-MANY_IMAGES = 8  # from so many on XLA's depthwise convolution on TPU is the cheaper one
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
 Lowering = Callable[[Array, Array, Geometry], Array]
@@ -134,9 +131,9 @@ def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
 
 def choose_depthwise() -> Lowering:
     """Return the lowering for a depthwise convolution on `platform()`."""
-    if _choice.get() == "xla" or platform() == "gpu":
+    if _choice.get() == "xla" or platform() != "cpu":
         return depthwise_xla
-    return depthwise.shifts if platform() == "cpu" else depthwise_tpu
+    return depthwise.shifts
 
 
 def choose_transposed() -> TransposedLowering:
@@ -308,20 +305,6 @@ def _rows(x: Array, kernel: Array, geometry: Geometry, begin: int, end: int) -> 
 def depthwise_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """XLA's grouped convolution, one group per channel: x [n h w c], kernel [kh kw 1 c*m]."""
     return conv_xla(x, kernel, geometry, groups=x.shape[3])
-
-
-def depthwise_tpu(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """`depthwise.shifts_with_gradient` where that is cheaper by the TPU compiler's estimates.
-
-    At rate 1 XLA cuts a few images into strips, and copies them; not 8 images or larger rates.
-    """
-    channels, taps = kernel.shape[3], math.prod(kernel.shape[:2])
-    beyond = geometry.beyond(kernel_size(kernel)) != ((0, 0), (0, 0))
-    few = is_known(x.shape[0]) and x.shape[0] < MANY_IMAGES
-    plain = geometry.stride == geometry.rate == (1, 1)
-    if not few or not plain or channels != x.shape[3] or taps > MOST_TAPS or beyond:
-        return depthwise_xla(x, kernel, geometry)
-    return depthwise.shifts_with_gradient(x, kernel, geometry)
 
 
 def transposed_xla(x: Array, kernel: Array, stride: Pair, padding: tuple[Pair, Pair]) -> Array:

@@ -160,7 +160,11 @@ def shard_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]
 
 
 def compile_step(
-    step: Callable, mesh: Mesh, *, implementation: Implementation = "shard_map"
+    step: Callable,
+    mesh: Mesh,
+    *,
+    implementation: Implementation = "shard_map",
+    options: dict[str, Any] | None = None,
 ) -> Callable:
     """Compile a per-device step over the mesh; the state it is given is donated.
 
@@ -169,6 +173,7 @@ def compile_step(
         it returns must be the same on every device. The inputs are the key, or a pytree with it.
       mesh: from `make_mesh`.
       implementation: "shard_map", checked for replication while tracing, or "pmap", on one host.
+      options: of the compiler for the network (`compiler.options`); "pmap" has none.
 
     Returns:
       The same function of the replicated state, the batch of `shard_batch`, and the inputs.
@@ -184,7 +189,7 @@ def compile_step(
             out_specs=replicated,
             check_vma=True,
         )
-        return jax.jit(mapped, donate_argnums=0)
+        return jax.jit(mapped, donate_argnums=0, compiler_options=options)
     if jax.process_count() > 1:
         raise checks.UserError("--parallel pmap runs on one host only; use shard_map on several")
     mapped = jax.pmap(

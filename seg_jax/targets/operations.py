@@ -18,6 +18,7 @@ from seg_jax.nn import lowering, pool, resize
 from seg_jax.nn.conv import conv, depthwise_conv
 from seg_jax.nn.norm import BatchNorm
 from seg_jax.nn.upsampled import Upsampled
+from seg_jax.parallel import compiler
 from seg_jax.targets import cycles, table, topology
 
 RECORD = "experiments/operations.json"
@@ -35,6 +36,7 @@ class Operation:
       where: which layer of which network it is.
       differentiated: the arguments whose gradients are taken; (): none.
       before: function of the form before; None: the same, lowered as for GPUs.
+      whole_images: now with the compiler's option that such networks have at this batch.
     """
 
     function: Callable[..., Any]
@@ -42,6 +44,7 @@ class Operation:
     where: str
     differentiated: tuple[int, ...] = (0,)
     before: Callable[..., Any] | None = None
+    whole_images: bool = True
 
 
 def _stem(image: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -110,10 +113,15 @@ OPERATIONS = {
         "ResNet's stem at 513 px, 2 images",
     ),
     "max pooling 2x2, stride 2": Operation(
-        pool.max_pool, (((4, 320, 320, 64), _BF16),), "VGG's pool1 at 320 px, 4 images"
+        pool.max_pool,
+        (((4, 320, 320, 64), _BF16),),
+        "VGG's pool1 at 320 px, 4 images",
     ),
     "pooling 2x2 with indices, and unpooling": Operation(
-        _pool_and_unpool, (((2, 360, 480, 64), _BF16),), "SegNet-Basic's stage 1, 2 images"
+        _pool_and_unpool,
+        (((2, 360, 480, 64), _BF16),),
+        "SegNet-Basic's stage 1, 2 images",
+        whole_images=False,
     ),
     "picture and 7x7 convolution, stride 2": Operation(
         _stem,
@@ -142,6 +150,8 @@ FORMS = {"before": "gpu", "now": "tpu"}  # the platform whose form is compiled f
 
 def compile_one(name: str, form: str) -> dict[str, Any]:
     """Compile value and gradient of an operation for one TPU v5e; `topology.prepare` comes first.
+
+    Before it had no options of the compiler.
 
     Returns:
       estimated_cycles, temporaries_bytes, without_estimate.
@@ -172,7 +182,10 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
         shapes = [jax.ShapeDtypeStruct(*shape, sharding=place) for shape in operation.shapes]
         y = jax.tree.leaves(jax.eval_shape(function, *shapes))[0]
         gradient = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=place)
-        compiled: Any = jax.jit(value_and_gradient).lower(gradient, *shapes).compile()
+        now = operation.whole_images and form == "now"
+        options = compiler.whole_images(mesh.devices.flat[0]) if now else None
+        program = jax.jit(value_and_gradient, compiler_options=options)
+        compiled: Any = program.lower(gradient, *shapes).compile()
     found = cycles.of(compiled.as_text())
     return {
         "estimated_cycles": found.total,

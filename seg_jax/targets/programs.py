@@ -18,6 +18,7 @@ from seg_jax.experiment import Experiment
 from seg_jax.inference import forward, strips, windows
 from seg_jax.kernels.crf import CrfParams, mean_field
 from seg_jax.nn import lowering
+from seg_jax.parallel import compiler
 from seg_jax.train import program
 from seg_jax.types import DATA_AXIS
 
@@ -69,9 +70,12 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     if experiment.data.weight_map != "none":
         batch["weight"] = jax.ShapeDtypeStruct((batch_size, *crop), jnp.float32)
     per_device = program.per_device_step(program.structure(experiment))
+    images = batch_size // mesh.size // settings.accumulate
+    options = compiler.options(mesh.devices.flat, experiment.model, images)
     with lowering.for_platform(platform):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
-        return parallel.compile_step(per_device, mesh).lower(state, batch, inputs)
+        step = parallel.compile_step(per_device, mesh, options=options)
+        return step.lower(state, batch, inputs)
 
 
 def arguments(experiment: Experiment, mesh: Mesh, batch_size: int) -> tuple[Any, Any, Any]:
@@ -119,8 +123,9 @@ def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
         keep = forward.needs_probabilities(experiment.evaluation)
         return found if keep else forward.most_probable(found)
 
+    options = compiler.options(mesh.devices.flat, experiment.model, batch_size // mesh.size)
     with lowering.for_platform(_platform(mesh)):
-        return jax.jit(predict).lower(variables, image)
+        return jax.jit(predict, compiler_options=options).lower(variables, image)
 
 
 def kernel(name: str, device: Any) -> Any:

@@ -19,6 +19,7 @@ from seg_jax import losses, optim, parallel
 from seg_jax.data.preprocessing import Preprocessing
 from seg_jax.experiment import Experiment
 from seg_jax.nn import lowering
+from seg_jax.parallel import compiler
 from seg_jax.train import step
 
 # Compiled steps that a process keeps: one takes up to some 100 MiB of host memory.
@@ -127,16 +128,24 @@ def bound_step(
 
     The program is the one of an earlier call whose experiment differs in hyperparameters only.
     """
-    program = _compiled(structure(experiment), mesh, implementation, lowering.platform())
+    images = experiment.train.batch_size // mesh.size // experiment.train.accumulate
+    program = _compiled(structure(experiment), mesh, implementation, lowering.platform(), images)
     numbers = parallel.replicate(hyperparameters(experiment), mesh)
     return lambda state, batch, key: program(state, batch, (key, numbers))
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _compiled(
-    structure: Structure, mesh: Mesh, implementation: parallel.Implementation, platform: str
+    structure: Structure,
+    mesh: Mesh,
+    implementation: parallel.Implementation,
+    platform: str,
+    images: int,
 ) -> Callable:
-    return parallel.compile_step(per_device_step(structure), mesh, implementation=implementation)
+    options = compiler.options(mesh.devices.flat, structure.model, images)
+    return parallel.compile_step(
+        per_device_step(structure), mesh, implementation=implementation, options=options
+    )
 
 
 def optimizer(experiment: Experiment, params: Any) -> optax.GradientTransformation:

@@ -209,27 +209,6 @@ def test_depthwise_as_shifted_images(rng, kernel_size, g, multiplier):
     theirs = lambda x, k: lax_conv(x, k, g, groups=3)  # noqa: E731
     assert_same(lambda x, k: depthwise.shifts(x, k, g), theirs, x, kernel)
     np.testing.assert_array_equal(lowering.depthwise_xla(x, kernel, g), theirs(x, kernel))
-    assert_same(lambda x, k: lowering.depthwise_tpu(x, k, g), theirs, x, kernel)
-    text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(x, kernel))
-    assert ("conv_general_dilated" in text) == (multiplier > 1 or g not in PLAIN)
-    many = jnp.zeros((lowering.MANY_IMAGES, *x.shape[1:]))
-    text = str(jax.make_jaxpr(lambda x, k: lowering.depthwise_tpu(x, k, g))(many, kernel))
-    assert "conv_general_dilated" in text
-
-
-def test_the_tpus_depthwise_gradient_in_a_mapped_step(rng):
-    """As the training step takes it: parameters vary over the axis, gradients are summed."""
-    x, kernel = normal(rng, 2, 5, 5, 3), normal(rng, 3, 3, 1, 3)
-    loss = lambda k, x: (lowering.depthwise_tpu(x, k, same(1)) ** 2).sum()  # noqa: E731
-
-    def step(kernel, x):
-        varying = lax.pcast(kernel, "data", to="varying")
-        return lax.psum(jax.grad(loss)(varying, x), "data")
-
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec("data")
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), spec), out_specs=jax.P())
-    np.testing.assert_allclose(jax.jit(mapped)(kernel, x), jax.grad(loss)(kernel, x), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +328,7 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert lowering.choose_separable() is separable.batched
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose((65, 65), (3, 3), same(12)) is lowering.conv_xla
-    assert lowering.choose_depthwise() is lowering.depthwise_tpu
+    assert lowering.choose_depthwise() is lowering.depthwise_xla
     assert lowering.choose_transposed() is lowering.transposed_xla
     assert lowering.choose_separable() is separable.einsum
 

@@ -1,11 +1,12 @@
 """The TPU's forms of single operations keep their estimated cycles; the page shows them."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
-from seg_jax.targets import accelerators_page, cross_checks, operations, table, topology
+from seg_jax.targets import accelerators_page, cross_checks, operations, steps, table, topology
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,8 +18,9 @@ def committed():
 
 def test_the_page_shows_the_record(committed):
     checked = json.loads((ROOT / cross_checks.RECORD).read_text())
+    whole = json.loads((ROOT / steps.RECORD).read_text())
     page = (ROOT / accelerators_page.PAGE).read_text()
-    assert page == accelerators_page.page(committed, checked)
+    assert page == accelerators_page.page(whole, committed, checked)
     assert list(committed) == list(operations.OPERATIONS)
     assert list(checked) == list(cross_checks.CHECKS)
     for name, forms in committed.items():
@@ -50,7 +52,20 @@ def test_three_percent_worse_is_said():
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_no_operation_costs_more_than_committed(committed, name):
     topology.prepare(table.get(operations.TARGET))
-    found = operations.compile_one(name, "now")
-    assert not operations.worse(committed[name]["now"], found), (
-        "if it must cost more: python -m seg_jax.targets.accelerators_page operations"
-    )
+    compare(committed[name]["now"], operations.compile_one(name, "now"), "operations")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not topology.available("tpu"), reason="libtpu is not installed")
+@pytest.mark.parametrize("name", steps.WATCHED)
+def test_no_training_step_costs_more_than_committed(name):
+    topology.prepare(table.get(steps.TARGET))
+    whole = json.loads((ROOT / steps.RECORD).read_text())
+    compare(whole[name], steps.measure(name), "steps")
+
+
+def compare(committed, found, what):
+    command = f"python -m seg_jax.targets.accelerators_page {what}"
+    assert not operations.worse(committed, found), f"if it must cost more: {command}"
+    if operations.worse(found, committed):
+        warnings.warn(f"it costs less now; commit the new figures: {command}", stacklevel=2)

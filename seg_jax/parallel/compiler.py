@@ -1,0 +1,83 @@
+"""Options of the accelerator's compiler that networks are compiled with."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import SingleDeviceSharding
+
+# The TPU's compiler cuts a few images into strips along their width and takes these for a batch
+# ("space to batch"), for the sake of the convolutions. All that lies between them is then done on
+# strips with copied borders, in changing layouts. docs/accelerators.md has the figures without it.
+_WHOLE = {
+    "xla_tpu_run_space_to_batch": False,
+    "xla_tpu_run_space_to_batch_on_new_platforms": False,
+}
+# From so many images a device on, whole ones are the cheaper ones by the compiler's estimates: in
+# any network; and in those without convolutions of 64 channels at the image's own size.
+_IMAGES, _IMAGES_STRIDED = 4, 2
+_log = logging.getLogger(__name__)
+
+
+def options(devices: Iterable[Any], model: Any, images: int) -> dict[str, bool] | None:
+    """Return the `compiler_options` of `jax.jit` for a network on devices; None: the default.
+
+    Args:
+      devices: of one platform, all or some of them this process's; or described ones
+        (`targets.topology`).
+      model: its `backbone`, if it has one, says whether its first convolution is strided.
+      images: on each device.
+
+    A TPU compiler that does not know them gets none, and a warning says so.
+    """
+    strided = getattr(getattr(model, "backbone", None), "strided_stem", False)
+    if images < (_IMAGES_STRIDED if strided else _IMAGES):
+        return None
+    # A process cannot compile for the devices of another one alone.
+    every = list(devices)
+    own = [device for device in every if device.process_index == jax.process_index()]
+    device = (own or every)[0]
+    return whole_images(device) if device.platform == "tpu" else None
+
+
+def jit(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+    """Return `jax.jit(function, **settings)` with `options`; called as (variables, image, ...).
+
+    Within another program that is being traced it is part of that one, which has options itself.
+
+    Args:
+      function: of variables, image [n h w c], other arguments and the keyword "model".
+      settings: of `jax.jit`; "model" is static.
+    """
+
+    @functools.cache
+    def compiled(chosen: frozenset[tuple[str, bool]]) -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=dict(chosen) or None, **settings)
+
+    @functools.wraps(function)
+    def run(variables: Any, image: Any, *args: Any, model: Any, **keywords: Any) -> Any:
+        found = function
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, image))):
+            devices = image.devices() if isinstance(image, jax.Array) else jax.local_devices()[:1]
+            chosen = options(devices, model, -(-image.shape[0] // len(devices))) or {}
+            found = compiled(frozenset(chosen.items()))
+        return found(variables, image, *args, model=model, **keywords)
+
+    return run
+
+
+@functools.cache
+def whole_images(device: Any) -> dict[str, bool] | None:
+    """Return the options that keep images whole; None: this TPU's compiler refuses them."""
+    one = jax.ShapeDtypeStruct((), jnp.float32, sharding=SingleDeviceSharding(device))
+    try:
+        jax.jit(jnp.negative, compiler_options=_WHOLE).lower(one).compile()
+    except jax.errors.JaxRuntimeError as error:
+        reason, names = str(error).splitlines()[0], ", ".join(_WHOLE)
+        _log.warning("the TPU's compiler refuses %s: networks are slower (%s)", names, reason)
+        return None
+    return _WHOLE
