@@ -36,7 +36,7 @@ class Operation:
       where: which layer of which network it is.
       differentiated: the arguments whose gradients are taken; (): none.
       before: function of the form before; None: the same, lowered as for GPUs.
-      whole_images: now with the compiler's option that such networks have at this batch.
+      whole_images: "now" is compiled as such networks are at this batch, not in strips.
     """
 
     function: Callable[..., Any]
@@ -113,9 +113,7 @@ OPERATIONS = {
         "ResNet's stem at 513 px, 2 images",
     ),
     "max pooling 2x2, stride 2": Operation(
-        pool.max_pool,
-        (((4, 320, 320, 64), _BF16),),
-        "VGG's pool1 at 320 px, 4 images",
+        pool.max_pool, (((4, 320, 320, 64), _BF16),), "VGG's pool1 at 320 px, 4 images"
     ),
     "pooling 2x2 with indices, and unpooling": Operation(
         _pool_and_unpool,
@@ -151,7 +149,7 @@ FORMS = {"before": "gpu", "now": "tpu"}  # the platform whose form is compiled f
 def compile_one(name: str, form: str) -> dict[str, Any]:
     """Compile value and gradient of an operation for one TPU v5e; `topology.prepare` comes first.
 
-    Before it had no options of the compiler.
+    "before" has none of the options of `parallel.compiler`.
 
     Returns:
       estimated_cycles, temporaries_bytes, without_estimate.
