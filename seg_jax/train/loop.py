@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(UserError):
-    """The loss, its gradient or the new parameters were infinite or not a number."""
+    """The loss or its gradient was infinite or not a number, or the update too large."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,7 +342,7 @@ class _Session:
         bad, good = self.report.last, int(state.step)
         what = f"loss {bad['loss']}, gradient norm {bad['grad_norm']} at step {bad['step']}"
         if math.isfinite(bad["loss"]) and math.isfinite(bad["grad_norm"]):
-            what = f"parameters or running averages overflow at step {bad['step']} ({what})"
+            what = f"update or running averages are too large at step {bad['step']} ({what})"
         self.report.log.event(int(bad["step"]), what)
         kept = "nothing was trained before it, and the folder may begin anew"
         if good:  # a folder without checkpoints takes another configuration

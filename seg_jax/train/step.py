@@ -15,8 +15,8 @@ from seg_jax.nn import lowering, remat, upsampled
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
-# A norm that is finite is at most 2e19, as its square is; with smaller updates than this one,
-# neither parameters nor momentum nor Adam's averages overflow.
+# Rate times gradient norm. A norm that is finite is at most 2e19, as its square is; below this,
+# updates keep parameters, momentum and Adam's averages far from overflow.
 _LARGEST_UPDATE = 1e30
 
 
