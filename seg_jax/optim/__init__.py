@@ -345,7 +345,9 @@ def with_numbers(
     groups: dict[Hashable, optax.GradientTransformation] = {
         _group(pair): _update(config, numbers, *pair) for pair in sorted(set(pairs.values()))
     }
-    clip = optax.clip_by_global_norm(numbers.clip_norm) if config.clip_norm else optax.identity()
+    clip = optax.identity()
+    if config.clip_norm:
+        clip = transformations.clip_by_global_norm(numbers.clip_norm)
     if config.clip_value:
         clip = optax.chain(transformations.clip_by_value(numbers.clip_value), clip)
     # Frozen gradients are zeroed first: they must not count in the norm for clipping.

@@ -1,4 +1,4 @@
-"""Transformations of gradients whose numbers may be traced."""
+"""Transformations of gradients whose numbers may be traced, and reductions over whole trees."""
 
 from typing import Any
 
@@ -7,6 +7,33 @@ import jax.numpy as jnp
 import optax
 
 _BETA2, _EPSILON = 0.999, 1e-8  # of Adam, as in its paper
+
+
+def packed(tree: Any) -> list[jax.Array]:
+    """Return the floating-point leaves of a tree, all vectors and scalars as one vector.
+
+    A network has hundreds of them: biases, scales of norms, running averages. What is done to all
+    is one operation then, for the compiler and for the device.
+    """
+    leaves = jax.tree.leaves(tree)
+    small = [leaf.ravel() for leaf in leaves if leaf.ndim < 2]
+    return [leaf for leaf in leaves if leaf.ndim > 1] + ([jnp.concatenate(small)] if small else [])
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """Return the Euclidean norm of all leaves together."""
+    return optax.tree.norm(packed(tree))
+
+
+def clip_by_global_norm(limit: Any) -> optax.GradientTransformation:
+    """Return `optax.clip_by_global_norm`, with the norm that the step reports anyway."""
+
+    def update(updates, state, params=None):
+        norm = global_norm(updates)
+        clipped = jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), updates)
+        return clipped, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def clip_by_value(limit: Any) -> optax.GradientTransformation:

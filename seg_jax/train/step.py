@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from seg_jax import losses
 from seg_jax.nn import lowering, remat, upsampled
+from seg_jax.optim import transformations
 from seg_jax.train_state import TrainState
 from seg_jax.types import DATA_AXIS
 
@@ -98,7 +100,7 @@ def train_step(
         "loss": total / divisor,
         "pixels": pixels,
         "accuracy": correct.astype(jnp.float32) / jnp.maximum(pixels, 1).astype(jnp.float32),
-        "grad_norm": optax.tree.norm(grads),
+        "grad_norm": transformations.global_norm(grads),
         "learning_rate": learning_rate(state.step),
     }
     # To look at the new parameters themselves would be one more pass over them and the momentum.
@@ -147,7 +149,7 @@ def _update(
     """
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    for leaf in jax.tree.leaves(batch_stats):
+    for leaf in transformations.packed(batch_stats):
         finite &= jnp.isfinite(leaf).all()
     ema = state.ema
     if ema:
@@ -186,7 +188,8 @@ def _average_change(old: Any, new: Any) -> Any:
     With per-device norms the changes differ; with synchronised ones they are equal. A frozen norm's
     averages stay unchanged to the bit.
     """
-    return jax.tree.map(lambda a, b: a + lax.pmean(b - a, DATA_AXIS), old, new)
+    before, restore = ravel_pytree(old)
+    return restore(before + lax.pmean(ravel_pytree(new)[0] - before, DATA_AXIS))
 
 
 def _cast(params: Any, dtype: str) -> Any:
