@@ -132,3 +132,10 @@ def deeplab_v2_vgg16_camvid_controlled() -> Experiment:
     """
     head = controlled.deeplab_v2_mobilenetv2_camvid()
     return _with_hed(head, DeepLabV2(num_classes=CLASSES))
+
+
+# Networks without a decoder, which `reproduce controlled_vgg16` scores with a CRF as well.
+REFINED = tuple(
+    (f"{name}_vgg16_camvid_controlled", controlled.CRF)
+    for name in ("fcn32s", "deeplab_v1_largefov", "deeplab_v2")
+)

@@ -1,11 +1,17 @@
-"""Draw the README's image: a synthetic input, its truth, and each family's prediction.
+"""Draw an image, its truth, and each family's prediction, such as the README's image:
 
     python -m seg_jax reproduce quick
     python scripts/draw_predictions.py runs/quick
 
-Writes docs/images/quick.png. The networks are those of the suite `quick`: a reduced network of
-each family, trained for a minute or two on two CPU cores. Of each family, the network with the
-highest mean IoU is shown. Thin white lines are drawn where the class changes, and void is white.
+writes docs/images/quick.png, from reduced networks that are trained for a minute or two on two CPU
+cores. Of each family, the network with the highest mean IoU is shown. Thin white lines are drawn
+where the class changes, and void is white.
+
+    python -m seg_jax reproduce controlled
+    python scripts/draw_predictions.py runs/controlled --image Seq05VD_f04920 --scale 1 \\
+        --out runs/controlled/predictions.jpg
+
+draws one of the images on which the heads differ most (runs/controlled/pictures).
 """
 
 import dataclasses
@@ -22,7 +28,7 @@ from seg_jax.results.files import PREDICTIONS
 from seg_jax.types import IGNORE
 
 COLUMNS = 4
-GAP, CAPTION = 6, 16  # px, between the images and below each
+GAP = 6  # px, between the images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +54,9 @@ def panels(suite: Path, image: str) -> list[tuple[str, Image.Image]]:
     for record in sorted(suite.glob("*/result.json")):
         found = results.load(record)
         score = found.metrics["mean_iou"] or 0.0
-        if (record.parent / PREDICTIONS / f"{image}.prediction.png").is_file():
-            best[found.family] = max(best.get(found.family, (-1.0, suite)), (score, record.parent))
+        for run in (record.parent, suite / "pictures" / record.parent.name):
+            if (run / PREDICTIONS / f"{image}.prediction.png").is_file():
+                best[found.family] = max(best.get(found.family, (-1.0, suite)), (score, run))
     if not best:
         raise UserError(f"{suite}: no run here predicted {image}; see RUN/{PREDICTIONS}")
     first = next(iter(best.values()))[1] / PREDICTIONS
@@ -85,24 +92,25 @@ def enlarged(image: Image.Image, scale: int) -> Image.Image:
 def sheet(drawn: list[tuple[str, Image.Image]], scale: int) -> Image.Image:
     """Return the panels in rows of COLUMNS, each above its caption."""
     width, height = (scale * length for length in drawn[0][1].size)
-    gap, caption_height = scale * GAP, scale * CAPTION
+    gap, text = scale * GAP, max(12 * scale, width // 20)  # px; the page may be shown at half size
+    caption_height = text * 4 // 3
     rows = -(-len(drawn) // COLUMNS)
     size = (COLUMNS * (width + gap) + gap, rows * (height + caption_height + gap) + gap)
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(12 * scale)
+    font = ImageFont.load_default(text)
     for index, (caption, image) in enumerate(drawn):
         x = gap + index % COLUMNS * (width + gap)
         y = gap + index // COLUMNS * (height + caption_height + gap)
         page.paste(enlarged(image, scale), (x, y))
-        draw.text(
-            (x + width // 2, y + height + 3 * scale), caption, fill="black", font=font, anchor="ma"
-        )
+        place = (x + width // 2, y + height + text // 4)
+        draw.text(place, caption, fill="black", font=font, anchor="ma")
     return page
 
 
 if __name__ == "__main__":
     options = tyro.cli(Options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(panels(options.suite, options.image), options.scale).save(options.out, optimize=True)
+    drawn = sheet(panels(options.suite, options.image), options.scale)
+    drawn.save(options.out, optimize=True, quality=88)
     print(f"wrote {options.out}")

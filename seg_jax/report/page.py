@@ -35,8 +35,6 @@ td.bar { min-width: 4.5rem; text-align: right; background: linear-gradient(to ri
   border: 1px solid var(--soft); border-radius: 2px; vertical-align: -.05em; }
 .key { width: 24px; height: 8px; margin-right: .4em; vertical-align: .1em; }
 .chart { width: 100%; height: auto; display: block; } .scroll > .chart { min-width: 34rem; }
-.chart text { font-size: 11px; fill: var(--soft); } .chart .grid { stroke: var(--line); }
-.chart path, .key path { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .chart g:hover path { stroke-width: 3.5; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
   gap: .5rem 1.5rem; }
@@ -83,6 +81,10 @@ _SERIES = "".join(
 ) + "".join(
     f".dash{index} path {{ stroke-dasharray: {dash}; }}\n" for index, dash in enumerate(_DASHES, 1)
 )
+_CHART = """
+.chart text { font-size: 11px; fill: var(--soft); } .chart .grid { stroke: var(--line); }
+.chart path, .key path { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+"""
 _SCRIPT = """
 const box = document.querySelector("dialog");
 document.addEventListener("click", event => {
@@ -114,7 +116,7 @@ def page(title: str, sections: list[tuple[str, str]], *, introduction: str = "")
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
-<style>{_STYLE}{_SERIES}</style>
+<style>{_STYLE}{_CHART}{_SERIES}</style>
 </head>
 <body>
 <h1>{html.escape(title)}</h1>
@@ -125,3 +127,15 @@ def page(title: str, sections: list[tuple[str, str]], *, introduction: str = "")
 </body>
 </html>
 """
+
+
+def chart_file(drawn: str) -> str:
+    """Return a chart of a page as an SVG file of its own: black on white, with its style sheet.
+
+    Args:
+      drawn: an <svg>, of `report.interval_chart` or `report.svg`.
+    """
+    style = f":root {{ --soft: #444; --line: #ddd; font-family: sans-serif; }}{_CHART}{_SERIES}"
+    head, end, rest = drawn.partition(">")
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    return f"{head}{end}\n<style>{style}</style>{ground}{rest}\n"

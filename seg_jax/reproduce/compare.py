@@ -10,26 +10,32 @@ import dataclasses
 import html
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seg_jax import files
 from seg_jax.checks import UserError
-from seg_jax.evaluation.run import evaluate_run, file_name
+from seg_jax.kernels.crf import presets
 from seg_jax.metrics import bootstrap
 from seg_jax.metrics.bootstrap import Interval
 from seg_jax.report import heat_map, images, interval_chart, names, page, seeds, svg, table
 from seg_jax.report.grid import Column, Grid, count, percent
-from seg_jax.reproduce import differing_images, plan
+from seg_jax.reproduce import differing_images, other_protocols, plan
+from seg_jax.reproduce.other_protocols import Scored
 from seg_jax.reproduce.plan import Run
 from seg_jax.results import Record, image_counts, load
-from seg_jax.runs import checkpoint, log
+from seg_jax.runs import log
 
 _PX = (2, 5)  # half-widths of the bands in the table
 _THIN = 5  # rarest classes that the table shows
 _LEVEL = 0.05
+# What a CRF is for: scores near boundaries.
+_EDGES: dict[str, Callable[[Record], float | None]] = {
+    f"trimap {_PX[0]} px": lambda record: record.metrics["trimap_mean_iou"].get(str(_PX[0])),
+    "boundary F1": lambda record: record.metrics["boundary_f1"],
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +97,8 @@ def _network(name: str, title: str, group: Sequence[Run], records: tuple[Record,
 def write(
     suite: str, runs: Sequence[Run], steps: Sequence[Run], workdir: Path, *, command: str = ""
 ) -> Path:
-    """Write comparison.html for the finished runs of a suite; return its path.
+    """Write comparison.html for the finished runs of a suite, and its intervals and waterfall as
+    SVG files; return the page's path.
 
     Args:
       suite: its name.
@@ -107,14 +114,23 @@ def write(
     if len({one.ids for one in compared}) > 1:
         raise UserError(f"{suite}: networks were scored on different images; evaluate them again")
     record = compared[0].records[0]
+    refined = plan.refined(suite)
+    pairs = other_protocols.with_crf(refined, runs, command)
+    titles = names.short([before.record for before, _ in pairs])
+    charts = {
+        "intervals": _interval_chart(compared),
+        "crf": _crf_chart(pairs, titles),
+        "waterfall": _waterfall_chart(suite, (*runs, *steps), command),
+    }
     text = page.page(
         f"Suite {suite}: {len(compared)} networks, one recipe",
         [
             ("Scores", scores_grid(compared).as_html() + _scores_note(compared)),
-            ("Intervals", _intervals(compared)),
+            ("Intervals", _intervals(charts["intervals"])),
             ("Differences", differences_grid(compared).as_html() + _differences_note(compared)),
+            ("With a dense CRF", _with_crf(charts["crf"], crf_grid(titles, pairs), refined)),
             ("While training", _curves(compared)),
-            ("Step by step", _waterfall(suite, runs, steps, command)),
+            ("Step by step", _waterfall(charts["waterfall"])),
             ("Where they differ most", _pictures(compared, workdir)),
             ("Which classes are taken for which", _confusions(compared)),
             ("How each was obtained", table.provenance_grid(_records(compared)).as_html()),
@@ -124,6 +140,9 @@ def write(
             f"{record.training.batch_size} images. Scores are in percent."
         ),
     )
+    for name, drawn in charts.items():
+        if drawn:
+            files.write_text(workdir / f"{name}.svg", page.chart_file(drawn))
     path = workdir / "comparison.html"
     files.write_text(path, text)
     return path
@@ -179,12 +198,16 @@ def _scores_note(compared: Sequence[Network]) -> str:
     )
 
 
-def _intervals(compared: Sequence[Network]) -> str:
+def _interval_chart(compared: Sequence[Network]) -> str:
     bars = [
         interval_chart.Bar(one.title, bootstrap.interval(one.counts), one.scores)
         for one in compared
     ]
-    return _scrolling(interval_chart.intervals(bars, title="mIoU, %")) + _paragraph(
+    return interval_chart.intervals(bars, title="mIoU, %")
+
+
+def _intervals(drawn: str) -> str:
+    return _scrolling(drawn) + _paragraph(
         f"Line: 95 % of {bootstrap.SAMPLES:,} draws of the images; dot: the score, or the mean "
         "over seeds; ticks: single seeds. The line does not hold the seeds' variation."
     )
@@ -267,41 +290,54 @@ def _curves(compared: Sequence[Network]) -> str:
     )
 
 
-def _waterfall(suite: str, runs: Sequence[Run], extra: Sequence[Run], command: str) -> str:
-    steps = plan.waterfall(suite)
-    known = {run.experiment.name: run for run in (*runs, *extra) if run.first}
-    done = [step for step in steps if step.experiment in known]
-    if len(done) < 2:
-        return ""
-    counts = [_counts_of(known[step.experiment], step, command) for step in done]
-    scores = [bootstrap.interval([one]) for one in counts]
-    rises = [
-        interval_chart.Rise(
-            step.title,
-            scores[index].value,
-            scores[index + 1].value,
-            bootstrap.difference([counts[index + 1]], [counts[index]]),
-        )
-        for index, step in enumerate(done[1:])
+def _crf_chart(pairs: Sequence[tuple[Scored, Scored]], titles: Sequence[str]) -> str:
+    bars = [
+        interval_chart.Bar(name, bootstrap.interval([one.counts]))
+        for title, pair in zip(titles, pairs, strict=True)
+        for name, one in zip((title, f"{title}, with CRF"), pair, strict=True)
     ]
-    start = interval_chart.Bar(done[0].title, scores[0])
-    return _scrolling(interval_chart.waterfall(start, rises, title="mIoU, %")) + _paragraph(
-        "Each step changes one thing. The whisker is the 95 % interval of the change, by paired "
-        "draws of the images, one seed; a grey step may be chance."
+    return interval_chart.intervals(bars, title="mIoU, %")
+
+
+def _with_crf(drawn: str, grid: Grid, steps: Sequence[plan.Step]) -> str:
+    return drawn and _scrolling(drawn) + grid.as_html() + _paragraph(
+        f"With {presets.words(steps[0].evaluation['crf'])}; the first seed of each. Lines: 95 % of "
+        "the draws of the images. Change: of mIoU, by paired draws."
     )
 
 
-def _counts_of(run: Run, step: plan.Step, command: str) -> np.ndarray:
-    """Return the counts of a step, from a record of its protocol, which is made if missing."""
-    path = run.record
-    if step.evaluation:
-        trained, _, _ = checkpoint.restore_variables(run.folder)
-        other = trained.with_evaluation(**step.evaluation)
-        root = run.experiment.data.root
-        path = run.folder / file_name(trained, other, run.split)
-        if not (path.exists() and image_counts.path_of(path).exists()):
-            evaluate_run(run.folder, split=run.split, root=root, experiment=other, command=command)
-    return image_counts.load(image_counts.path_of(path), load(path)).counts
+def crf_grid(titles: Sequence[str], pairs: Sequence[tuple[Scored, Scored]]) -> Grid:
+    """Return a table of the same networks without a dense CRF and with it.
+
+    Args:
+      titles: of the networks.
+      pairs: of each, (without, with).
+    """
+    columns = [
+        Column(name, number=True)
+        for name in ("mIoU", "with CRF", "change", "95 % of image draws")
+        + tuple(f"{name}{crf}" for name in _EDGES for crf in ("", ", with CRF"))
+    ]
+    rows = []
+    for title, (before, after) in zip(titles, pairs, strict=True):
+        gain = bootstrap.difference([after.counts], [before.counts])
+        cells = [percent(one.record.metrics["mean_iou"]) for one in (before, after)]
+        cells += [f"{100 * gain.value:+.1f}", f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"]
+        cells += [percent(read(one.record)) for read in _EDGES.values() for one in (before, after)]
+        rows.append((title, *cells))
+    return Grid((Column("network"), *columns), tuple(rows))
+
+
+def _waterfall_chart(suite: str, runs: Sequence[Run], command: str) -> str:
+    found = other_protocols.waterfall(plan.waterfall(suite), runs, command)
+    return "" if found is None else interval_chart.waterfall(*found, title="mIoU, %")
+
+
+def _waterfall(drawn: str) -> str:
+    return drawn and _scrolling(drawn) + _paragraph(
+        "Each step changes one thing. The whisker is the 95 % interval of the change, by paired "
+        "draws of the images, one seed; a grey step may be chance."
+    )
 
 
 def _pictures(compared: Sequence[Network], workdir: Path) -> str:

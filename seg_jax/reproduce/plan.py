@@ -16,7 +16,7 @@ SCORED_SPLIT = {"camvid": "test"}
 
 
 class Step(NamedTuple):
-    """A step of a waterfall, from one network to a better one.
+    """A network under a protocol, as a step of a waterfall or beside its own protocol.
 
     Attributes:
       title: what changes.
@@ -133,8 +133,19 @@ def is_controlled(chosen: Sequence[Experiment]) -> bool:
 
 def waterfall(suite: str) -> tuple[Step, ...]:
     """Return the steps that experiments/SUITE.py names as WATERFALL; empty: there are none."""
+    return tuple(Step(*step) for step in _of_module(suite, "WATERFALL"))
+
+
+def refined(suite: str) -> tuple[Step, ...]:
+    """Return the networks that experiments/SUITE.py names as REFINED, each with the dense CRF under
+    which it is scored as well; empty: there are none.
+    """
+    return tuple(Step("CRF", name, {"crf": crf}) for name, crf in _of_module(suite, "REFINED"))
+
+
+def _of_module(suite: str, name: str) -> Sequence[Any]:
     try:
         module = importlib.import_module(f"seg_jax.experiments.{suite}")
     except ModuleNotFoundError:
         return ()
-    return tuple(Step(*step) for step in getattr(module, "WATERFALL", ()))
+    return getattr(module, name, ())

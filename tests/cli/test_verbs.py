@@ -1,7 +1,9 @@
 """The command line from end to end, on an architecture that stands in two files elsewhere."""
 
 import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 
 from seg_jax import __main__ as cli
 from seg_jax.data.synthetic import dataset
+from seg_jax.kernels.crf import presets
+from seg_jax.reproduce import plan
 
 NAME = "two_layers_synthetic"
 
@@ -219,7 +223,12 @@ def test_reproduce_writes_the_table_and_reuses_what_is_done(capsys, at_home):
 
 
 @pytest.mark.slow
-def test_reproduce_compares_networks_of_one_recipe(capsys, at_home):
+def test_reproduce_compares_networks_of_one_recipe(capsys, at_home, monkeypatch):
+    crf = {"crf": presets.get("deeplab_v2_script")}
+    refined = plan.Step("CRF", "two_layers_synthetic", crf)
+    monkeypatch.setattr(plan, "refined", lambda suite: (refined,))
+    whole = (plan.Step("narrow", "two_layers_narrow_synthetic"), refined._replace(evaluation={}))
+    monkeypatch.setattr(plan, "waterfall", lambda suite: (*whole, refined))
     args = ("reproduce", "pair", "--workdir", "runs", "--seeds", "2")
     code, out, _ = run(capsys, *args)
     assert code == 0
@@ -235,6 +244,25 @@ def test_reproduce_compares_networks_of_one_recipe(capsys, at_home):
         for name in order[::2]
     ]
     assert f"{50 * sum(scores):.1f} ± {100 * np.std(scores, ddof=1):.1f}" in page
+    # The same by `evaluate`, whose record says which file it is.
+    code, out, _ = run(
+        capsys, "evaluate", "runs/two_layers_synthetic", "--crf", "deeplab_v2_script"
+    )
+    assert code == 0
+    (record,) = (at_home / "runs" / "two_layers_synthetic").glob("result_*.json")
+    found = json.loads(record.read_text())
+    with_crf = found["metrics"]["mean_iou"]
+    assert "deeplab_v2_script" in found["cutting"]
+    cells = re.search(r"<h2>With a dense CRF.*?<td>.*?</tr>", page, re.DOTALL)[0]
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", cells)
+    before, change = 100 * scores[0], 100 * (with_crf - scores[0])
+    assert cells[1:4] == [f"{before:.1f}", f"{100 * with_crf:.1f}", f"{change:+.1f}"]
+    steps = page[page.index("<h2>Step by step") :]
+    assert f"CRF: {change:+.1f}, " in steps
+    for name in ("intervals", "crf", "waterfall"):  # the same charts, each a picture of its own
+        drawn = ElementTree.parse(at_home / "runs" / f"{name}.svg").getroot()
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        assert f"{100 * scores[0]:.1f}" in "".join(drawn.itertext()), name
     code, out, _ = run(capsys, *args, "--estimate")
     assert (code, out) == (0, "nothing is left to do\n")
     code, out, _ = run(capsys, *args, "--estimate", "--seeds", "3")

@@ -14,3 +14,15 @@ def test_a_comparison_of_networks_has_one_recipe_but_for_the_rates(suite, contro
     chosen = [experiment.get(name) for name in experiment.suite(suite)]
     assert plan.is_controlled(chosen) is controlled
     assert not plan.is_controlled(chosen[:1])
+
+
+@pytest.mark.parametrize("suite", ["controlled", "controlled_vgg16"])
+def test_networks_without_a_decoder_are_scored_with_a_crf_as_well(suite):
+    steps = plan.refined(suite)
+    names = [step.experiment for step in steps]
+    assert len(set(names)) == len(names) >= 3
+    assert set(names) < set(experiment.suite(suite))
+    for step in steps:
+        changed = experiment.get(step.experiment).with_evaluation(**step.evaluation)
+        assert changed.evaluation.crf is not None
+    assert plan.refined("voc") == plan.refined("no_such_suite") == ()
