@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seg_jax import papers
 from seg_jax.evaluation.run import evaluate_run, file_name
 from seg_jax.metrics import bootstrap
 from seg_jax.report.interval_chart import Bar, Rise
@@ -86,7 +87,9 @@ def waterfall(
         )
         for index, step in enumerate(done[1:])
     ]
-    return Bar(done[0].title, scores[0]), rises
+    first, family = done[0], known[done[0].experiment].experiment.family
+    name = first.title if first == steps[0] else papers.title(first.experiment, family)
+    return Bar(name, scores[0]), rises
 
 
 def _known(runs: Sequence[Run]) -> dict[str, Run]:

@@ -57,3 +57,16 @@ def test_with_a_crf():
         assert cells[:2] == [f"{100 * score:.1f}" for score in scores], name
         assert float(cells[2]) == pytest.approx(100 * (scores[1] - scores[0]), abs=0.051)
         assert cells[6:8] == [f"{100 * edge:.1f}" for edge in edges], name
+
+
+def test_with_scales_and_a_crf():
+    folder = ROOT / "experiments" / "results"
+    name = "deeplab_v3plus_mobilenetv2_camvid"
+    paths = [folder / f"{name}.json"]
+    paths += [folder / "crf" / f"{name}_scales{crf}.json" for crf in ("", "_crf")]
+    found = [results.load(path) for path in paths]
+    plain, scales, refined = (f"{100 * one.metrics['mean_iou']:.1f}" for one in found)
+    assert found[1].protocol.scales == (0.75, 1.0, 1.25) and found[1].protocol.flip
+    assert "dense CRF" in found[2].cutting and "dense CRF" not in found[1].cutting
+    sentence = f"{plain} becomes {scales} with three scales and their mirror images"
+    assert sentence in PAGE and f"and {refined} with the\nCRF" in PAGE

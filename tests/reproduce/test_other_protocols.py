@@ -28,7 +28,12 @@ def right(monkeypatch):
 
 
 def runs(names, first=True):
-    return [SimpleNamespace(experiment=SimpleNamespace(name=n), first=first) for n in names]
+    return [
+        SimpleNamespace(
+            experiment=SimpleNamespace(name=name, family=f"network {name}"), first=first
+        )
+        for name in names
+    ]
 
 
 def test_a_waterfall_goes_from_step_to_step(right):
@@ -46,8 +51,12 @@ def test_a_waterfall_goes_from_step_to_step(right):
 )
 def test_no_step_is_credited_with_what_a_missing_one_changed(right, there, shown):
     found = other_protocols.waterfall(STEPS, runs(there), "")
-    names = [found[0].name, *(rise.name for rise in found[1])] if found else []
-    assert names == [f"title {name}" for name in shown]
+    if not shown:
+        assert found is None
+        return
+    start, rises = found
+    assert start.name == f"network {shown[0]}"  # its title says what it changed
+    assert [rise.name for rise in rises] == [f"title {name}" for name in shown[1:]]
 
 
 def test_further_seeds_are_not_in_a_waterfall(right):
