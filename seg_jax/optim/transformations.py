@@ -10,7 +10,7 @@ _BETA2, _EPSILON = 0.999, 1e-8  # of Adam, as in its paper
 
 
 def packed(tree: Any) -> list[jax.Array]:
-    """Return the floating-point leaves of a tree, all vectors and scalars as one vector.
+    """Return the leaves of a tree, of one type, with all vectors and scalars as one vector.
 
     A network has hundreds of them: biases, scales of norms, running averages. What is done to all
     is one operation then, for the compiler and for the device.

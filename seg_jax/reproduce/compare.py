@@ -22,6 +22,7 @@ from seg_jax.metrics import bootstrap
 from seg_jax.metrics.bootstrap import Interval
 from seg_jax.report import heat_map, images, interval_chart, names, page, seeds, svg, table
 from seg_jax.report.grid import Column, Grid, count, percent
+from seg_jax.report.rows import trimap
 from seg_jax.reproduce import differing_images, other_protocols, plan
 from seg_jax.reproduce.other_protocols import Scored
 from seg_jax.reproduce.plan import Run
@@ -33,7 +34,7 @@ _THIN = 5  # rarest classes that the table shows
 _LEVEL = 0.05
 # What a CRF is for: scores near boundaries.
 _EDGES: dict[str, Callable[[Record], float | None]] = {
-    f"trimap {_PX[0]} px": lambda record: record.metrics["trimap_mean_iou"].get(str(_PX[0])),
+    f"trimap {_PX[0]} px": lambda record: trimap(record, _PX[0]),
     "boundary F1": lambda record: record.metrics["boundary_f1"],
 }
 

@@ -11,7 +11,7 @@ from seg_jax.metrics import bootstrap
 from seg_jax.report.interval_chart import Bar, Rise
 from seg_jax.reproduce.plan import Run, Step
 from seg_jax.results import Record, image_counts, load
-from seg_jax.runs import checkpoint
+from seg_jax.runs import folder
 
 
 class Scored(NamedTuple):
@@ -39,7 +39,7 @@ def scored(run: Run, step: Step, command: str) -> Scored:
     """
     path = run.record
     if step.evaluation:
-        trained, _, _ = checkpoint.restore_variables(run.folder)
+        trained, _ = folder.read_config(run.folder)
         other = trained.with_evaluation(**step.evaluation)
         root = run.experiment.data.root
         path = run.folder / file_name(trained, other, run.split)
