@@ -44,9 +44,10 @@ def inject(kind: str) -> None:
     if kind == "full":
         full_disk()
     elif kind == "block":  # inside a library, where no signal is heard
-        mutex = ctypes.create_string_buffer(64)
-        for _ in range(2):
-            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+        lock(mutex)
+        print("in a library", flush=True)
+        lock(mutex)
     else:
         os.kill(os.getpid(), getattr(signal, kind))
 
