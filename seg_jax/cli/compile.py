@@ -37,6 +37,7 @@ class CompileOptions:
       bundles: kernels on TPUs: dump their instruction bundles; loops, units used, which one binds.
       top: rows of the table of cycles, and kernels whose loops are printed.
       record: file of outcomes, e.g. experiments/targets.json: what it has is not compiled again.
+      reuse: file of outcomes: a program that is one of its to the letter is not compiled again.
       minutes: with --record, end after this time, what is being compiled unrecorded.
       json: print a list of objects.
     """
@@ -56,6 +57,7 @@ class CompileOptions:
     bundles: bool = False
     top: int = 20
     record: Path | None = None
+    reuse: Path | None = None
     minutes: float = math.inf
     json: bool = False
 
@@ -77,6 +79,8 @@ def compile_programs(args: Sequence[str]) -> int:
         raise checks.UserError("--record is for the registered recipes: leave out --data.dataset")
     if options.record and options.bundles:
         raise checks.UserError("--record keeps no bundles: leave out --bundles")
+    if options.reuse and not options.reuse.exists():
+        raise checks.UserError(f"--reuse {options.reuse}: there is no such file")
     if options.record:
         return _record(wanted, options)
     if options.root is not None and not options.dataset:
@@ -170,6 +174,8 @@ def _passed_on(options: CompileOptions) -> list[str]:
         words += ["--data.dataset", options.dataset]
     if options.root is not None:
         words += ["--data.root", str(options.root)]
+    reuse = options.reuse or options.record
+    words += ["--reuse", str(reuse)] if reuse and reuse.exists() else []
     words += ["--find-batch"] if options.find_batch else []
     words += ["--cycles"] if options.cycles else []
     words += ["--bundles"] if options.bundles else []
@@ -183,7 +189,7 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
     if options.bundles:
         return _with_bundles(name, target, options)
     topology.prepare(target)
-    from seg_jax.targets import compiling
+    from seg_jax.targets import compiling, survey
 
     if mode == "kernel":
         return compiling.kernel_entry(name, target, cycles_top=options.top if options.cycles else 0)
@@ -193,6 +199,7 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
         mode,
         find_batch=options.find_batch,
         cycles_top=options.top if options.cycles else 0,
+        known=survey.load(options.reuse).values() if options.reuse else (),
     )
 
 

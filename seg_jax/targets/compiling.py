@@ -1,8 +1,9 @@
 """One experiment, one target, one program: compile it and say what came of it, as JSON data."""
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from seg_jax import checks, parallel
@@ -12,6 +13,11 @@ from seg_jax.targets.table import Target
 
 COMPILED, DOES_NOT_FIT, ERROR = "compiled", "does not fit", "error"
 MODES = ("train", "evaluate")
+# What an entry says beside its program: not for another experiment that has the same.
+_OF_EXPERIMENT = {
+    *("experiment", "target", "mode", "batch", "recipe_batch", "devices", "precision"),
+    *("accumulate", "device_hours", "remedy", "largest_batch", "compile_seconds"),
+}
 
 
 def experiment_entry(
@@ -21,6 +27,7 @@ def experiment_entry(
     *,
     find_batch: bool = False,
     cycles_top: int = 0,
+    known: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Compile one program of an experiment for all devices of a target.
 
@@ -33,6 +40,7 @@ def experiment_entry(
       mode: "train", the step at the recipe's batch; "evaluate", one batch of windows.
       find_batch: also look for the largest batch that fits.
       cycles_top: also add up the TPU compiler's estimates, in so many rows; 0: no.
+      known: entries; a program that is one of theirs to the letter is not compiled again.
 
     Returns:
       experiment, target, mode, batch, recipe_batch, devices, precision, accumulate, and of
@@ -57,7 +65,11 @@ def experiment_entry(
     }
     lower = programs.PROGRAMS[mode]
     entry |= outcome(
-        lambda: lower(experiment, mesh, size), target, precision, cycles_top=cycles_top
+        lambda: lower(experiment, mesh, size),
+        target,
+        precision,
+        cycles_top=cycles_top,
+        known=[entry for entry in known if entry["target"] == target.name],
     )
     if mode == "train" and entry.get("roofline_seconds"):
         entry["device_hours"] = entry["roofline_seconds"] * settings.steps * target.devices / 3600
@@ -96,38 +108,51 @@ def kernel_entry(name: str, target: Target, *, cycles_top: int = 0) -> dict[str,
 
 
 def outcome(
-    lower: Callable[[], Any], target: Target, precision: str, *, cycles_top: int = 0
+    lower: Callable[[], Any],
+    target: Target,
+    precision: str,
+    *,
+    cycles_top: int = 0,
+    known: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Lower and compile a program.
+    """Lower and compile a program, unless it is one of the known entries, all of this target.
 
     Returns:
       status ("compiled", "does not fit", "error"); for the first compile_seconds, arguments_bytes,
       temporaries_bytes, peak_bytes, memory_bytes, fits, flops, accessed_bytes, collectives,
       collective_bytes, roofline_seconds; for the second peak_bytes, memory_bytes, fits and error;
-      for the last error.
+      for the last error. Also program, the digest of its text, if it could be lowered; of a known
+      one, instead of compile_seconds, same_program_as, the experiment that it was compiled for.
     """
-    begin = time.monotonic()
+    begin, program = time.monotonic(), {}
     try:
-        compiled = lower().compile()
+        lowered = lower()
+        digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
+        program = {"program": digest}
+        for entry in known:
+            if entry.get("program") == digest and (not cycles_top or "estimated_cycles" in entry):
+                found = {key: entry[key] for key in entry if key not in _OF_EXPERIMENT}
+                return {"same_program_as": entry["experiment"], **found}
+        compiled = lowered.compile()
     except checks.UserError:
         raise
     except Exception as error:  # whatever a compiler refuses with is what the page shows
         line = " ".join(str(error).split())[:600]
         if needed := cost.memory_needed(str(error)):
             need, have = needed
-            return {
+            return program | {
                 "status": DOES_NOT_FIT,
                 "fits": False,
                 "peak_bytes": need,
                 "memory_bytes": have,
                 "error": line,
             }
-        return {"status": ERROR, "error": f"{type(error).__name__}: {line}"}
+        return program | {"status": ERROR, "error": f"{type(error).__name__}: {line}"}
     seconds = time.monotonic() - begin
     text = compiled.as_text()
     found = cost.of(compiled, text)
     fits = found.peak_bytes <= target.memory_bytes
-    entry = {
+    entry = program | {
         "status": COMPILED if fits else DOES_NOT_FIT,
         "fits": fits,
         "compile_seconds": round(seconds, 1),

@@ -16,7 +16,8 @@ devices that were described to it on a machine that has none: `python -m seg_jax
 TARGET` does it again. Memory is what the compiler says a device needs, of what the compiler or the
 data sheet says it has. Times are estimates from the compiler's FLOPs and bytes at the hardware's
 published peaks, which no program reaches: lower bounds, not measurements. "Cycles" are the TPU
-compiler's own estimates.
+compiler's own estimates. "compiled as X": experiments that differ in their images, weights, rates
+or number of steps often have one program to the letter, which was compiled for X.
 
 """
 
@@ -82,9 +83,11 @@ def _row(entry: Mapping[str, Any]) -> str:
 
 
 def outcome(entry: Mapping[str, Any] | None) -> str:
-    """Return a program's outcome in words: compiled, does not fit (remedy), the error."""
+    """Return a program's outcome in words: compiled (as what), does not fit (remedy), the error."""
     if entry is None:
         return NOT_YET
+    if entry["status"] == "compiled" and "same_program_as" in entry:
+        return f"compiled as {entry['same_program_as']}"
     if entry["status"] == "does not fit":
         return f"does not fit: {entry.get('remedy', 'a smaller batch')}"
     if entry["status"] == "error":

@@ -1,9 +1,10 @@
 """Estimates, refusals of the compiler and the search for a batch, against figures by hand."""
 
+import jax
 import pytest
 
 from seg_jax import checks
-from seg_jax.targets import batch, compiling, cost, table, text, topology
+from seg_jax.targets import batch, compiling, cost, page, table, text, topology
 
 V5E = table.get("v5e-8")
 
@@ -70,6 +71,29 @@ def test_a_refusal_becomes_an_outcome_and_a_bug_an_error():
 
     entry = compiling.outcome(fail, V5E, "float32")
     assert entry == {"status": "error", "error": "RuntimeError: no tile sizes for f32[1386,513]"}
+
+
+def test_a_known_program_is_not_compiled_again():
+    """By programs of this CPU: two experiments of the same to the letter, and a third."""
+    number = jax.ShapeDtypeStruct((8,), "float32")
+
+    def lowered(function):
+        return lambda: jax.jit(function).lower(number)
+
+    first = compiling.outcome(lowered(lambda x: x + 1.0), V5E, "float32")
+    known = {"experiment": "net_voc", "target": "v5e-8", "device_hours": 7.0, **first}
+    same = compiling.outcome(lowered(lambda x: x + 1.0), V5E, "float32", known=[known])
+    assert same.pop("same_program_as") == "net_voc"
+    assert same == {key: first[key] for key in first if key != "compile_seconds"}
+    other = compiling.outcome(lowered(lambda x: x + 2.0), V5E, "float32", known=[known])
+    assert "same_program_as" not in other and other["program"] != first["program"]
+    # An entry without the estimates that are asked for is of no use.
+    again = compiling.outcome(
+        lowered(lambda x: x + 1.0), V5E, "float32", known=[known], cycles_top=3
+    )
+    assert "same_program_as" not in again
+    entry = {**known, **same, "experiment": "net_voc_trainval", "same_program_as": "net_voc"}
+    assert page.outcome(known) == "compiled" and page.outcome(entry) == "compiled as net_voc"
 
 
 @pytest.mark.parametrize("fixed, image, limit", [(100, 7, 1000), (0, 333, 1000), (10, 995, 1000)])
