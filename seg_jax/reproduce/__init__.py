@@ -64,7 +64,12 @@ def estimate(suite: str, workdir: Path, *, seeds: int = 1, root: Path | None = N
     """Return how long `reproduce` will take on this machine, as text."""
     runs, steps = plan.runs(suite, workdir, seeds=seeds, root=root)
     parallel.prepare_process()
-    return estimates.estimate([*runs, *steps]).as_text()
+    found = estimates.estimate([*runs, *steps])
+    others = [step for step in (*plan.refined(suite), *plan.waterfall(suite)) if step.evaluation]
+    if found.seconds and others:
+        also = f"; {len(others)} evaluations with a CRF or several scales are not counted"
+        return found.as_text() + also
+    return found.as_text()
 
 
 def _check_weights(runs: Sequence[Run]) -> None:

@@ -10,6 +10,7 @@ from seg_jax import config, experiment, results
 from seg_jax.checks import UserError
 from seg_jax.experiment import Experiment
 from seg_jax.results import files, image_counts
+from seg_jax.runs import folder
 
 # Where publications score another list than the one to look at while training.
 SCORED_SPLIT = {"camvid": "test"}
@@ -64,12 +65,12 @@ class Run:
 
 
 def _same(stored: dict[str, Any], chosen: Experiment) -> bool:
-    """Whether a record is of this experiment; its data may have lain elsewhere."""
-
-    def anywhere(one: Experiment) -> Experiment:
-        return dataclasses.replace(one, data=dataclasses.replace(one.data, root=None))
-
-    return anywhere(config.from_dict(stored)) == anywhere(chosen)
+    """Whether a record is of what an experiment trains and of its evaluation; where its data lay,
+    and how it was read and logged, is of no account.
+    """
+    before = config.from_dict(stored)
+    same = folder.identity(before) == folder.identity(chosen)
+    return same and before.evaluation == chosen.evaluation
 
 
 def runs(

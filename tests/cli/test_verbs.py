@@ -270,6 +270,7 @@ def test_reproduce_compares_networks_of_one_recipe(capsys, at_home, monkeypatch)
     code, out, _ = run(capsys, *args, "--estimate", "--seeds", "3")
     assert code == 0
     assert "two_layers_synthetic_seed2" in out and "measured in 6 of two_layers_synthetic" in out
+    assert "evaluations with a CRF or several scales are not counted" in out
 
 
 def test_sweep_runs_trials_and_prints_the_best_as_a_command(capsys, at_home):
