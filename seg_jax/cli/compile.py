@@ -33,7 +33,7 @@ class CompileOptions:
       dataset: reader of your own data, whose number of classes the network gets, as in `train`.
       root: the folder of that data set.
       find_batch: look for the largest batch that fits, by at most five more compilations.
-      cycles: TPU: add up the compiler's estimated cycles by module and kind of operation.
+      cycles: add up the compiler's estimated cycles by module and kind of operation.
       bundles: kernels on TPUs: dump their instruction bundles; loops, units used, which one binds.
       top: rows of the table of cycles, and kernels whose loops are printed.
       record: file of outcomes, e.g. experiments/targets.json: what it has is not compiled again.

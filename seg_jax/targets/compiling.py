@@ -8,7 +8,7 @@ from typing import Any
 
 from seg_jax import checks, parallel
 from seg_jax.experiment import Experiment
-from seg_jax.targets import batch, cost, cycles, programs, topology
+from seg_jax.targets import batch, cost, cycles, gpu_estimates, programs, topology
 from seg_jax.targets.table import Target
 
 COMPILED, DOES_NOT_FIT, ERROR = "compiled", "does not fit", "error"
@@ -39,7 +39,7 @@ def experiment_entry(
       target: whose compiler `topology.prepare` has found.
       mode: "train", the step at the recipe's batch; "evaluate", one batch of windows.
       find_batch: also look for the largest batch that fits.
-      cycles_top: also add up the TPU compiler's estimates, in so many rows; 0: no.
+      cycles_top: also add up the compiler's estimates, in so many rows; 0: no.
       known: entries; a program that is one of theirs to the letter is not compiled again.
 
     Returns:
@@ -71,8 +71,9 @@ def experiment_entry(
         cycles_top=cycles_top,
         known=[entry for entry in known if entry["target"] == target.name],
     )
-    if mode == "train" and entry.get("roofline_seconds"):
-        entry["device_hours"] = entry["roofline_seconds"] * settings.steps * target.devices / 3600
+    seconds = entry.get("roofline_seconds") or entry.get("estimated_seconds")
+    if mode == "train" and seconds:
+        entry["device_hours"] = seconds * settings.steps * target.devices / 3600
     if entry["status"] == DOES_NOT_FIT:
         entry["remedy"] = _remedy(entry, mode, accumulate, size // mesh.size)
     if find_batch and entry["status"] != ERROR:
@@ -161,9 +162,12 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if cycles_top and target.chip.platform == "tpu" and found.flops is not None:
-        counted = cycles.of(text)
-        entry |= cycles.to_dict(counted, target, found.flops, precision, top=cycles_top)
+    if cycles_top:
+        if target.chip.platform == "gpu":
+            counted, entry["flops"] = gpu_estimates.of(text, target)
+        else:
+            counted = cycles.of(text)
+        entry |= cycles.to_dict(counted, target, entry["flops"] or 0.0, precision, top=cycles_top)
     return entry
 
 

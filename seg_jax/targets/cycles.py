@@ -77,6 +77,13 @@ _FREE = {
 }  # fmt: skip
 
 
+def is_free(opcode: str) -> bool:
+    """Whether operations of that name are in no sum: they cost nothing by themselves, or wait for
+    other devices.
+    """
+    return opcode in _FREE or opcode.startswith("all-")
+
+
 def of(text: str, *, depth: int = 3) -> Cycles:
     """Add up the estimates in a compiled TPU program's text.
 
@@ -91,7 +98,7 @@ def of(text: str, *, depth: int = 3) -> Cycles:
         if cycles is not None:
             module, kind, backward = classify(instruction.path, depth=depth)
             sums[module, kind or instruction.opcode, backward] += cycles * instruction.times
-        elif instruction.opcode not in _FREE and not instruction.opcode.startswith("all-"):
+        elif not is_free(instruction.opcode):
             unknown[instruction.opcode] += instruction.times
     groups = tuple(Group(*key, cycles) for key, cycles in sums.most_common())
     return Cycles(sum(sums.values()), groups, dict(unknown.most_common()))

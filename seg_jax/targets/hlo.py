@@ -9,6 +9,7 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-<>]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-<>]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|\s)([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+_NAMED = re.compile(r"%([\w.\-<>]+)")
 _TRIPS = re.compile(r'known_trip_count":\s*\{"n":\s*"(\d+)"')
 _CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-<>]+)")
 _CONDITION = re.compile(r"condition=%?([\w.\-<>]+)")
@@ -46,10 +47,34 @@ class Instruction:
         return found.group(1) if found else ""
 
     @property
+    def operands(self) -> tuple[str, ...]:
+        """The names of the instructions whose results it takes."""
+        _, _, after = self.line.partition(f" {self.opcode}(")
+        return tuple(_NAMED.findall(after[: _closing(f"({after}") - 1]))
+
+    @property
     def estimated_cycles(self) -> int | None:
         """The TPU compiler's estimate for one execution, None if it gives none."""
         found = re.search(r'estimated_cycles":"(\d+)"', self.line)
         return int(found.group(1)) if found else None
+
+
+def shapes(text: str) -> dict[str, str]:
+    """Return the result's shapes, as text, of every instruction by its name."""
+    computations, _ = _computations(text)
+    return {one.name: one.shapes for inside in computations.values() for one in inside}
+
+
+def first(shapes: str) -> str:
+    """Return the first shape of a tuple's, or the only one: "f32[2,3]"."""
+    found = _SHAPE.search(shapes)
+    return found.group(0) if found else ""
+
+
+def dimensions(shapes: str) -> tuple[int, ...]:
+    """Return the sides of the first shape; () for a number, or where there is none."""
+    found = _SHAPE.search(shapes)
+    return tuple(int(n) for n in found.group(2).split(",") if n) if found else ()
 
 
 def executed(text: str) -> Iterator[Instruction]:

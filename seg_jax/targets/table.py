@@ -31,7 +31,8 @@ class Chip:
       bandwidth: of its memory, bytes a second.
       link: bytes a second from a chip to its neighbors, one direction, all links.
       devices: JAX devices (TensorCores) of one chip in the described topology.
-      clock: cycles a second of the matrix units; None: not published.
+      clock: cycles a second of the matrix units, of a GPU its highest, as it is described to the
+        compiler; None: not published.
     """
 
     name: str
@@ -49,9 +50,9 @@ V4 = Chip("TPU v4", "tpu", 32 * GIB, 275e12, 275e12, 1.2e12, 150e9, devices=2, c
 V5E = Chip("TPU v5e", "tpu", 16 * GIB, 197e12, 197e12, 819e9, 100e9, clock=1.5e9)
 V5P = Chip("TPU v5p", "tpu", 95 * GIB, 459e12, 459e12, 2.765e12, 300e9, clock=1.75e9)
 V6E = Chip("TPU v6e", "tpu", 32 * GIB, 918e12, 918e12, 1.64e12, 224e9)
-A100 = Chip("A100 80GB SXM", "gpu", 80 * 10**9, 312e12, 156e12, 2.039e12, 300e9)
-H100 = Chip("H100 SXM", "gpu", 80 * 10**9, 989e12, 494e12, 3.35e12, 450e9)
-H200 = Chip("H200 SXM", "gpu", 141 * 10**9, 989e12, 494e12, 4.8e12, 450e9)
+A100 = Chip("A100 80GB SXM", "gpu", 80 * 10**9, 312e12, 156e12, 2.039e12, 300e9, clock=1.41e9)
+H100 = Chip("H100 SXM", "gpu", 80 * 10**9, 989e12, 494e12, 3.35e12, 450e9, clock=1.98e9)
+H200 = Chip("H200 SXM", "gpu", 141 * 10**9, 989e12, 494e12, 4.8e12, 450e9, clock=1.98e9)
 
 
 @dataclasses.dataclass(frozen=True)

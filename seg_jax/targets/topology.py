@@ -69,6 +69,7 @@ def _prepare_gpu() -> None:
     # Autotuning would time kernels on the device; without it XLA takes its Triton form for every
     # product, and has none for some of highest precision, as the resize's.
     flags = ["--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"]
+    flags.append("--xla_gpu_collect_cost_model_stats=true")  # what XLA expects of each fusion
     nvidia = importlib.util.find_spec("nvidia")
     for folder in nvidia.submodule_search_locations if nvidia else ():  # type: ignore[union-attr]
         for toolkit in ("cu13", "cuda_nvcc"):
