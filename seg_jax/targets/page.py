@@ -18,8 +18,9 @@ data sheet says it has. Times are estimates from the compiler's FLOPs and bytes 
 published peaks, which no program reaches: lower bounds, not measurements. "Cycles" are the
 compiler's own estimates; for GPUs, where it has none for cuDNN's convolutions, cuBLAS's products
 and copies, these are counted at the published peaks, GFLOP are of convolutions and products alone,
-and launching the kernels is not in the cycles. "compiled as X": experiments that differ in their images, weights, rates
-or number of steps often have one program to the letter, which was compiled for X.
+and launching the kernels is not in the cycles. "compiled as X": experiments that differ in their
+images, weights, rates or number of steps often have one program to the letter, which was compiled
+for X.
 
 """
 

@@ -43,7 +43,7 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
                 f"and written, {work}"
             )
         else:
-            work += "; this compiler counts no bytes: --cycles adds up what it says of each operation"
+            work += "; this compiler counts no bytes; --cycles adds up its estimates"
         lines.append(f"  a device: {work}")
     if entry.get("roofline_seconds"):
         line = (
