@@ -164,10 +164,11 @@ def outcome(
     }
     if cycles_top:
         if target.chip.platform == "gpu":
-            counted, entry["flops"] = gpu_estimates.of(text, target)
+            counted, flops = gpu_estimates.of(text, target)
         else:
-            counted = cycles.of(text)
-        entry |= cycles.to_dict(counted, target, entry["flops"] or 0.0, precision, top=cycles_top)
+            counted, flops = cycles.of(text), found.flops or 0.0
+        entry |= {"flops": flops}
+        entry |= cycles.to_dict(counted, target, flops, precision, top=cycles_top)
     return entry
 
 
