@@ -172,6 +172,7 @@ def unet_mobilenetv2_camvid() -> Experiment:
         family="U-Net",
         paper="Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597",
         model=model,
+        base_lr=0.06,
     )
 
 
