@@ -24,6 +24,8 @@ from seg_jax.targets.compiling import ERROR
 
 NOT_YET = "not compiled yet"
 Key = tuple[str, str, str]
+# Of an entry, not kept in the file, whose page does not show them; `compile --cycles` prints them.
+DETAILS = ("cycles_by", "without_estimate")
 
 
 def key(entry: dict[str, Any]) -> Key:
@@ -44,7 +46,8 @@ def save(path: Path, entries: dict[Key, dict[str, Any]]) -> None:
 
 
 def add(path: Path, entry: dict[str, Any]) -> None:
-    """Add one entry; several processes may do so at once."""
+    """Add one entry, but for its DETAILS; several processes may do so at once."""
+    entry = {name: value for name, value in entry.items() if name not in DETAILS}
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks

@@ -28,7 +28,10 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
         return "\n".join(lines)
     memory = f"{gib(entry['peak_bytes'])} of {gib(entry['memory_bytes'])} a device"
     if entry["status"] == COMPILED:
-        lines.append(f"  compiled in {entry['compile_seconds']} s, not run; fits: {memory}")
+        how = f"compiled in {entry['compile_seconds']} s, not run"
+        if "same_program_as" in entry:
+            how = f"the program of {entry['same_program_as']}, compiled before, not run"
+        lines.append(f"  {how}; fits: {memory}")
     else:
         lines.append(f"  does not fit: {memory}; set {entry.get('remedy', 'a smaller batch')}")
     if "arguments_bytes" in entry:
@@ -54,6 +57,8 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
         lines.append(line)
     if "estimated_cycles" in entry:
         lines += _cycles(entry, top)
+        if "device_hours" in entry and not entry.get("roofline_seconds"):
+            lines.append(f"  {entry['device_hours']:.1f} device-hours for the recipe, by the cycles")
     for kernel in entry.get("bundles", ()):
         lines += [f"  {line}" for line in bundles.text(kernel).splitlines()]
     if "largest_batch" in entry:
@@ -83,11 +88,11 @@ def _cycles(entry: Mapping[str, Any], top: int) -> list[str]:
         )
     line += f"; convolutions and matrix products {100 * entry['convolution_share']:.0f} %"
     lines = [line]
-    for group in entry["cycles_by"][:top]:
+    for group in entry.get("cycles_by", ())[:top]:
         share = 100 * group["cycles"] / max(total, 1)
         direction = "backward" if group["backward"] else "forward "
         lines.append(f"    {share:5.1f} %  {direction}  {group['kind']}  {group['module']}")
-    if entry["without_estimate"]:
+    if entry.get("without_estimate"):
         names = ", ".join(f"{n} {name}" for name, n in entry["without_estimate"].items())
         lines.append(f"    without an estimate: {names}")
     return lines

@@ -138,6 +138,19 @@ def test_nothing_reads_as_if_it_had_run():
     assert "compiled in 9.0 s, not run; fits: 3.00 GiB of 16.00 GiB" in lines[1]
     assert "3 all-reduce of 2.0 MB" in lines[3]
     assert lines[4].startswith("  estimate at the published peaks: 10.00 ms at least, 5.0 device-h")
+    # Of a GPU there are only the compiler's cycles; a known program has been compiled elsewhere.
+    entry |= {
+        "target": "h100x8", "roofline_seconds": None, "accessed_bytes": None, "batch": 32,
+        "estimated_cycles": 19.8e6, "estimated_seconds": 0.01, "utilization": 0.125,
+        "convolution_share": 0.5, "same_program_as": "net_voc",
+    }  # fmt: skip
+    lines = text.entry_text(entry).splitlines()
+    assert "the program of net_voc, compiled before, not run; fits: 3.00 GiB" in lines[1]
+    assert lines[4:] == [
+        "  19.8 M cycles by the compiler's estimate: 10.0 ms, 400 images a second a device, "
+        "12.5 % of peak; convolutions and matrix products 50 %",
+        "  5.0 device-hours for the recipe, by the cycles",
+    ]
 
 
 def test_without_the_compiler_the_line_that_installs_it(monkeypatch):

@@ -70,6 +70,13 @@ def test_what_is_cut_off_is_not_recorded(tmp_path, monkeypatch):
         assert survey.in_a_process(WANTED[0], timeout=0.5) is None
 
 
+def test_the_file_keeps_the_sums_of_an_entry(tmp_path):
+    path = tmp_path / "targets.json"
+    details = {"cycles_by": [{"module": "", "cycles": 7}], "without_estimate": {"copy": 1}}
+    survey.add(path, made(WANTED[0]) | details | {"estimated_cycles": 7})
+    assert survey.load(path) == {WANTED[0]: made(WANTED[0]) | {"estimated_cycles": 7}}
+
+
 def test_two_runs_lose_nothing_of_each_other(tmp_path):
     path = tmp_path / "targets.json"
 
