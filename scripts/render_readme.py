@@ -1,9 +1,9 @@
-"""Rewrite the generated tables of the pages from committed records and published figures."""
+"""Rewrite the generated sections of the pages from committed records and published figures."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from seg_jax.report import crf_table, front_table, rows, table
+from seg_jax.report import crf_table, front_table, rows, speed, table
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,21 +14,24 @@ def _front() -> str:
     ).as_markdown()
 
 
-# Page -> the markers around its table, and the function that renders it.
-TABLES: dict[str, tuple[tuple[str, str], Callable[[], str]]] = {
-    "README.md": (front_table.MARKERS, _front),
-    "docs/results.md": (
+# Page, the markers around what is generated there, and the function that renders it.
+SECTIONS: tuple[tuple[str, tuple[str, str], Callable[[], str]], ...] = (
+    ("README.md", front_table.MARKERS, _front),
+    ("README.md", speed.MARKERS, lambda: speed.sentence(ROOT / "experiments" / "benchmarks")),
+    (
+        "docs/results.md",
         (table.BEGIN, table.END),
         lambda: table.networks_markdown(rows.committed_records()),
     ),
-    "seg_jax/kernels/crf/README.md": (
+    (
+        "seg_jax/kernels/crf/README.md",
         crf_table.MARKERS,
         lambda: crf_table.markdown(crf_table.committed()),
     ),
-}
+)
 
 if __name__ == "__main__":
-    for page, (markers, render) in TABLES.items():
+    for page, markers, render in SECTIONS:
         path = ROOT / page
         text = path.read_text(encoding="utf-8")
         path.write_text(table.write_section(text, markers, render()), encoding="utf-8")

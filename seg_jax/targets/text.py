@@ -58,7 +58,9 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
     if "estimated_cycles" in entry:
         lines += _cycles(entry, top)
         if "device_hours" in entry and not entry.get("roofline_seconds"):
-            lines.append(f"  {entry['device_hours']:.1f} device-hours for the recipe, by the cycles")
+            lines.append(
+                f"  {entry['device_hours']:.1f} device-hours for the recipe, by the cycles"
+            )
     for kernel in entry.get("bundles", ()):
         lines += [f"  {line}" for line in bundles.text(kernel).splitlines()]
     if "largest_batch" in entry:
