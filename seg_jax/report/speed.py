@@ -23,7 +23,7 @@ def sentence(folder: Path) -> str:
     )
     return (
         f"**Speed**: on {first['device']}, {first['dtype']}, {shares} of PyTorch's time "
-        f"(geometric mean and range of {len(first['rows'])} networks, each beside one with the same "
+        f"(geometric mean and range of {len(first['rows'])} networks, each beside one of the same "
         f"parameters; jax {first['versions']['jax']}, torch {first['versions']['torch']}): "
         "[every row](experiments/benchmarks)."
     )
