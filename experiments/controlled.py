@@ -20,7 +20,7 @@ estimates their statistics (`pretrained.folded`):
 
 Rates are those of a search for each head, the same for all: the six of `sweeps.controlled_lr`, 100
 steps on crops of 129 px, scored on a fifth of train that is left out (docs/controlled.md has the
-command). A head whose rate has not been searched yet has 0.03.
+command).
 """
 
 from dataclasses import replace
@@ -131,6 +131,7 @@ def deeplab_v3plus_mobilenetv2_camvid() -> Experiment:
         family="DeepLab v3+",
         paper="Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018, arXiv:1802.02611",
         model=model,
+        base_lr=0.06,
     )
 
 
