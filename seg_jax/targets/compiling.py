@@ -162,14 +162,16 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if cycles_top:
-        if target.chip.platform == "gpu":
-            counted, flops = gpu_estimates.of(text, target)
-        else:
-            counted, flops = cycles.of(text), found.flops or 0.0
-        entry |= {"flops": flops}
-        entry |= cycles.to_dict(counted, target, flops, precision, top=cycles_top)
-    return entry
+    if not cycles_top:
+        return entry
+    if target.chip.platform == "gpu":
+        counted, flops = gpu_estimates.of(text, target)
+    else:
+        counted, flops = cycles.of(text), found.flops
+    if flops is None:
+        return entry
+    shown = cycles.to_dict(counted, target, flops, precision, top=cycles_top)
+    return entry | {"flops": flops} | shown
 
 
 def _remedy(entry: dict[str, Any], mode: str, accumulate: int, images: int) -> str:

@@ -7,6 +7,7 @@ measurements. The step time they sum to overlaps nothing and leaves waiting for 
 import collections
 import dataclasses
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from seg_jax.targets import hlo
@@ -77,13 +78,6 @@ _FREE = {
 }  # fmt: skip
 
 
-def is_free(opcode: str) -> bool:
-    """Whether operations of that name are in no sum: they cost nothing by themselves, or wait for
-    other devices.
-    """
-    return opcode in _FREE or opcode.startswith("all-")
-
-
 def of(text: str, *, depth: int = 3) -> Cycles:
     """Add up the estimates in a compiled TPU program's text.
 
@@ -91,14 +85,31 @@ def of(text: str, *, depth: int = 3) -> Cycles:
       text: of `jax.stages.Compiled.as_text`.
       depth: levels of the module's path to keep apart.
     """
+    return add_up(hlo.executed(text), lambda one: one.estimated_cycles, depth=depth)
+
+
+def add_up(
+    instructions: Iterable[hlo.Instruction],
+    estimate: Callable[[hlo.Instruction], float | None],
+    *,
+    depth: int = 3,
+) -> Cycles:
+    """Add up the estimates of what is executed.
+
+    Args:
+      instructions: of `hlo.executed`.
+      estimate: returns the cycles of one execution; None: there is no estimate.
+      depth: levels of the module's path to keep apart.
+    """
     sums: collections.Counter[tuple[str, str, bool]] = collections.Counter()
     unknown: collections.Counter[str] = collections.Counter()
-    for instruction in hlo.executed(text):
-        cycles = instruction.estimated_cycles
+    for instruction in instructions:
+        cycles = estimate(instruction)
         if cycles is not None:
             module, kind, backward = classify(instruction.path, depth=depth)
-            sums[module, kind or instruction.opcode, backward] += cycles * instruction.times
-        elif not is_free(instruction.opcode):
+            place = module, kind or instruction.opcode, backward
+            sums[place] += round(cycles * instruction.times)
+        elif instruction.opcode not in _FREE and not instruction.opcode.startswith("all-"):
             unknown[instruction.opcode] += instruction.times
     groups = tuple(Group(*key, cycles) for key, cycles in sums.most_common())
     return Cycles(sum(sums.values()), groups, dict(unknown.most_common()))

@@ -5,7 +5,6 @@ for), without launching it. It writes nothing usable of cuDNN's convolutions, cu
 copies: they get the slower of their arithmetic and their memory traffic at the published peaks.
 """
 
-import collections
 import math
 import re
 from collections.abc import Mapping
@@ -37,29 +36,20 @@ def of(text: str, target: Target, *, depth: int = 3) -> tuple[cycles.Cycles, flo
     Returns:
       the estimates, and the FLOPs of convolutions and matrix products, of one device.
     """
-    assert target.chip.clock is not None
-    shapes = hlo.shapes(text)
-    sums: collections.Counter[tuple[str, str, bool]] = collections.Counter()
-    unknown: collections.Counter[str] = collections.Counter()
-    total = 0.0
-    for instruction in hlo.executed(text):
-        flops = _flops(instruction, shapes)
-        found = _COST.search(instruction.line)
-        if flops or instruction.opcode == "copy":
-            seconds = _roofline(instruction, shapes, flops, target)
-            estimate = seconds * target.chip.clock
-        elif found and instruction.opcode == "fusion":
-            estimate = float(found.group(1))
-        else:
-            if not cycles.is_free(instruction.opcode):
-                unknown[instruction.opcode] += instruction.times
-            continue
-        module, kind, backward = cycles.classify(instruction.path, depth=depth)
-        place = module, kind or instruction.opcode, backward
-        sums[place] += round(estimate * instruction.times)
-        total += flops * instruction.times
-    groups = tuple(cycles.Group(*key, count) for key, count in sums.most_common())
-    return cycles.Cycles(sum(sums.values()), groups, dict(unknown.most_common())), total
+    clock = target.chip.clock
+    assert clock is not None
+    instructions = list(hlo.executed(text))
+    shapes = {one.name: one.shapes for one in instructions}
+    flops = {one.name: _flops(one, shapes) for one in instructions}
+
+    def estimate(one: hlo.Instruction) -> float | None:
+        if flops[one.name] or one.opcode == "copy":
+            return clock * _roofline(one, shapes, flops[one.name], target)
+        found = _COST.search(one.line) if one.opcode == "fusion" else None
+        return float(found.group(1)) if found else None
+
+    counted = cycles.add_up(instructions, estimate, depth=depth)
+    return counted, sum(flops[one.name] * one.times for one in instructions)
 
 
 def _flops(instruction: hlo.Instruction, shapes: Mapping[str, str]) -> float:

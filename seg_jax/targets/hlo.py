@@ -59,12 +59,6 @@ class Instruction:
         return int(found.group(1)) if found else None
 
 
-def shapes(text: str) -> dict[str, str]:
-    """Return the result's shapes, as text, of every instruction by its name."""
-    computations, _ = _computations(text)
-    return {one.name: one.shapes for inside in computations.values() for one in inside}
-
-
 def first(shapes: str) -> str:
     """Return the first shape of a tuple's, or the only one: "f32[2,3]"."""
     found = _SHAPE.search(shapes)
