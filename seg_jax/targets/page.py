@@ -16,11 +16,11 @@ devices that were described to it on a machine that has none: `python -m seg_jax
 TARGET` does it again. Memory is what the compiler says a device needs, of what the compiler or the
 data sheet says it has. Times are estimates from the compiler's FLOPs and bytes at the hardware's
 published peaks, which no program reaches: lower bounds, not measurements. "Cycles" are the
-compiler's own estimates; for GPUs, where it has none for cuDNN's convolutions, cuBLAS's products
-and copies, these are counted at the published peaks, GFLOP are of convolutions and products alone,
-and launching the kernels is not in the cycles. "compiled as X": experiments that differ in their
-images, weights, rates or number of steps often have one program to the letter, which was compiled
-for X.
+compiler's own estimates. For GPUs it has none for cuDNN's convolutions, cuBLAS's products and
+copies: these are counted at the published peaks, GFLOP are of convolutions and products alone,
+launching the kernels is not in the cycles, and device-hours are by the cycles. "compiled as X":
+experiments that differ in their images, weights, rates or number of steps often have one program to
+the letter, which was compiled for X.
 
 """
 

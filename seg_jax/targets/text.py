@@ -28,9 +28,10 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
         return "\n".join(lines)
     memory = f"{gib(entry['peak_bytes'])} of {gib(entry['memory_bytes'])} a device"
     if entry["status"] == COMPILED:
-        how = f"compiled in {entry['compile_seconds']} s, not run"
         if "same_program_as" in entry:
             how = f"the program of {entry['same_program_as']}, compiled before, not run"
+        else:
+            how = f"compiled in {entry['compile_seconds']} s, not run"
         lines.append(f"  {how}; fits: {memory}")
     else:
         lines.append(f"  does not fit: {memory}; set {entry.get('remedy', 'a smaller batch')}")
@@ -45,8 +46,11 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
                 f"{entry['flops'] / 1e9:.1f} GFLOP, {entry['accessed_bytes'] / 1e9:.2f} GB read "
                 f"and written, {work}"
             )
+        elif "estimated_cycles" in entry:
+            gflop = (entry["flops"] or 0.0) / 1e9
+            work = f"{gflop:.1f} GFLOP of convolutions and matrix products, {work}"
         else:
-            work += "; this compiler counts no bytes; --cycles adds up its estimates"
+            work += "; this compiler counts neither FLOPs nor bytes, --cycles adds up its estimates"
         lines.append(f"  a device: {work}")
     if entry.get("roofline_seconds"):
         line = (

@@ -144,8 +144,10 @@ def test_nothing_reads_as_if_it_had_run():
         "estimated_cycles": 19.8e6, "estimated_seconds": 0.01, "utilization": 0.125,
         "convolution_share": 0.5, "same_program_as": "net_voc",
     }  # fmt: skip
+    del entry["compile_seconds"]
     lines = text.entry_text(entry).splitlines()
     assert "the program of net_voc, compiled before, not run; fits: 3.00 GiB" in lines[1]
+    assert "1000.0 GFLOP of convolutions and matrix products, 3 all-reduce of 2.0 MB" in lines[3]
     assert lines[4:] == [
         "  19.8 M cycles by the compiler's estimate: 10.0 ms, 400 images a second a device, "
         "12.5 % of peak; convolutions and matrix products 50 %",
