@@ -18,7 +18,7 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
-from seg_jax.nn import depthwise, products, separable
+from seg_jax.nn import depthwise, products, separable, winograd
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
@@ -46,6 +46,10 @@ MOST_BLOCKS = 8
 FEW_OUTPUTS = 16
 MOST_PRODUCTS = 4
 PACKET = 8  # numbers: Eigen's, which XLA:CPU's convolution reads channels in
+
+# Winograd's transforms cost more than its products save with fewer channels (in and out; in times
+# out), fewer FLOPs an image, which do not repay compiling it, or a larger share of the products.
+WINOGRAD_CHANNELS, WINOGRAD_PAIRS, WINOGRAD_FLOPS, WINOGRAD_SHARE = 64, 96 * 96, 6e8, 0.85
 
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
@@ -110,9 +114,27 @@ def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
         return products.shifted
     few = min(kernel_size) >= 3 and taps <= MOST_TAPS
     unpadded = geometry.padding == ((0, 0), (0, 0))
-    if (few or unpadded) and _read_share(size, kernel_size, geometry) < TAPS_BELOW:
+    read = _read_share(size, kernel_size, geometry)
+    if (few or unpadded) and read < TAPS_BELOW:
         return products.taps
+    if _many_products(size, kernel, geometry) and (
+        winograd.share(size, geometry) < WINOGRAD_SHARE * read
+    ):
+        return conv_winograd
     return conv_blocks
+
+
+def _many_products(size: Pair, kernel: Shape, geometry: Geometry) -> bool:
+    """Return whether a convolution is one of 3x3 taps that is large enough for Winograd's form."""
+    height, width, cin, cout = kernel
+    if (height, width) != (3, 3) or geometry.stride != (1, 1):
+        return False
+    rows, columns = geometry.output_size(size, (height, width))
+    return (
+        min(cin, cout) >= WINOGRAD_CHANNELS
+        and cin * cout >= WINOGRAD_PAIRS
+        and 18 * cin * cout * rows * columns >= WINOGRAD_FLOPS
+    )
 
 
 def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
@@ -235,6 +257,14 @@ def conv_trimmed(x: Array, kernel: Array, geometry: Geometry) -> Array:
     trimmed = dataclasses.replace(geometry, padding=padding)
     y = choose_conv(image_size(x), kernel.shape, trimmed)(x, kernel, trimmed)
     return jnp.pad(y, ((0, 0), *beyond, (0, 0)))
+
+
+def conv_winograd(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A large 3x3 convolution of stride 1 by `winograd.conv`; by `conv_blocks` in less precision
+    than float32, whose sums of pixels it would round.
+    """
+    run = winograd.conv if x.dtype == jnp.float32 else conv_blocks
+    return run(x, kernel, geometry)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

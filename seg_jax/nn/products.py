@@ -13,7 +13,7 @@ Array = jax.Array
 def one_tap(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """An unpadded 1x1 convolution as one matrix product over the channels."""
     down, right = geometry.stride
-    return x[:, ::down, ::right] @ kernel[0, 0]
+    return _product(x[:, ::down, ::right], kernel[0, 0]).astype(x.dtype)
 
 
 def taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -96,4 +96,8 @@ def _wide(x: Array) -> np.dtype:
 
 
 def _product(x: Array, kernel: Array) -> Array:
-    return jnp.matmul(x, kernel, preferred_element_type=_wide(x))
+    """Return x [... cin] times kernel [cin cout], as one of matrices: so is its gradient, then,
+    which XLA:CPU computes up to twice as fast as that of a product of images.
+    """
+    flat = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel, preferred_element_type=_wide(x))
+    return flat.reshape(*x.shape[:-1], kernel.shape[1])

@@ -1,0 +1,205 @@
+"""Convolutions of 3x3 taps with fewer products: Winograd's minimal filtering F(2x2, 3x3).
+
+A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016
+(arXiv:1509.09308), section 4.1: tiles of 4 x 4 pixels give 2 x 2 outputs by 16 products instead of
+36. With a rate, the pixels of a tile are a rate apart.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from seg_jax.nn.conv_geometry import Geometry, Pair, image_size
+
+Array = jax.Array
+
+# B^T, G and A^T of the paper's section 4.1.
+_IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
+_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
+# The four pixels of a tile along one axis: (pair of pixels from the tile's first on, pixel in it).
+_FOUR = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+# So many numbers of transformed images at a time: more leave the cache, and need memory.
+AT_A_TIME = 2**23
+
+
+def share(size: Pair, geometry: Geometry) -> float:
+    """Return its products over those of the 3x3 convolution of an image of this size (h, w).
+
+    4/9 if the outputs are whole tiles, of twice the rate.
+    """
+    outputs = geometry.output_size(size, (3, 3))
+    (rows, columns), (down, right) = _tiles(outputs, geometry.rate), geometry.rate
+    return 16 * rows * columns * down * right / (9 * outputs[0] * outputs[1])
+
+
+def conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A 3x3 convolution of stride 1 at any rate and padding: x [n h w cin], kernel [3 3 cin cout].
+
+    Both in float32; rounding errors are some three times those of XLA's convolution. It has a
+    gradient, and gradients of that, but no forward mode (`jax.jvp`), as max pooling.
+    """
+    # In shard_map both differ among devices if one does: the gradient of a kernel that is the same
+    # on all of them is then their sum.
+    return _conv(x + _zero(kernel), kernel + _zero(x), geometry)
+
+
+def _zero(array: Array) -> Array:
+    return jnp.zeros_like(array[:1, :1, :1, :1])[0, 0, 0, 0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    tiling = _Tiling.of(geometry, x, kernel)
+    return tiling.filtered(x, _of_kernel(kernel), channels=1)
+
+
+def _forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, geometry), (x, kernel)
+
+
+def _backward(geometry: Geometry, saved: tuple[Array, Array], gradient: Array) -> tuple:
+    x, kernel = saved
+    back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
+    to_x = back.filtered(gradient, _of_kernel(kernel[::-1, ::-1]), channels=2)
+    products = _Tiling.of(geometry, x, kernel).correlated(x, gradient)
+    rows = _mix(_KERNEL.T, [products[i] for i in range(4)], 0)
+    return to_x, _mix(_KERNEL.T, [rows[:, i] for i in range(4)], 1)
+
+
+_conv.defvjp(_forward, _backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tiling:
+    """Tiles of images, and those done at a time: images, or a band of one image's rows.
+
+    Attributes:
+      rate: distance of a tile's pixels.
+      padding: before an image: (top, left).
+      outputs: (h, w) of an image.
+      tiles: (rows, columns) of an image, whole bands.
+      bands: of an image.
+      images: at a time; 1 with several bands.
+    """
+
+    rate: Pair
+    padding: Pair
+    outputs: Pair
+    tiles: Pair
+    bands: int
+    images: int
+
+    @classmethod
+    def of(cls, geometry: Geometry, x: Array, kernel: Array) -> "_Tiling":
+        """Return the tiling of images x for a kernel [3 3 cin cout]."""
+        outputs = geometry.output_size(image_size(x), (3, 3))
+        rows, columns = _tiles(outputs, geometry.rate)
+        # Of one image. Each part reads the whole kernel, and writes one in the gradient.
+        numbers = 16 * rows * columns * math.prod(geometry.rate) * max(kernel.shape[2:])
+        most = max(AT_A_TIME, 16 * kernel.shape[2] * kernel.shape[3])
+        least = min(rows, -(-numbers // most))
+        # Rows that bands compute in vain, at the end, and half of one that each reads besides.
+        bands = min(range(least, rows + 1), key=lambda n: -(-rows // n) * n + n / 2)
+        whole = [n for n in range(2, len(x) + 1) if len(x) % n == 0 and n * numbers <= most]
+        return cls(
+            rate=geometry.rate,
+            padding=(geometry.padding[0][0], geometry.padding[1][0]),
+            outputs=outputs,
+            tiles=(-(-rows // bands) * bands, columns),
+            bands=bands,
+            images=max(whole, default=1),
+        )
+
+    def filtered(self, x: Array, kernel: Array, *, channels: int) -> Array:
+        """Convolve images with `_of_kernel`'s, whose axis `channels` is theirs."""
+        (_, columns), (down, right) = self.tiles, self.rate
+
+        def of_part(part: Array) -> Array:
+            image = self.of_image(part)
+            y = lax.dot_general(image, kernel, (((2,), (channels,)), ((0,), (0,))))
+            y = y.reshape(4, 4, self.images, -1, down, columns, right, y.shape[-1])
+            y = _mix(_OUTPUT, [y[:, i] for i in range(4)], 5)
+            y = _mix(_OUTPUT, [y[i] for i in range(4)], 2)  # [images rows 2 down columns 2 right c]
+            return y.reshape(self.images, -1, columns * 2 * right, y.shape[-1])
+
+        parts = self.padded(x)
+        y = lax.map(of_part, parts) if len(parts) > 1 else of_part(parts[0])
+        y = y.reshape(len(x), -1, columns * 2 * right, y.shape[-1])
+        return y[:, : self.outputs[0], : self.outputs[1]]
+
+    def correlated(self, x: Array, gradient: Array) -> Array:
+        """Return the gradient of `_of_kernel`'s, [4 4 cin cout], from that of the outputs."""
+
+        def of_part(part: tuple[Array, Array]) -> Array:
+            image, outputs = self.of_image(part[0]), self.of_gradient(part[1])
+            return lax.dot_general(image, outputs, (((1,), (1,)), ((0,), (0,))))
+
+        (rows, columns), (down, right), (height, width) = self.tiles, self.rate, self.outputs
+        pads = ((0, 0), (0, 2 * down * rows - height), (0, 2 * right * columns - width), (0, 0))
+        shape = (-1, self.images, rows // self.bands, 2, down, columns, 2, right)
+        outputs = jnp.pad(gradient, pads).reshape(*shape, gradient.shape[3])
+        parts = self.padded(x), outputs
+        total = of_part((parts[0][0], parts[1][0]))
+        if len(outputs) > 1:
+            rest = parts[0][1:], parts[1][1:]
+            total, _ = lax.scan(lambda so_far, part: (so_far + of_part(part), None), total, rest)
+        return total.reshape(4, 4, x.shape[3], gradient.shape[3])
+
+    def padded(self, x: Array) -> Array:
+        """Return what is done at a time: [parts, images, rows + 1, 2, down, columns + 1, 2, right,
+        c], with the row and the column of pairs of pixels behind the tiles.
+        """
+        sizes = zip(self.padding, self.rate, self.tiles, image_size(x), strict=True)
+        pads = [(before, 2 * r * (tiles + 1) - size - before) for before, r, tiles, size in sizes]
+        (rows, columns), (down, right), (n, _, _, channels) = self.tiles, self.rate, x.shape
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        x = x.reshape(n, rows + 1, 2, down, columns + 1, 2, right, channels)
+        if self.bands > 1:
+            height = rows // self.bands
+            x = jnp.stack([x[:, i : i + height + 1] for i in range(0, rows, height)], 1)
+        return x.reshape(-1, self.images, *x.shape[-7:])
+
+    def of_image(self, x: Array) -> Array:
+        """Return B^T x B of all tiles of one of `padded`: [16, pixels, c]."""
+        rows, columns = x.shape[1] - 1, x.shape[4] - 1
+        y = _mix(_IMAGE, [x[:, i : i + rows, j] for i, j in _FOUR], 0)
+        y = _mix(_IMAGE, [y[:, :, :, :, i : i + columns, j] for i, j in _FOUR], 1)
+        return y.reshape(16, -1, y.shape[-1])
+
+    def of_gradient(self, y: Array) -> Array:
+        """Return A y A^T of [images rows 2 down columns 2 right c]: [16, pixels, c]."""
+        y = _mix(_OUTPUT.T, [y[:, :, 0], y[:, :, 1]], 0)
+        y = _mix(_OUTPUT.T, [y[:, :, :, :, :, 0], y[:, :, :, :, :, 1]], 1)
+        return y.reshape(16, -1, y.shape[-1])
+
+
+def _tiles(outputs: Pair, rate: Pair) -> Pair:
+    """Return (rows, columns) of tiles of 2 x 2 outputs that are a rate apart."""
+    rows, columns = (-(-n // (2 * r)) for n, r in zip(outputs, rate, strict=True))
+    return rows, columns
+
+
+def _of_kernel(kernel: Array) -> Array:
+    """Return G g G^T: [16, cin, cout]."""
+    rows = _mix(_KERNEL, [kernel[0], kernel[1], kernel[2]], 0)
+    return _mix(_KERNEL, [rows[:, 0], rows[:, 1], rows[:, 2]], 1).reshape(16, *kernel.shape[2:])
+
+
+def _mix(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
+    """Return the matrix's product with a column of arrays, its rows along a new axis.
+
+    One operation for all rows: sums without the products with zero run a tenth faster, and compile
+    five times as long.
+    """
+    shape = (*(1,) * axis, -1, *(1,) * (parts[0].ndim - axis))
+    columns = [column.reshape(shape) for column in matrix.T]
+    terms = [c * jnp.expand_dims(part, axis) for c, part in zip(columns, parts, strict=True)]
+    return functools.reduce(jnp.add, terms)
