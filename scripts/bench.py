@@ -7,10 +7,10 @@ Two jobs are timed for each network: the forward pass of one image at the paper'
 training step (loss, gradients, SGD with momentum) of a few images at a small crop. Ours is the step
 that `seg_jax train` compiles; PyTorch's networks are torchvision's where it has them, and otherwise
 those of tests/parity, which have the same parameters and are tested to give the same logits.
-Weights are random. Ours, PyTorch's, and a large matrix product in each take turns in one process,
-so that other load slows all of them. PyTorch's tensors are channels_last; on a GPU its networks are
-compiled, and in bfloat16 its step runs under autocast. On the CPU both keep freed memory in the
-process, as training does (`seg_jax.parallel.allocator`): they share the allocator.
+Weights are random. Ours and PyTorch's take turns in one process, each after a large matrix product
+of its own, so that other load slows all of them. PyTorch's tensors are channels_last; on a GPU its
+networks are compiled, and in bfloat16 its step runs under autocast. On the CPU both keep freed
+memory in the process, as training does (`seg_jax.parallel.allocator`): they share the allocator.
 
 Printed, and written as <device>_<dtype>.json and .md: median milliseconds, the spread (quartiles),
 the ratio to PyTorch (below 1 is faster), the FLOP/s reached as a share of the matrix product's, and
@@ -189,14 +189,26 @@ def matrix_products(dtype: str) -> tuple[float, dict[str, Callable[[], Any]]]:
     return 2.0 * side**3, {"matmul": lambda: jax.block_until_ready(ours(a, a)), "t_matmul": theirs}
 
 
-def take_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each call."""
-    times = {name: [] for name in calls}
+def take_turns(
+    calls: Mapping[str, Callable], products: Mapping[str, Callable], rounds: int
+) -> dict[str, list[float]]:
+    """Return the milliseconds of each call.
+
+    Args:
+      calls: by contender.
+      products: a large matrix product of each contender. It is done twice before a contender's
+        turn, once untimed: the other's idle threads wait actively for a few milliseconds, and would
+        keep the contender from a core (PyTorch's OpenMP doubled the time of JAX's short calls).
+      rounds: timed calls of each.
+    """
+    times = {name: [] for name in (*calls, *products)}
     for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
+        for (name, call), (product, multiply) in zip(calls.items(), products.items(), strict=True):
+            multiply()
+            for key, timed in ((product, multiply), (name, call)):
+                start = time.perf_counter()
+                timed()
+                times[key].append(1e3 * (time.perf_counter() - start))
     return times
 
 
@@ -229,12 +241,13 @@ def measure(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]
     """Measure one job of one network; return a row of the record."""
     dtype = options.dtype
     work = job(name, kind, dtype, options.step_images, options.step_side)
-    product, calls = matrix_products(dtype)
-    calls = {"ours": work.ours, "torch": work.torch, **calls}
-    for call in calls.values():
+    product, products = matrix_products(dtype)
+    calls = {"ours": work.ours, "torch": work.torch}
+    for call in (*calls.values(), *products.values()):
         call()  # PyTorch compiles in it
     with turns.alone(options.turns):
-        times, peak = take_turns(calls, options.rounds), torch_peak(work.torch)
+        times = take_turns(calls, products, options.rounds)
+        peak = torch_peak(work.torch)
     middle = {key: statistics.median(values) for key, values in times.items()}
     rate = product / min(middle["matmul"], middle["t_matmul"])
     return {

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import time
 from collections.abc import Callable
 
 import jax
@@ -33,7 +34,7 @@ def costly_layers(
     total = {"ours": 0.0, "torch": 0.0}
     for (size_in, conv), count in shapes.items():
         calls = _layer_calls(size_in, conv, images, kind)
-        times = medians(calls, rounds)
+        times = {name: _alone(call, rounds) for name, call in calls.items()}
         ours, theirs = times["ours"], times["torch"]
         total = {key: total[key] + count * times[key] for key in total}
         c_in, c_out, kernel, stride, _, rate, groups = conv
@@ -46,6 +47,15 @@ def costly_layers(
         excess.append((count * (ours - theirs), text))
     costly = [text for value, text in sorted(excess, reverse=True)[:3] if value > 0]
     return [*costly, f"all convolutions: {total['ours']:.0f} / {total['torch']:.0f} ms"]
+
+
+def _alone(call: Callable, rounds: int) -> float:
+    """Return the median milliseconds of a call after others of the same: see `bench.take_turns`."""
+    call()  # compiles
+    until = time.monotonic() + 0.03
+    while time.monotonic() < until:
+        call()
+    return medians({"": call}, rounds)[""]
 
 
 def _convolutions(module: torch.nn.Module, size: tuple[int, int]) -> collections.Counter:
@@ -79,7 +89,8 @@ def _layer_calls(size: tuple[int, int], conv: tuple, images: int, kind: str) -> 
     else:
         run = lowering.choose_conv(size, weight.shape, geometry)
     forward = jax.jit(lambda x, weight: run(x, weight, geometry))
-    ours = functools.partial(forward, x, weight)
+    arrays = jax.device_put((x, weight))
+    ours = functools.partial(forward, *arrays)
     image = tensor(x).requires_grad_(kind == "step")
     filters = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy()).to(DEVICE)
     filters = filters.to(memory_format=torch.channels_last).requires_grad_(kind == "step")
@@ -90,7 +101,7 @@ def _layer_calls(size: tuple[int, int], conv: tuple, images: int, kind: str) -> 
         y = np.array(ours())
         ours = functools.partial(
             jax.jit(lambda x, w, g: jax.vjp(lambda x, w: run(x, w, geometry), x, w)[1](g)),
-            x, weight, y,
+            *arrays, jax.device_put(y),
         )  # fmt: skip
         single, g = theirs, tensor(y)
 

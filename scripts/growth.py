@@ -151,7 +151,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"{BASE['batch']} images of {BASE['crop']} px, {BASE['classes']} classes, one device. "
         "FLOPs, temporaries and collectives are those of one device's program, by the compiler. "
         "**p** is the exponent of cost ~ x^p, fitted to the logarithms; of the crop, x is the "
-        "number of pixels. Above 1, the cost grows more than in proportion.",
+        "number of pixels. Above 1, the cost grows more than in proportion. Devices of the CPU are "
+        "forced ones of the same cores: their times show what splitting costs, not what it gains.",
     ]
     titles = {
         "cpu": "Run on the CPU (`python scripts/growth.py cpu`)",
