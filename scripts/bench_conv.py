@@ -5,6 +5,7 @@
 All contenders of a case run interleaved in one process, so that other load slows all of them.
 Printed per case: median milliseconds, and the ratio to XLA's own operation (below 1 is faster);
 a star marks the one that seg_jax chooses on this platform ("blocks" is for large batches).
+On the CPU freed memory stays in the process, as in training (`seg_jax.parallel.allocator`).
 """
 
 import argparse
@@ -24,6 +25,7 @@ from jax import numpy as jnp
 
 from seg_jax.nn import depthwise, lowering, products
 from seg_jax.nn.conv_geometry import Geometry
+from seg_jax.parallel import allocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
 import turns  # noqa: E402
@@ -66,15 +68,17 @@ class Case:
             if self.kind == "depthwise":
                 found = {"xla": lowering.depthwise_xla, "shifts": depthwise.shifts}
                 chosen = lowering.choose_depthwise()
-                found |= {} if chosen in found.values() else {"chosen": chosen}
             else:
                 found = {"xla": lowering.conv_xla, "taps": products.taps}
                 found |= {"matmul": products.one_tap} if self.kernel == 1 else {}
                 found |= {"padded": lowering.conv_padded} if self.kind == "valid" else {}
                 found |= {"blocks": lowering.conv_blocks} if self.kernel > 1 else {}
                 found |= {"shifted": products.shifted} if self.stride == 1 else {}
+                if self.kernel == 3 and self.stride == 1:
+                    found["winograd"] = lowering.conv_winograd
                 kernel = (self.kernel, self.kernel, *self.channels)
                 chosen = lowering.choose_conv((self.size,) * 2, kernel, geometry)
+        found |= {} if chosen in found.values() else {"chosen": chosen}
         bound = {name: functools.partial(_call, run, arguments) for name, run in found.items()}
         return bound, next(bound[name] for name, run in found.items() if run is chosen)
 
@@ -201,6 +205,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="the case of this name, or all that contain it")
     parser.add_argument("--turns", type=Path, help="folder shared with processes that also measure")
     options = parser.parse_args()
+    allocator.keep_freed_memory()
     named = [case for case in CASES if case.name == options.only]
     cases = named or [case for case in CASES if options.only in case.name]
     if not cases:

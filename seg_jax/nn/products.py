@@ -45,9 +45,9 @@ def shifted(x: Array, kernel: Array, geometry: Geometry) -> Array:
     rows, columns = geometry.spans(image_size(x), kernel_size(kernel))
     used = [(i, j) for i, row in enumerate(rows) for j, column in enumerate(columns)
             if row.count and column.count]  # fmt: skip
-    cin, cout = kernel.shape[2:]
+    cout = kernel.shape[3]
     every = jnp.concatenate([kernel[i, j] for i, j in used], axis=1)
-    products = _product(x.reshape(-1, cin), every).reshape(*x.shape[:3], len(used), cout)
+    products = _product(x, every).reshape(*x.shape[:3], len(used), cout)
     total = None
     for tap, (i, j) in enumerate(used):
         part = products[:, rows[i].source, columns[j].source, tap]
@@ -86,7 +86,7 @@ def _side_by_side(x: Array, block: Array) -> Array:
     """Return x [n h w cin] times block [a b cin cout] as an image [n h*a w*b cout]."""
     (n, h, w, cin), (a, b, _, cout) = x.shape, block.shape
     block = block.transpose(2, 0, 1, 3).reshape(cin, a * b * cout)
-    y = _product(x.reshape(n * h * w, cin), block)
+    y = _product(x, block)
     return y.reshape(n, h, w, a, b, cout).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * a, w * b, cout)
 
 

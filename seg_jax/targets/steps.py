@@ -138,7 +138,7 @@ _TAIL = """
 - **One image a chip** (a recipe's batch of 8 over 8 chips): these networks stay in strips, and cost
   up to four times their products, of which ReLU, a pass of its own there, is a fifth to a third.
   More images a chip, not more chips, is what they need: with four (GCN: two) all three cost at most
-  1.6 times their products, and FCN-8s' images a second are two and a half times as many a chip.
+  1.6 times their products, and FCN-8s' images a second are 2.4 times as many a chip.
 """
 
 

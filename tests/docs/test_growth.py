@@ -26,7 +26,7 @@ def test_exponents(growth):
     sizes = [1, 2, 4, 8]
     assert growth.exponent(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
     assert growth.exponent(sizes, [7.0] * 4) == pytest.approx(0)
-    assert growth.exponent(sizes, [0.0, 1, 2, 3]) is None  # one device has no collectives
+    assert growth.exponent(sizes, [0.0, 1, 2, 3]) is None  # nothing has no logarithm
     assert growth.exponent([1, 2], [1, 2]) is None  # a line through two points fits anything
 
 
