@@ -53,7 +53,7 @@ from bench_torch import DEVICE, wait
 from jax import numpy as jnp
 
 from seg_jax import analysis, experiment, losses, optim, parallel
-from seg_jax.parallel import allocator
+from seg_jax.parallel import allocator, compiler
 from seg_jax.train import step
 
 allocator.keep_freed_memory()
@@ -165,7 +165,9 @@ def our_step(
     )
     now = [parallel.replicate(train_state.init_state(variables, optimizer), mesh)]
     batch, key = parallel.shard_batch(batch, mesh), jax.random.key(0)
-    compiled = parallel.compile_step(per_device, mesh).lower(now[0], batch, key).compile()
+    options = compiler.options(mesh.devices.flat, chosen.model, len(batch["image"]))
+    program = parallel.compile_step(per_device, mesh, options=options)
+    compiled = program.lower(now[0], batch, key).compile()
 
     def run():
         now[0], metrics = compiled(now[0], batch, key)

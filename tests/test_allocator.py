@@ -68,6 +68,24 @@ def test_freed_memory_is_kept_until_the_machine_runs_short(monkeypatch):
     assert said.startswith("1.0 of 8.0 GiB of memory are left: freed memory is given back")
 
 
+def test_holes_are_given_back_each_time_after_twice_as_long(monkeypatch):
+    """Every half minute it cost a large network one step in twenty."""
+    looks, trimmed = [], []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2000:
+            allocator._watching.clear()
+
+    monkeypatch.setattr(allocator.time, "sleep", sleep)
+    monkeypatch.setattr(allocator, "available_memory", lambda: (2**33, 2**33))
+    monkeypatch.setattr(allocator, "_trim", lambda: trimmed.append(sum(looks)))
+    monkeypatch.setattr(allocator, "_watching", threading.Event())
+    allocator._watching.set()
+    allocator._watch()
+    assert trimmed == pytest.approx([30, 60, 120, 240, 480, 960], abs=1)
+
+
 @pytest.mark.parametrize(
     ("platforms", "variable", "device_files", "expected"),
     [

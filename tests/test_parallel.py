@@ -225,7 +225,9 @@ def test_a_compilation_cache_that_cannot_be_made_is_a_warning(cache, caplog):
 
 def test_the_tpus_compiler_keeps_images_whole_where_that_is_cheaper(monkeypatch):
     resnet, vgg = (experiment.get(name).model for name in ("gcn_resnet50_voc", "fcn8s_vgg16_voc"))
-    assert compiler.options(jax.devices(), resnet, 8) is None  # no TPUs
+    assert compiler.options(jax.devices(), resnet, 8) == compiler._REGIONS  # no TPUs
+    gpu = types.SimpleNamespace(platform="gpu", process_index=0)
+    assert compiler.options([gpu], resnet, 8) is None
     monkeypatch.setattr(compiler, "whole_images", lambda device: {"of": device.process_index})
     others, own = (types.SimpleNamespace(platform="tpu", process_index=rank) for rank in (1, 0))
     for model, least in ((resnet, 2), (vgg, 4), (object(), 4)):
@@ -235,16 +237,12 @@ def test_the_tpus_compiler_keeps_images_whole_where_that_is_cheaper(monkeypatch)
 
 
 def test_a_compiler_without_these_options_compiles_without(monkeypatch, caplog):
-    """The TPU's is asked; here it is the CPU's."""
     device = jax.devices()[0]
-    compiler.whole_images.cache_clear()
-    monkeypatch.setattr(compiler, "_WHOLE", {"xla_tpu_no_such_option": True})
-    assert compiler.whole_images(device) is None
+    assert compiler.accepted(device, xla_tpu_no_such_option=True) is None
     assert "refuses xla_tpu_no_such_option" in caplog.text
-    compiler.whole_images.cache_clear()
-    monkeypatch.setattr(compiler, "_WHOLE", {"xla_embed_ir_in_executable": False})
-    assert compiler.whole_images(device) == {"xla_embed_ir_in_executable": False}
-    compiler.whole_images.cache_clear()
+    assert compiler.accepted(device, **compiler._REGIONS) == compiler._REGIONS
+    monkeypatch.setattr(compiler, "_REGIONS", {"xla_cpu_no_such_option": True})
+    assert compiler.options([device], object(), 1) is None
 
 
 def test_a_network_compiled_with_options_is_part_of_another_program():

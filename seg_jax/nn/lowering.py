@@ -50,6 +50,8 @@ PACKET = 8  # numbers: Eigen's, which XLA:CPU's convolution reads channels in
 # Winograd's transforms cost more than its products save with fewer channels (in and out; in times
 # out), fewer FLOPs an image, which do not repay compiling it, or a larger share of the products.
 WINOGRAD_CHANNELS, WINOGRAD_PAIRS, WINOGRAD_FLOPS, WINOGRAD_SHARE = 64, 96 * 96, 6e8, 0.85
+# With fewer channels in times out, only the kernel's gradient is faster so.
+WINOGRAD_FILTERS = 128 * 256
 
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
@@ -260,11 +262,14 @@ def conv_trimmed(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def conv_winograd(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A large 3x3 convolution of stride 1 by `winograd.conv`; by `conv_blocks` in less precision
-    than float32, whose sums of pixels it would round.
+    """A large 3x3 convolution of stride 1 by `winograd.conv`, of few channels only its gradient
+    with respect to the kernel; by `conv_blocks` in less precision than float32, whose sums of
+    pixels it would round.
     """
-    run = winograd.conv if x.dtype == jnp.float32 else conv_blocks
-    return run(x, kernel, geometry)
+    if x.dtype != jnp.float32:
+        return conv_blocks(x, kernel, geometry)
+    few = kernel.shape[2] * kernel.shape[3] < WINOGRAD_FILTERS
+    return winograd.conv(x, kernel, geometry, filtered_by=conv_blocks if few else None)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

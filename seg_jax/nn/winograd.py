@@ -8,7 +8,7 @@ A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 201
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jax import numpy as jnp
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size
 
 Array = jax.Array
+Convolution = Callable[[Array, Array, Geometry], Array]
 
 # B^T, G and A^T of the paper's section 4.1.
 _IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
@@ -40,35 +41,56 @@ def share(size: Pair, geometry: Geometry) -> float:
     return 16 * rows * columns * down * right / (9 * outputs[0] * outputs[1])
 
 
-def conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
+def conv(
+    x: Array, kernel: Array, geometry: Geometry, *, filtered_by: Convolution | None = None
+) -> Array:
     """A 3x3 convolution of stride 1 at any rate and padding: x [n h w cin], kernel [3 3 cin cout].
 
     Both in float32; the largest rounding error is at most three times XLA's convolution's in the
     tests. It has a gradient, and gradients of that, but as max pooling no forward mode (`jax.jvp`).
+
+    Args:
+      x: images.
+      kernel: of 3x3 taps.
+      geometry: of stride 1.
+      filtered_by: another form of the convolution, by which the value and the gradient of the
+        images are computed: only the kernel's gradient is Winograd's, then.
     """
     # In shard_map both differ among devices if one does: the gradient of a kernel that is the same
     # on all of them is then their sum.
-    return _conv(x + _zero(kernel), kernel + _zero(x), geometry)
+    return _conv(x + _zero(kernel), kernel + _zero(x), geometry, filtered_by)
 
 
 def _zero(array: Array) -> Array:
     return jnp.zeros_like(array[:1, :1, :1, :1])[0, 0, 0, 0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, geometry: Geometry, filtered_by: Convolution | None) -> Array:
+    if filtered_by is not None:
+        return filtered_by(x, kernel, geometry)
     tiling = _Tiling.of(geometry, x, kernel)
     return tiling.filtered(x, _of_kernel(kernel), channels=1)
 
 
-def _forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel, geometry), (x, kernel)
+def _forward(
+    x: Array, kernel: Array, geometry: Geometry, filtered_by: Convolution | None
+) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, geometry, filtered_by), (x, kernel)
 
 
-def _backward(geometry: Geometry, saved: tuple[Array, Array], gradient: Array) -> tuple:
+def _backward(
+    geometry: Geometry,
+    filtered_by: Convolution | None,
+    saved: tuple[Array, Array],
+    gradient: Array,
+) -> tuple:
     x, kernel = saved
-    back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
-    to_x = back.filtered(gradient, _of_kernel(kernel[::-1, ::-1]), channels=2)
+    if filtered_by is not None:
+        (to_x,) = jax.vjp(lambda x: filtered_by(x, kernel, geometry), x)[1](gradient)
+    else:
+        back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
+        to_x = back.filtered(gradient, _of_kernel(kernel[::-1, ::-1]), channels=2)
     products = _Tiling.of(geometry, x, kernel).correlated(x, gradient)
     rows = _mix(_KERNEL.T, [products[i] for i in range(4)], 0)
     return to_x, _mix(_KERNEL.T, [rows[:, i] for i in range(4)], 1)

@@ -28,6 +28,20 @@ def test_value_and_gradients(rng, monkeypatch, g, at_a_time):
     assert_same(lambda x, k: winograd.conv(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
 
 
+@pytest.mark.parametrize("g", [same(1), geometry(rate=(3, 1), padding=((2, 5), (1, 0)))])
+def test_the_gradient_of_the_kernel_alone(rng, g):
+    """The value and the images' gradient by XLA's convolution: no product of matrices in them."""
+    x, kernel = normal(rng, 4, 11, 8, 3), normal(rng, 3, 3, 3, 5)
+
+    def run(x, kernel):
+        return winograd.conv(x, kernel, g, filtered_by=lowering.conv_xla)
+
+    assert_same(run, lambda x, k: lax_conv(x, k, g), x, kernel)
+    backward = jax.make_jaxpr(jax.grad(lambda x, k: (run(x, k) ** 2).sum(), (0, 1)))(x, kernel)
+    assert str(jax.make_jaxpr(run)(x, kernel)).count("dot_general[") == 0
+    assert str(backward).count("dot_general[") == 1
+
+
 @pytest.mark.parametrize(
     "images, at_a_time, looped", [(6, 2**30, False), (6, 2 * 16 * 24 * 5, True), (1, 500, True)]
 )
@@ -91,10 +105,12 @@ def test_in_shard_map_a_shared_kernel_gets_the_sum(rng):
     np.testing.assert_allclose(gradient(winograd.conv), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_only_float32(rng):
+def test_only_float32_of_many_channels(rng, monkeypatch):
     """Sums of pixels would be rounded to bfloat16 before the products."""
     x, kernel = normal(rng, 1, 6, 5, 2), normal(rng, 3, 3, 2, 3)
-    for dtype, form in ((jnp.float32, "dot_general"), (jnp.bfloat16, "conv_general_dilated")):
+    forms = {6: (jnp.float32, "dot_general"), 7: (jnp.float32, "conv_general_dilated")}
+    for least, (dtype, form) in (*forms.items(), (6, (jnp.bfloat16, "conv_general_dilated"))):
+        monkeypatch.setattr(lowering, "WINOGRAD_FILTERS", least)
         found = jax.make_jaxpr(lambda x, k: lowering.conv_winograd(x, k, same(1)))(
             x.astype(dtype), kernel.astype(dtype)
         )
