@@ -4,8 +4,9 @@
 # like, also several at once; what is cut off is not recorded.
 #   scripts/targets.sh --install        makes .venv-targets with the TPU's compiler (140 MB beside the requirements)
 #   scripts/targets.sh --install-gpu    adds the GPUs' compiler (4 GB)
-#   scripts/targets.sh [--minutes N] [compile's arguments]     default: --all --for, all targets whose compiler is there
-# One program takes one to five minutes of a core for TPU, half a minute for GPU; --minutes N ends after that time.
+#   scripts/targets.sh [--minutes N] [compile's arguments]     default: --all --for survey --effort quick
+# One program takes 10 to 60 seconds of a core (without --effort quick one to five minutes for TPU); --minutes N ends
+# after that time. Two cores: one run with --all --for v5e-8 ..., a second with --all --for h100x8 ...
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export SEG_JAX_VENV=${SEG_JAX_VENV:-$root/.venv-targets}
@@ -26,11 +27,7 @@ if [ "${1:-}" = --minutes ]; then
   limit=(--minutes "${2:?--minutes: of how many?}")
   shift 2
 fi
-if [ $# = 0 ]; then
-  targets=(v5e-8 v6e-8 v5p-8 v4-8 v5e-16)
-  if has jax_cuda13_plugin; then targets+=(h100x1 h100x8 a100x8 h200x8 h100x16); fi
-  set -- --all --for "${targets[@]}"
-fi
+[ $# != 0 ] || set -- --all --for survey --effort quick
 # In the background, so that a signal to this shell reaches it; the page is written whatever happens.
 nice -n 19 "$python" -m seg_jax compile "$@" --cycles --record experiments/targets.json "${limit[@]}" &
 compiling=$!

@@ -23,7 +23,8 @@ class CompileOptions:
 
     Attributes:
       names: experiments, or kernels: crf/lattice, crf/exact, crf/exact_hopper, crf/exact_tpu.
-      targets: v5e-8, h100x8, ...; "--for list" prints all.
+      targets: v5e-8, h100x8, ...; "--for list" prints all, "--for survey" are those of
+        docs/targets.md whose compiler is installed.
       suite: all experiments of a suite.
       all: all experiments and kernels.
       modes: programs to compile: the training step, one batch of the evaluation.
@@ -32,6 +33,8 @@ class CompileOptions:
       batch_size: global batch, instead of the recipe's.
       dataset: reader of your own data, whose number of classes the network gets, as in `train`.
       root: the folder of that data set.
+      effort: "quick" compiles TPU programs in a fifth of the time: memory and collectives nearly as
+        with "full", no cycles; what does not fit is compiled in full.
       find_batch: look for the largest batch that fits, by at most five more compilations.
       cycles: add up the compiler's estimated cycles by module and kind of operation.
       bundles: kernels on TPUs: dump their instruction bundles; loops, units used, which one binds.
@@ -52,6 +55,7 @@ class CompileOptions:
     batch_size: int | None = None
     dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = ""
     root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
+    effort: Literal["full", "quick"] = "full"
     find_batch: bool = False
     cycles: bool = False
     bundles: bool = False
@@ -70,6 +74,8 @@ def compile_programs(args: Sequence[str]) -> int:
     if options.targets == ("list",):
         progress.show("\n".join(_row(target) for target in table.TARGETS.values()))
         return 0
+    if options.targets == ("survey",):
+        options = dataclasses.replace(options, targets=_surveyed())
     if options.top < 1:
         raise checks.UserError(
             f"--top {options.top}: at least one row; leave --cycles out for none"
@@ -104,6 +110,17 @@ def compile_programs(args: Sequence[str]) -> int:
 
         progress.show("\n\n".join(text.entry_text(entry, top=options.top) for entry in entries))
     return int(any(entry["status"] != "compiled" for entry in entries))
+
+
+def _surveyed() -> tuple[str, ...]:
+    from seg_jax.targets import table, topology
+
+    there = {platform: topology.available(platform) for platform in topology.INSTALL}
+    targets = tuple(name for name in table.SURVEYED if there[table.get(name).chip.platform])
+    if not targets:
+        lines = ", ".join(f"`{line}`" for line in topology.INSTALL.values())
+        raise checks.UserError(f"--for survey: no compiler for a target is installed: {lines}")
+    return targets
 
 
 def _wanted(options: CompileOptions) -> list[tuple[str, str, str]]:
@@ -149,14 +166,15 @@ def _record(wanted: list[tuple[str, str, str]], options: CompileOptions) -> int:
         topology.require(table.get(target))
     # Ends the process that compiles as well, which would go on by itself.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    added = survey.run(
-        wanted,
-        options.record,
-        compile_one=lambda found, left: survey.in_a_process(
-            found, _passed_on(options), timeout=left
-        ),
-        seconds=60 * options.minutes,
-    )
+    with topology.shared_kernels() as trim:
+
+        def compile_one(found: survey.Key, left: float | None) -> dict[str, Any] | None:
+            trim()
+            return survey.in_a_process(found, _passed_on(options), timeout=left)
+
+        added = survey.run(
+            wanted, options.record, compile_one=compile_one, seconds=60 * options.minutes
+        )
     have = survey.load(options.record)
     done = sum(found in have for found in wanted)
     progress.show(f"{options.record}: {added} more, {done} of {len(wanted)} are there")
@@ -165,7 +183,7 @@ def _record(wanted: list[tuple[str, str, str]], options: CompileOptions) -> int:
 
 def _passed_on(options: CompileOptions) -> list[str]:
     """Return the options of a child process, other than what it compiles."""
-    words = ["--precision", options.precision]
+    words = ["--precision", options.precision, "--effort", options.effort]
     if options.accumulate is not None:
         words += ["--accumulate", str(options.accumulate)]
     if options.batch_size is not None:
@@ -191,14 +209,16 @@ def _compile(name: str, target_name: str, mode: str, options: CompileOptions) ->
     topology.prepare(target)
     from seg_jax.targets import compiling, survey
 
+    top = options.top if options.cycles else 0
     if mode == "kernel":
-        return compiling.kernel_entry(name, target, cycles_top=options.top if options.cycles else 0)
+        return compiling.kernel_entry(name, target, cycles_top=top, effort=options.effort)
     return compiling.experiment_entry(
         _experiment(name, options),
         target,
         mode,
         find_batch=options.find_batch,
-        cycles_top=options.top if options.cycles else 0,
+        cycles_top=top,
+        effort=options.effort,
         known=survey.load(options.reuse).values() if options.reuse else (),
     )
 

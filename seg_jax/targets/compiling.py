@@ -1,10 +1,13 @@
 """One experiment, one target, one program: compile it and say what came of it, as JSON data."""
 
+import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import jax
 
 from seg_jax import checks, parallel
 from seg_jax.experiment import Experiment
@@ -13,6 +16,7 @@ from seg_jax.targets.table import Target
 
 COMPILED, DOES_NOT_FIT, ERROR = "compiled", "does not fit", "error"
 MODES = ("train", "evaluate")
+Effort = Literal["full", "quick"]
 # What an entry says beside its program: not for another experiment that has the same.
 _OF_EXPERIMENT = {
     *("experiment", "target", "mode", "batch", "recipe_batch", "devices", "precision"),
@@ -27,6 +31,7 @@ def experiment_entry(
     *,
     find_batch: bool = False,
     cycles_top: int = 0,
+    effort: Effort = "full",
     known: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Compile one program of an experiment for all devices of a target.
@@ -40,6 +45,7 @@ def experiment_entry(
       mode: "train", the step at the recipe's batch; "evaluate", one batch of windows.
       find_batch: also look for the largest batch that fits.
       cycles_top: also add up the compiler's estimates, in so many rows; 0: no.
+      effort: of the compiler, as `outcome` takes it.
       known: entries; a program that is one of theirs to the letter is not compiled again.
 
     Returns:
@@ -69,6 +75,7 @@ def experiment_entry(
         target,
         precision,
         cycles_top=cycles_top,
+        effort=effort,
         known=[entry for entry in known if entry["target"] == target.name],
     )
     seconds = entry.get("roofline_seconds") or entry.get("estimated_seconds")
@@ -80,7 +87,7 @@ def experiment_entry(
 
         def needed(images: int) -> int:
             program = lower(experiment, mesh, images * mesh.size * accumulate)
-            tried = outcome(lambda: program, target, precision)
+            tried = outcome(lambda: program, target, precision, effort=effort)
             if "peak_bytes" not in tried:
                 raise checks.UserError(f"{images} images a device: {tried['error']}")
             return tried["peak_bytes"]
@@ -91,7 +98,9 @@ def experiment_entry(
     return entry
 
 
-def kernel_entry(name: str, target: Target, *, cycles_top: int = 0) -> dict[str, Any]:
+def kernel_entry(
+    name: str, target: Target, *, cycles_top: int = 0, effort: Effort = "full"
+) -> dict[str, Any]:
     """Compile one of `programs.KERNELS` for one device of a target; keys as `experiment_entry`."""
     checks.one_of(programs.KERNELS, kernel=name)
     entry = {
@@ -104,7 +113,11 @@ def kernel_entry(name: str, target: Target, *, cycles_top: int = 0) -> dict[str,
     device = topology.describe(target)[0]
     one = dataclasses.replace(target, chips=1) if target.chip.devices == 1 else target
     return entry | outcome(
-        lambda: programs.kernel(name, device), one, "float32", cycles_top=cycles_top
+        lambda: programs.kernel(name, device),
+        one,
+        "float32",
+        cycles_top=cycles_top,
+        effort=effort,
     )
 
 
@@ -114,9 +127,21 @@ def outcome(
     precision: str,
     *,
     cycles_top: int = 0,
+    effort: Effort = "full",
     known: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Lower and compile a program, unless it is one of the known entries, all of this target.
+
+    Args:
+      lower: returns the lowered program.
+      target: to compile for.
+      precision: whose peak bounds the time.
+      cycles_top: also add up the compiler's estimates, in so many rows; 0: no.
+      effort: "quick": TPU programs are compiled without a search for the fastest windows and
+        schedules, in a fifth of the time: memory, FLOPs and collectives are within a few percent
+        of "full", bytes are fewer, and cycles so many more that there are none. What does not fit
+        is compiled in full.
+      known: entries of this target.
 
     Returns:
       status ("compiled", "does not fit", "error"); for the first compile_seconds, arguments_bytes,
@@ -124,22 +149,31 @@ def outcome(
       collective_bytes, roofline_seconds; for the second peak_bytes, memory_bytes, fits and error;
       for the last error. Also program, the digest of its text, if it could be lowered; of a known
       one, instead of compile_seconds, same_program_as, the experiment that it was compiled for.
+      effort, where it was "quick".
     """
+    quick = effort == "quick" and target.chip.platform == "tpu"  # XLA:GPU has one effort
     begin, program = time.monotonic(), {}
     try:
         lowered = lower()
         digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
         program = {"program": digest}
         for entry in known:
-            if entry.get("program") == digest and (not cycles_top or "estimated_cycles" in entry):
+            cycles_wanted = cycles_top and target.chip.estimated
+            enough = quick or (
+                "effort" not in entry and (not cycles_wanted or "estimated_cycles" in entry)
+            )
+            if entry.get("program") == digest and enough:
                 found = {key: entry[key] for key in entry if key not in _OF_EXPERIMENT}
                 return {"same_program_as": entry["experiment"], **found}
-        compiled = lowered.compile()
+        with _quickly() if quick else contextlib.nullcontext():
+            compiled = lowered.compile()
     except checks.UserError:
         raise
     except Exception as error:  # whatever a compiler refuses with is what the page shows
         line = " ".join(str(error).split())[:600]
         if needed := cost.memory_needed(str(error)):
+            if quick:
+                return outcome(lower, target, precision, cycles_top=cycles_top)
             need, have = needed
             return program | {
                 "status": DOES_NOT_FIT,
@@ -153,6 +187,10 @@ def outcome(
     text = compiled.as_text()
     found = cost.of(compiled, text)
     fits = found.peak_bytes <= target.memory_bytes
+    if quick:
+        if not fits:
+            return outcome(lower, target, precision, cycles_top=cycles_top)
+        program["effort"] = "quick"
     entry = program | {
         "status": COMPILED if fits else DOES_NOT_FIT,
         "fits": fits,
@@ -162,7 +200,7 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if not cycles_top:
+    if not cycles_top or quick:
         return entry
     if target.chip.platform == "gpu":
         counted, flops = gpu_estimates.of(text, target)
@@ -170,8 +208,20 @@ def outcome(
         counted, flops = cycles.of(text), found.flops
     if flops is None:
         return entry
+    if not target.chip.estimated:
+        return entry | {"flops": flops}
     shown = cycles.to_dict(counted, target, flops, precision, top=cycles_top)
     return entry | {"flops": flops} | shown
+
+
+@contextlib.contextmanager
+def _quickly() -> Iterator[None]:
+    before = jax.config.jax_exec_time_optimization_effort  # type: ignore[attr-defined]
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_exec_time_optimization_effort", before)
 
 
 def _remedy(entry: dict[str, Any], mode: str, accumulate: int, images: int) -> str:

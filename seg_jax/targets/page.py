@@ -18,9 +18,13 @@ data sheet says it has. Times are estimates from the compiler's FLOPs and bytes 
 published peaks, which no program reaches: lower bounds, not measurements. "Cycles" are the
 compiler's own estimates. For GPUs it has none for cuDNN's convolutions, cuBLAS's products and
 copies: these are counted at the published peaks, GFLOP are of convolutions and products alone,
-launching the kernels is not in the cycles, and device-hours are by the cycles. "compiled as X":
+launching the kernels is not in the cycles, and device-hours are by the cycles; for A100 XLA has
+none. "compiled as X":
 experiments that differ in their images, weights, rates or number of steps often have one program to
-the letter, which was compiled for X.
+the letter, which was compiled for X. "quick": compiled with the TPU compiler's least effort
+(`--effort quick`), which looks for no fast windows and schedules: its memory, FLOPs and collectives
+are within a few percent of those in full, its bytes and so its estimate are less, and its cycles
+are not shown.
 
 """
 
@@ -34,8 +38,8 @@ def markdown(entries: Mapping[Key, Mapping[str, Any]], names: Iterable[str]) -> 
     """
     rows = [(name, mode) for name in names for mode in ("train", "evaluate")]
     rows += [(name, "kernel") for name in programs.KERNELS]
-    cells = len(rows) * len(table.TARGETS)
-    done = sum((name, target, mode) in entries for name, mode in rows for target in table.TARGETS)
+    cells = len(rows) * len(table.SURVEYED)
+    done = sum((name, target, mode) in entries for name, mode in rows for target in table.SURVEYED)
     return "".join(
         [
             _HEAD,
@@ -50,7 +54,8 @@ def markdown(entries: Mapping[Key, Mapping[str, Any]], names: Iterable[str]) -> 
 
 
 def _details(entries: Mapping[Key, Mapping[str, Any]]) -> Iterable[str]:
-    for name, target in table.TARGETS.items():
+    for name in table.SURVEYED:
+        target = table.get(name)
         found = [entry for key, entry in sorted(entries.items()) if key[1] == name]
         if not found:
             continue
@@ -89,8 +94,9 @@ def outcome(entry: Mapping[str, Any] | None) -> str:
     """Return a program's outcome in words: compiled (as what), does not fit (remedy), the error."""
     if entry is None:
         return NOT_YET
-    if entry["status"] == "compiled" and "same_program_as" in entry:
-        return f"compiled as {entry['same_program_as']}"
+    if entry["status"] == "compiled":
+        as_what = f" as {entry['same_program_as']}" if "same_program_as" in entry else ""
+        return "compiled" + as_what + (", quick" if "effort" in entry else "")
     if entry["status"] == "does not fit":
         return f"does not fit: {entry.get('remedy', 'a smaller batch')}"
     if entry["status"] == "error":
@@ -108,10 +114,13 @@ def _number(entry: Mapping[str, Any], name: str, unit: float, form: str, suffix:
 
 
 def _overview(entries: Mapping[Key, Mapping[str, Any]], rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"| program | {' | '.join(table.TARGETS)} |", "|---" * (len(table.TARGETS) + 1) + "|"]
+    lines = [
+        f"| program | {' | '.join(table.SURVEYED)} |",
+        "|---" * (len(table.SURVEYED) + 1) + "|",
+    ]
     for name, mode in rows:
         cells = []
-        for target in table.TARGETS:
+        for target in table.SURVEYED:
             entry = entries.get((name, target, mode))
             cells.append(entry["status"] if entry else "")
         lines.append(f"| {name} {mode} | {' | '.join(cells)} |")

@@ -33,6 +33,8 @@ class Chip:
       devices: JAX devices (TensorCores) of one chip in the described topology.
       clock: cycles a second of the matrix units, of a GPU its highest, as it is described to the
         compiler; None: not published.
+      estimated: whether the compiler estimates how long its fusions take. XLA:GPU (0.10.2) has no
+        table of the A100's instructions, and does not compile if it is asked to.
     """
 
     name: str
@@ -44,13 +46,24 @@ class Chip:
     link: float
     devices: int = 1
     clock: float | None = None
+    estimated: bool = True
 
 
 V4 = Chip("TPU v4", "tpu", 32 * GIB, 275e12, 275e12, 1.2e12, 150e9, devices=2, clock=1.05e9)
 V5E = Chip("TPU v5e", "tpu", 16 * GIB, 197e12, 197e12, 819e9, 100e9, clock=1.5e9)
 V5P = Chip("TPU v5p", "tpu", 95 * GIB, 459e12, 459e12, 2.765e12, 300e9, clock=1.75e9)
 V6E = Chip("TPU v6e", "tpu", 32 * GIB, 918e12, 918e12, 1.64e12, 224e9)
-A100 = Chip("A100 80GB SXM", "gpu", 80 * 10**9, 312e12, 156e12, 2.039e12, 300e9, clock=1.41e9)
+A100 = Chip(
+    "A100 80GB SXM",
+    "gpu",
+    80 * 10**9,
+    312e12,
+    156e12,
+    2.039e12,
+    300e9,
+    clock=1.41e9,
+    estimated=False,
+)
 H100 = Chip("H100 SXM", "gpu", 80 * 10**9, 989e12, 494e12, 3.35e12, 450e9, clock=1.98e9)
 H200 = Chip("H200 SXM", "gpu", 141 * 10**9, 989e12, 494e12, 4.8e12, 450e9, clock=1.98e9)
 
@@ -109,6 +122,12 @@ TARGETS: dict[str, Target] = {
         Target("a100x8", A100, "1x1x8", 8),
     )
 }
+
+# Of docs/targets.md: each kind of chip once, and one kind of each platform on more hosts.
+SURVEYED = (
+    *("v5e-8", "v5e-16", "v6e-8", "v5p-8", "v4-8"),
+    *("h100x1", "h100x8", "h100x16", "h200x8", "a100x8"),
+)
 
 
 def get(name: str) -> Target:

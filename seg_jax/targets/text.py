@@ -31,7 +31,8 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
         if "same_program_as" in entry:
             how = f"the program of {entry['same_program_as']}, compiled before, not run"
         else:
-            how = f"compiled in {entry['compile_seconds']} s, not run"
+            quick = "quickly, " if "effort" in entry else ""
+            how = f"compiled {quick}in {entry['compile_seconds']} s, not run"
         lines.append(f"  {how}; fits: {memory}")
     else:
         lines.append(f"  does not fit: {memory}; set {entry.get('remedy', 'a smaller batch')}")
@@ -46,8 +47,8 @@ def entry_text(entry: Mapping[str, Any], *, top: int = 20) -> str:
                 f"{entry['flops'] / 1e9:.1f} GFLOP, {entry['accessed_bytes'] / 1e9:.2f} GB read "
                 f"and written, {work}"
             )
-        elif "estimated_cycles" in entry:
-            gflop = (entry["flops"] or 0.0) / 1e9
+        elif entry["flops"] is not None:
+            gflop = entry["flops"] / 1e9
             work = f"{gflop:.1f} GFLOP of convolutions and matrix products, {work}"
         else:
             work += "; this compiler counts neither FLOPs nor bytes, --cycles adds up its estimates"

@@ -1,5 +1,6 @@
 """Estimates, refusals of the compiler and the search for a batch, against figures by hand."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -104,6 +105,44 @@ def test_a_known_program_is_not_compiled_again():
     assert "same_program_as" not in again
     entry = {**known, **same, "experiment": "net_voc_trainval", "same_program_as": "net_voc"}
     assert page.outcome(known) == "compiled" and page.outcome(entry) == "compiled as net_voc"
+
+
+def test_a_quick_compilation_says_so_and_does_not_stand_in_for_a_full_one():
+    number = jax.ShapeDtypeStruct((2**10,), "float32")
+
+    def lowered():
+        assert jax.config.jax_exec_time_optimization_effort == 0.0
+        return jax.jit(lambda x: x + 1.0).lower(number)
+
+    quick = compiling.outcome(lowered, V5E, "float32", cycles_top=3, effort="quick")
+    assert quick["effort"] == "quick" and "estimated_cycles" not in quick
+    assert page.outcome(quick) == "compiled, quick"
+    known = {"experiment": "net_voc", "target": "v5e-8", **quick}
+    full = compiling.outcome(lowered, V5E, "float32", known=[known])
+    assert "effort" not in full and "same_program_as" not in full
+    same = compiling.outcome(lowered, V5E, "float32", effort="quick", known=[known])
+    assert same["same_program_as"] == "net_voc" and same["effort"] == "quick"
+    assert page.outcome(same) == "compiled as net_voc, quick"
+    # What does not fit might in full; XLA:GPU knows one effort.
+    chip = dataclasses.replace(V5E.chip, memory_bytes=2**12)
+    small = dataclasses.replace(V5E, chip=chip)
+    refused = compiling.outcome(lowered, small, "float32", effort="quick")
+    assert refused["status"] == "does not fit" and "effort" not in refused
+    gpu = compiling.outcome(lowered, table.get("h100x1"), "float32", effort="quick")
+    assert gpu["status"] == "compiled" and "effort" not in gpu
+
+
+def test_the_a100_has_no_estimates():
+    number = jax.ShapeDtypeStruct((8,), "float32")
+
+    def lowered():
+        return jax.jit(lambda x: x + 1.0).lower(number)
+
+    first = compiling.outcome(lowered, table.get("a100x8"), "float32", cycles_top=3)
+    assert first["status"] == "compiled" and "estimated_cycles" not in first
+    known = {"experiment": "net_voc", "target": "a100x8", **first}
+    again = compiling.outcome(lowered, table.get("a100x8"), "float32", cycles_top=3, known=[known])
+    assert again["same_program_as"] == "net_voc"
 
 
 @pytest.mark.parametrize("fixed, image, limit", [(100, 7, 1000), (0, 333, 1000), (10, 995, 1000)])

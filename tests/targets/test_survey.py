@@ -1,6 +1,7 @@
 """The file of outcomes and its page."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,42 @@ def test_every_target_is_listed(capsys):
     assert verb.compile_programs(["--for", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(table.TARGETS)
+
+
+def test_the_surveyed_targets_are_those_whose_compiler_is_here(monkeypatch):
+    there = {"tpu": True, "gpu": False}
+    monkeypatch.setattr(topology, "available", there.get)
+    assert verb._surveyed() == ("v5e-8", "v5e-16", "v6e-8", "v5p-8", "v4-8")
+    there["tpu"] = False
+    with pytest.raises(checks.UserError, match=r"no compiler .* `bash scripts/targets.sh --inst"):
+        verb.compile_programs(["unet_synthetic", "--for", "survey"])
+
+
+def test_kernels_are_shared_while_a_survey_runs(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    monkeypatch.setattr(topology, "MOST_KERNELS", 3)
+    with topology.shared_kernels() as trim:
+        first, *_, last = os.environ["XLA_FLAGS"].split()
+        kernels = Path(last.removeprefix("--xla_gpu_kernel_cache_file="))
+        assert first == "--xla_a=1" and kernels.parent.is_dir()
+        trim()
+        kernels.write_bytes(b"123")
+        trim()
+        assert kernels.exists()
+        kernels.write_bytes(b"1234")
+        trim()
+        assert not kernels.exists()
+    assert os.environ["XLA_FLAGS"] == "--xla_a=1" and not kernels.parent.exists()
+
+
+@pytest.mark.parametrize("name, asked", [("h100x8", True), ("a100x8", False)])
+def test_estimates_are_asked_for_where_xla_has_them(name, asked, monkeypatch):
+    for variable in ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setattr(topology, "available", lambda platform: True)
+    monkeypatch.setattr(topology, "_platforms", lambda names: None)
+    topology.prepare(table.get(name))
+    assert ("cost_model_stats" in os.environ["XLA_FLAGS"]) == asked
 
 
 @pytest.mark.slow
