@@ -23,6 +23,8 @@ Convolution = Callable[[Array, Array, Geometry], Array]
 # B^T, G and A^T of the paper's section 4.1.
 _IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+# Of all 3 x 3 taps: [16, 9], as one product of matrices with a kernel.
+_TAPS = np.kron(_KERNEL, _KERNEL)
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
 # The four pixels of a tile along one axis: (pair of pixels from the tile's first on, pixel in it).
 _FOUR = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -90,10 +92,9 @@ def _backward(
         (to_x,) = jax.vjp(lambda x: filtered_by(x, kernel, geometry), x)[1](gradient)
     else:
         back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
-        to_x = back.filtered(gradient, _of_kernel(kernel[::-1, ::-1]), channels=2)
+        to_x = back.filtered(gradient, _of_kernel(kernel, _TAPS[:, ::-1]), channels=2)
     products = _Tiling.of(geometry, x, kernel).correlated(x, gradient)
-    rows = _mix(_KERNEL.T, [products[i] for i in range(4)], 0)
-    return to_x, _mix(_KERNEL.T, [rows[:, i] for i in range(4)], 1)
+    return to_x, (_TAPS.T @ products.reshape(16, -1)).reshape(kernel.shape)
 
 
 _conv.defvjp(_forward, _backward)
@@ -158,7 +159,7 @@ class _Tiling:
         return y[:, : self.outputs[0], : self.outputs[1]]
 
     def correlated(self, x: Array, gradient: Array) -> Array:
-        """Return the gradient of `_of_kernel`'s, [4 4 cin cout], from that of the outputs."""
+        """Return the gradient of `_of_kernel`'s, [16, cin, cout], from that of the outputs."""
 
         def of_part(part: tuple[Array, Array]) -> Array:
             image, outputs = self.of_image(part[0]), self.of_gradient(part[1])
@@ -173,7 +174,7 @@ class _Tiling:
         if len(outputs) > 1:
             rest = parts[0][1:], parts[1][1:]
             total, _ = lax.scan(lambda so_far, part: (so_far + of_part(part), None), total, rest)
-        return total.reshape(4, 4, x.shape[3], gradient.shape[3])
+        return total
 
     def padded(self, x: Array) -> Array:
         """Return what is done at a time: [parts, images, rows + 1, 2, down, columns + 1, 2, right,
@@ -209,10 +210,9 @@ def _tiles(outputs: Pair, rate: Pair) -> Pair:
     return rows, columns
 
 
-def _of_kernel(kernel: Array) -> Array:
-    """Return G g G^T: [16, cin, cout]."""
-    rows = _mix(_KERNEL, [kernel[0], kernel[1], kernel[2]], 0)
-    return _mix(_KERNEL, [rows[:, 0], rows[:, 1], rows[:, 2]], 1).reshape(16, *kernel.shape[2:])
+def _of_kernel(kernel: Array, taps: np.ndarray = _TAPS) -> Array:
+    """Return G g G^T: [16, cin, cout]; of the flipped kernel with the taps' columns flipped."""
+    return (taps @ kernel.reshape(9, -1)).reshape(16, *kernel.shape[2:])
 
 
 def _mix(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
