@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from flax import linen as nn
 
 from seg_jax import checks
-from seg_jax.nn import remat, torch_state
+from seg_jax.nn import relu, remat, torch_state
 from seg_jax.nn.blocks import ConvNorm
 from seg_jax.nn.global_conv import GlobalConv
 from seg_jax.nn.norm import Norm
@@ -234,7 +234,7 @@ class Bottleneck(nn.Module):
         if x.shape[-1] != outer:
             project = ConvNorm(outer, 1, stride, norm=self.norm, activation="none", name="shortcut")
             shortcut = project(x, train=train)
-        return nn.relu(shortcut + residual), residual
+        return relu.of_sum(shortcut + residual), residual
 
 
 def _gcn_channels(inner: int) -> int:

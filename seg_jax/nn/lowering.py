@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -40,6 +41,10 @@ MOST_TAPS = 16
 # the cache; in blocks of this many numbers it is not. More blocks would take long to compile.
 BLOCK = 2**21
 MOST_BLOCKS = 8
+
+# An unpadded convolution with so many times more output channels than output pixels (FCN's fc6) is
+# one product with the whole kernel, which products per tap would copy.
+MORE_OUTPUTS = 8
 
 # So many times more inputs than outputs make one product for all taps the faster form; its result
 # may have this many times the image's numbers.
@@ -116,6 +121,8 @@ def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
         return products.shifted
     few = min(kernel_size) >= 3 and taps <= MOST_TAPS
     unpadded = geometry.padding == ((0, 0), (0, 0))
+    if unpadded and math.prod(geometry.output_size(size, kernel_size)) * MORE_OUTPUTS <= cout:
+        return products.patches
     read = _read_share(size, kernel_size, geometry)
     if (few or unpadded) and read < TAPS_BELOW:
         return products.taps

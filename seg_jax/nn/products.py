@@ -36,6 +36,30 @@ def taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return total.astype(x.dtype)
 
 
+def patches(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A convolution as one matrix product of all outputs' patches and the kernel as it is.
+
+    For few outputs of a large kernel, as in FCN's fc6: nothing of the kernel is copied
+    (Chellapilla et al., "High Performance Convolutional Neural Networks for Document Processing",
+    IWFHR 2006, section 3.1).
+    """
+    (height, width), (down, right) = kernel_size(kernel), geometry.stride
+    rows, columns = geometry.output_size(image_size(x), (height, width))
+    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    starts = [(i * geometry.rate[0], j * geometry.rate[1])
+              for i in range(height) for j in range(width)]  # fmt: skip
+    parts = [
+        x[
+            :,
+            top : top + (rows - 1) * down + 1 : down,
+            left : left + (columns - 1) * right + 1 : right,
+        ]
+        for top, left in starts
+    ]
+    flat = kernel.reshape(-1, kernel.shape[3])
+    return _product(jnp.concatenate(parts, axis=3), flat).astype(x.dtype)
+
+
 def shifted(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """A convolution of stride 1 as one product with all taps, whose results are shifted and added.
 

@@ -93,7 +93,9 @@ def train_step(
         return (grads, total, *counts), _average_change(batch_stats, new)
 
     sums, batch_stats = _accumulate(gradient, state.batch_stats, batch, key, accumulate)
-    grads, total, count, correct, pixels = lax.psum(sums, DATA_AXIS)
+    # XLA:CPU and XLA:TPU would copy the gradients for the sum of one device.
+    alone = lax.axis_size(DATA_AXIS) == 1
+    grads, total, count, correct, pixels = sums if alone else lax.psum(sums, DATA_AXIS)
     divisor = losses.divisor(count, loss)
     grads = jax.tree.map(lambda leaf: leaf / divisor, grads)
     metrics = {

@@ -77,6 +77,22 @@ def test_taps_over_what_is_inside(rng, kernel_size, g):
 @pytest.mark.parametrize(
     "kernel_size, g",
     [
+        ((7, 7), geometry()),  # FCN's fc6
+        ((3, 3), same(2)),
+        ((3, 2), geometry(stride=(2, 3), rate=(3, 2), padding=((4, 5), (3, 1)))),
+    ],
+)
+def test_one_product_of_patches(rng, kernel_size, g):
+    """Whose kernel is read as it is, not tap by tap."""
+    x, kernel = normal(rng, 2, 11, 9, 3), normal(rng, *kernel_size, 3, 4)
+    assert_same(lambda x, k: products.patches(x, k, g), lambda x, k: lax_conv(x, k, g), x, kernel)
+    text = str(jax.make_jaxpr(lambda x, k: products.patches(x, k, g))(x, kernel))
+    assert text.count("dot_general[") == 1
+
+
+@pytest.mark.parametrize(
+    "kernel_size, g",
+    [
         ((15, 1), geometry(padding=((7, 7), (0, 0)))),  # GCN's
         ((3, 3), same(6)),  # DeepLab v2's
         ((3, 3), same(12)),  # only the middle tap sees the image
@@ -312,6 +328,9 @@ def test_the_platform_and_the_geometry_choose(monkeypatch):
     assert choose((65, 65), (3, 3), same(1)) is lowering.conv_blocks
     assert choose((65, 65), (3, 3), geometry()) is lowering.conv_blocks
     assert choose((11, 11), (7, 7), geometry()) is products.taps  # because of its gradient
+    assert choose((22, 22), (7, 7), geometry(), (512, 4096)) is products.patches
+    assert choose((29, 29), (7, 7), geometry(), (512, 4096)) is products.taps
+    assert choose((22, 22), (7, 7), same(1), (512, 4096)) is lowering.conv_blocks
     assert choose((40, 40), (7, 7), geometry((4, 4))) is lowering.conv_blocks
     assert choose((12, 12), (7, 7), geometry(padding=((3, 3), (3, 3)))) is lowering.conv_blocks
     assert choose((17, 17), (4, 4), geometry((1, 1), (4, 4), ((6, 6), (6, 6)))) is products.taps
