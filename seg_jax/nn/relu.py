@@ -24,5 +24,6 @@ def _selected(x: jax.Array) -> jax.Array:
 @_selected.defjvp
 def _selected_jvp(primals, tangents):
     # By the result, so that the sum need not be kept for the gradient.
-    y = _selected(*primals)
-    return y, jnp.where(y > 0, *tangents, jnp.zeros_like(y))
+    (x,), (slope,) = primals, tangents
+    y = _selected(x)
+    return y, jnp.where(y > 0, slope, jnp.zeros_like(y))

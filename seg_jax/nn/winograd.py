@@ -212,7 +212,7 @@ def _tiles(outputs: Pair, rate: Pair) -> Pair:
 
 def _of_kernel(kernel: Array, taps: np.ndarray = _TAPS) -> Array:
     """Return G g G^T: [16, cin, cout]; of the flipped kernel with the taps' columns flipped."""
-    return (taps @ kernel.reshape(9, -1)).reshape(16, *kernel.shape[2:])
+    return jnp.matmul(taps, kernel.reshape(9, -1)).reshape(16, *kernel.shape[2:])
 
 
 def _mix(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
