@@ -73,6 +73,8 @@ def entry(
     settings = asked.batch_size, asked.precision, asked.accumulate  # `compile` takes others too
     found = json.loads(survey.read_text()) if survey.exists() and not changes(wanted) else []
     for each in found:
+        if each["status"] == "error":  # says nothing of memory; a process that ended, no batch
+            continue
         same = (each["batch"], each["precision"], each["accumulate"]) == settings
         if same and (each["experiment"], each["target"], each["mode"]) == key:
             return each

@@ -111,7 +111,7 @@ def kernel_entry(
         wanted = " and ".join(programs.KERNELS[name])
         return entry | {"status": ERROR, "error": f"a kernel for {wanted} only"}
     device = topology.describe(target)[0]
-    one = dataclasses.replace(target, chips=1) if target.chip.devices == 1 else target
+    one = dataclasses.replace(target, chips=1)
     return entry | outcome(
         lambda: programs.kernel(name, device),
         one,

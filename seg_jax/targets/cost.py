@@ -67,7 +67,7 @@ def roofline_seconds(cost: Cost, target: Target, precision: str) -> float | None
     if cost.flops is None or cost.accessed_bytes is None:
         return None
     arithmetic = cost.flops / target.peak(precision)
-    memory = cost.accessed_bytes / (target.chip.bandwidth / target.chip.devices)
+    memory = cost.accessed_bytes / target.chip.bandwidth
     ring = 2 * (target.devices - 1) / target.devices
     return max(arithmetic, memory) + ring * cost.collective_bytes / target.chip.link
 

@@ -30,7 +30,8 @@ class Chip:
         passes on TPU, TF32 on GPU.
       bandwidth: of its memory, bytes a second.
       link: bytes a second from a chip to its neighbors, one direction, all links.
-      devices: JAX devices (TensorCores) of one chip in the described topology.
+      configuration: the compiler's name of how a chip's TensorCores are one JAX device, where it
+        must be told; "": it is so anyway.
       clock: cycles a second of the matrix units, of a GPU its highest, as it is described to the
         compiler; None: not published.
       estimated: whether the compiler estimates how long its fusions take. XLA:GPU (0.10.2) has no
@@ -44,12 +45,12 @@ class Chip:
     flops_float32: float
     bandwidth: float
     link: float
-    devices: int = 1
+    configuration: str = ""
     clock: float | None = None
     estimated: bool = True
 
 
-V4 = Chip("TPU v4", "tpu", 32 * GIB, 275e12, 275e12, 1.2e12, 150e9, devices=2, clock=1.05e9)
+V4 = Chip("TPU v4", "tpu", 32 * GIB, 275e12, 275e12, 1.2e12, 150e9, "megacore", clock=1.05e9)
 V5E = Chip("TPU v5e", "tpu", 16 * GIB, 197e12, 197e12, 819e9, 100e9, clock=1.5e9)
 V5P = Chip("TPU v5p", "tpu", 95 * GIB, 459e12, 459e12, 2.765e12, 300e9, clock=1.75e9)
 V6E = Chip("TPU v6e", "tpu", 32 * GIB, 918e12, 918e12, 1.64e12, 224e9)
@@ -89,19 +90,17 @@ class Target:
 
     @property
     def devices(self) -> int:
-        """JAX devices: parts that a batch is split into."""
-        return self.chips * self.chip.devices
+        """JAX devices, one a chip: parts that a batch is split into."""
+        return self.chips
 
     @property
     def memory_bytes(self) -> int:
         """Memory of one device."""
-        return self.chip.memory_bytes // self.chip.devices
+        return self.chip.memory_bytes
 
     def peak(self, precision: str) -> float:
         """Return the peak FLOP/s of one device at a precision of `TrainConfig`."""
-        chip = self.chip
-        flops = chip.flops if precision == "bfloat16" else chip.flops_float32
-        return flops / chip.devices
+        return self.chip.flops if precision == "bfloat16" else self.chip.flops_float32
 
 
 TARGETS: dict[str, Target] = {

@@ -123,7 +123,9 @@ def describe(target: Target) -> list:
     from jax.experimental import topologies
 
     if target.chip.platform == "tpu":
-        description = topologies.get_topology_desc(target.topology, "tpu")
+        chosen = target.chip.configuration
+        configuration = {"chip_config_name": chosen} if chosen else {}
+        description = topologies.get_topology_desc(target.topology, "tpu", **configuration)
     else:
         name = target.name.split("x")[0]
         text = resources.files("seg_jax.targets").joinpath(f"{name}.txtpb").read_text()

@@ -161,6 +161,8 @@ def test_preflight_reads_what_was_compiled(tmp_path):
     entry = {"fits": False, "status": "does not fit", "remedy": "--train.accumulate 2"}
     full = found(tmp_path, entry)["does"]
     assert full.level == "wrong" and full.text.endswith("--train.accumulate 2")
+    refused = found(tmp_path, {"status": "error", "error": "no tiles"})
+    assert refused["memory"].level == "unknown"
     slow = found(tmp_path, {"roofline_seconds": 5.0}, minutes=60)["time"]
     assert slow.level == "wrong" and "--train.checkpoint-every less" in slow.text
 
