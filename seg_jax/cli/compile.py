@@ -33,8 +33,8 @@ class CompileOptions:
       batch_size: global batch, instead of the recipe's.
       dataset: reader of your own data, whose number of classes the network gets, as in `train`.
       root: the folder of that data set.
-      effort: "quick" compiles TPU programs in a fifth of the time: memory and collectives nearly as
-        with "full", no cycles; what does not fit is compiled in full.
+      effort: "quick" compiles TPU programs in a fifth of the time: up to a few times the memory of
+        "full", no cycles; what does not fit is compiled in full.
       find_batch: look for the largest batch that fits, by at most five more compilations.
       cycles: add up the compiler's estimated cycles by module and kind of operation.
       bundles: kernels on TPUs: dump their instruction bundles; loops, units used, which one binds.

@@ -22,9 +22,10 @@ launching the kernels is not in the cycles, and device-hours are by the cycles; 
 none. "compiled as X":
 experiments that differ in their images, weights, rates or number of steps often have one program to
 the letter, which was compiled for X. "quick": compiled with the TPU compiler's least effort
-(`--effort quick`), which looks for no fast windows and schedules: its memory, FLOPs and collectives
-are within a few percent of those in full, its bytes and so its estimate are less, and its cycles
-are not shown.
+(`--effort quick`), which looks for no fast windows and schedules. In three programs compiled both
+ways its peak memory was 1.0, 2.0 and, of a tiny one, 3.4 times that in full, FLOPs within 5 %,
+bytes and so the estimate 0.7 to 1.4 times; what does not fit so was compiled in full. It has no
+cycles.
 
 """
 
