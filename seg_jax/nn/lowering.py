@@ -28,6 +28,7 @@ _CHOICES = ("auto", "xla")
 _PLATFORMS = ("cpu", "gpu", "tpu")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+_kind = contextvars.ContextVar("kind of device", default="")
 
 # XLA:CPU's convolution is up to 1.6 times faster than one matrix product per tap if no tap reads
 # padding; the products win once less than this share of them reads the image, here or in the
@@ -58,6 +59,7 @@ WINOGRAD_CHANNELS, WINOGRAD_PAIRS, WINOGRAD_FLOPS, WINOGRAD_SHARE = 64, 96 * 96,
 # With fewer channels in times out, only the kernel's gradient is faster so.
 WINOGRAD_FILTERS = 128 * 256
 
+TWO_PASSES = ("TPU v6 lite",)  # for batch norm's sums
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
 Lowering = Callable[[Array, Array, Geometry], Array]
@@ -79,23 +81,29 @@ def use(choice: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def for_platform(name: str) -> Iterator[None]:
-    """Within the context, choose lowerings as on that platform: "cpu", "gpu" or "tpu".
+def for_platform(name: str, kind: str = "") -> Iterator[None]:
+    """Within the context, choose lowerings as on that platform: "cpu", "gpu" or "tpu", and on
+    devices of that kind, as JAX calls them.
 
     For compiling a program for a device that this machine does not have. Read while tracing, as
     `use` is.
     """
     checks.one_of(_PLATFORMS, platform=name)
-    token = _platform.set(name)
+    tokens = _platform.set(name), _kind.set(kind)
     try:
         yield
     finally:
-        _platform.reset(token)
+        _platform.reset(tokens[0])
+        _kind.reset(tokens[1])
 
 
 def platform() -> str:
     """Return the platform that is compiled for: of `for_platform`, else of the default device."""
     return _platform.get() or jax.default_backend()
+
+
+def _device_kind() -> str:
+    return _kind.get() if _platform.get() else jax.devices()[0].device_kind
 
 
 def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
@@ -193,8 +201,12 @@ def choose_max_pool() -> Literal["positions", "reduce_window"]:
 
 
 def choose_statistics() -> Literal["two_passes", "one_pass"]:
-    """Return how batch norm's sums read the image on `platform()`: `norm.batch_statistics`."""
-    return "one_pass" if platform() == "tpu" else "two_passes"
+    """Return how batch norm's sums read the image on `platform()`: `norm.batch_statistics`.
+
+    Not in one pass on v6e, whose compiler (libtpu 0.0.42) ends with a segmentation fault of it.
+    """
+    one = platform() == "tpu" and _device_kind() not in TWO_PASSES
+    return "one_pass" if one else "two_passes"
 
 
 def choose_blocks_of_two() -> Literal["planes", "pairs"]:

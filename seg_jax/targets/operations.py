@@ -176,7 +176,7 @@ def compile_one(name: str, form: str) -> dict[str, Any]:
         y, back, counts = jax.vjp(of, *chosen, has_aux=True)
         return y, counts, back(gradient)
 
-    with lowering.for_platform(platform):
+    with lowering.for_platform(platform, mesh.devices.flat[0].device_kind):
         shapes = [jax.ShapeDtypeStruct(*shape, sharding=place) for shape in operation.shapes]
         y = jax.tree.leaves(jax.eval_shape(function, *shapes))[0]
         gradient = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=place)

@@ -72,7 +72,7 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     per_device = program.per_device_step(program.structure(experiment))
     images = batch_size // mesh.size // settings.accumulate
     options = compiler.options(mesh.devices.flat, experiment.model, images)
-    with lowering.for_platform(platform):
+    with lowering.for_platform(platform, _kind(mesh)):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
         step = parallel.compile_step(per_device, mesh, options=options)
         return step.lower(state, batch, inputs)
@@ -124,7 +124,7 @@ def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
         return found if keep else forward.most_probable(found)
 
     options = compiler.options(mesh.devices.flat, experiment.model, batch_size // mesh.size)
-    with lowering.for_platform(_platform(mesh)):
+    with lowering.for_platform(_platform(mesh), _kind(mesh)):
         return jax.jit(predict, compiler_options=options).lower(variables, image)
 
 
@@ -139,7 +139,7 @@ def kernel(name: str, device: Any) -> Any:
     def run(unary: Any, rgb: Any) -> Any:
         return mean_field(unary, rgb, CrfParams(), implementation=implementation)
 
-    with lowering.for_platform(_platform(mesh)):
+    with lowering.for_platform(_platform(mesh), _kind(mesh)):
         return jax.jit(run).lower(unary, rgb)
 
 
@@ -151,6 +151,10 @@ def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 def _platform(mesh: Mesh) -> str:
     platform = mesh.devices.flat[0].platform
     return "gpu" if platform == "cuda" else platform
+
+
+def _kind(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].device_kind
 
 
 Program = Callable[[Experiment, Mesh, int], Any]

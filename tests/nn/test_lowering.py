@@ -316,6 +316,19 @@ def test_the_gradients_geometry(rng, padding):
     np.testing.assert_allclose(ours, back(cotangent)[0], rtol=1e-5, atol=1e-5)
 
 
+def test_the_kind_of_tpu_chooses_how_statistics_are_read():
+    """The compiler for v6e ends with a segmentation fault of sums in one pass."""
+    for platform, kind, passes in (
+        ("tpu", "TPU v5 lite", "one_pass"),
+        ("tpu", "", "one_pass"),
+        ("tpu", "TPU v6 lite", "two_passes"),
+        ("gpu", "NVIDIA H100", "two_passes"),
+    ):
+        with lowering.for_platform(platform, kind):
+            assert lowering.choose_statistics() == passes
+    assert lowering.choose_statistics() == "two_passes"  # this CPU
+
+
 def test_the_platform_and_the_geometry_choose(monkeypatch):
     def choose(size, kernel_size, geometry, channels=(64, 64)):
         return lowering.choose_conv(size, (*kernel_size, *channels), geometry)
