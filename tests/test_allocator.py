@@ -69,7 +69,7 @@ def test_freed_memory_is_kept_until_the_machine_runs_short(monkeypatch):
 
 
 def test_holes_are_given_back_each_time_after_twice_as_long(monkeypatch):
-    """Every half minute it cost a large network one step in twenty."""
+    """Every half minute it cost FCN-8s up to a tenth of its time."""
     looks, trimmed = [], []
 
     def sleep(seconds):

@@ -70,12 +70,13 @@ def entry(
     if not target:
         return None
     asked, key = wanted.train, (wanted.name, target, "train")
-    settings = asked.batch_size, asked.precision, asked.accumulate  # `compile` takes others too
+    settings = {  # `compile` takes others too
+        "batch": asked.batch_size, "precision": asked.precision, "accumulate": asked.accumulate,
+    }  # fmt: skip
     found = json.loads(survey.read_text()) if survey.exists() and not changes(wanted) else []
     for each in found:
-        if each["status"] == "error":  # says nothing of memory; a process that ended, no batch
-            continue
-        same = (each["batch"], each["precision"], each["accumulate"]) == settings
+        # Of a compiler that a signal ended there are no settings: the survey gave it the recipe's.
+        same = all(each.get(name, value) == value for name, value in settings.items())
         if same and (each["experiment"], each["target"], each["mode"]) == key:
             return each
     return compile_one(wanted, target) if compile_one else None

@@ -27,8 +27,9 @@ Array = jax.Array
 _CHOICES = ("auto", "xla")
 _PLATFORMS = ("cpu", "gpu", "tpu")
 _choice = contextvars.ContextVar("convolution lowering", default="auto")
-_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
-_kind = contextvars.ContextVar("kind of device", default="")
+_device: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
+    "platform and kind of device", default=None
+)
 
 # XLA:CPU's convolution is up to 1.6 times faster than one matrix product per tap if no tap reads
 # padding; the products win once less than this share of them reads the image, here or in the
@@ -89,21 +90,22 @@ def for_platform(name: str, kind: str = "") -> Iterator[None]:
     `use` is.
     """
     checks.one_of(_PLATFORMS, platform=name)
-    tokens = _platform.set(name), _kind.set(kind)
+    token = _device.set((name, kind))
     try:
         yield
     finally:
-        _platform.reset(tokens[0])
-        _kind.reset(tokens[1])
+        _device.reset(token)
 
 
 def platform() -> str:
     """Return the platform that is compiled for: of `for_platform`, else of the default device."""
-    return _platform.get() or jax.default_backend()
+    described = _device.get()
+    return described[0] if described else jax.default_backend()
 
 
 def _device_kind() -> str:
-    return _kind.get() if _platform.get() else jax.devices()[0].device_kind
+    described = _device.get()
+    return described[1] if described else jax.devices()[0].device_kind
 
 
 def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:

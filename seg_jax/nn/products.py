@@ -43,19 +43,16 @@ def patches(x: Array, kernel: Array, geometry: Geometry) -> Array:
     (Chellapilla et al., "High Performance Convolutional Neural Networks for Document Processing",
     IWFHR 2006, section 3.1).
     """
-    (height, width), (down, right) = kernel_size(kernel), geometry.stride
-    rows, columns = geometry.output_size(image_size(x), (height, width))
+    size = kernel_size(kernel)
+    outputs = geometry.output_size(image_size(x), size)
+    rows, columns = (
+        [slice(tap * rate, tap * rate + (count - 1) * stride + 1, stride) for tap in range(taps)]
+        for taps, count, rate, stride in zip(
+            size, outputs, geometry.rate, geometry.stride, strict=True
+        )
+    )
     x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    starts = [(i * geometry.rate[0], j * geometry.rate[1])
-              for i in range(height) for j in range(width)]  # fmt: skip
-    parts = [
-        x[
-            :,
-            top : top + (rows - 1) * down + 1 : down,
-            left : left + (columns - 1) * right + 1 : right,
-        ]
-        for top, left in starts
-    ]
+    parts = [x[:, row, column] for row in rows for column in columns]
     flat = kernel.reshape(-1, kernel.shape[3])
     return _product(jnp.concatenate(parts, axis=3), flat).astype(x.dtype)
 

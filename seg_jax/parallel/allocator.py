@@ -6,7 +6,7 @@ faults and is zeroed again: a third of the time of small networks. `keep_freed_m
 keep all of it, in one heap. The price is fragmentation: a small buffer is cut from the hole that a
 step's large one left, and the next step's goes elsewhere, until there are holes enough. A watching
 thread gives back the pages of holes, each time after twice as long, because the steps that follow
-fault for what they need of it: of FCN-8s', with 2 GiB of temporaries, they take two seconds more.
+fault for what they need of it: FCN-8s', with 2 GiB of temporaries, took 0.4 to 3.4 s more.
 Where the machine runs short of memory, it leaves glibc as it was found.
 """
 

@@ -17,9 +17,9 @@ _WHOLE = {
     "xla_tpu_run_space_to_batch": False,
     "xla_tpu_run_space_to_batch_on_new_platforms": False,
 }
-# XLA:CPU's default copies a buffer that is written in place wherever it is read later in the text;
-# this looks at what runs, as XLA does for TPUs and GPUs. Training steps of U-Net and DeepLab v2 on
-# ResNet-101 take 0.81 and 0.90 of the memory, and a little less time.
+# XLA:CPU copies less where it looks at the program's regions for what still reads a buffer that is
+# to be overwritten. Training steps of U-Net and DeepLab v2 on ResNet-101 take 0.81 and 0.90 of the
+# memory, and a little less time.
 _REGIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 # From so many images a device on, whole ones are the cheaper ones by the compiler's estimates: in
 # any network; and in those without convolutions of 64 channels at the image's own size.
@@ -88,6 +88,8 @@ def accepted(device: Any, **wanted: bool) -> dict[str, bool] | None:
         jax.jit(jnp.negative, compiler_options=wanted).lower(one).compile()
     except jax.errors.JaxRuntimeError as error:
         reason, names = str(error).splitlines()[0], ", ".join(wanted)
-        _log.warning("the compiler refuses %s: networks are slower (%s)", names, reason)
+        _log.warning(
+            "the compiler refuses %s: networks are slower or need more memory (%s)", names, reason
+        )
         return None
     return wanted

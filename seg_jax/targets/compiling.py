@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,18 +153,34 @@ def outcome(
       one, instead of compile_seconds, same_program_as, the experiment that it was compiled for.
       effort, where it was "quick".
     """
+    lower = functools.cache(lower)
     quick = effort == "quick" and target.chip.platform == "tpu"  # XLA:GPU has one effort
+    if quick:
+        entry = _outcome(lower, target, precision, quick=True, known=known)
+        if entry["status"] != DOES_NOT_FIT or "same_program_as" in entry:
+            return entry
+    return _outcome(lower, target, precision, cycles_top=cycles_top, known=known)
+
+
+def _outcome(
+    lower: Callable[[], Any],
+    target: Target,
+    precision: str,
+    *,
+    cycles_top: int = 0,
+    quick: bool = False,
+    known: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return `outcome` with one effort."""
     begin, program = time.monotonic(), {}
+    estimates = cycles_top and target.chip.estimated
     try:
         lowered = lower()
         digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
         program = {"program": digest}
         for entry in known:
-            cycles_wanted = cycles_top and target.chip.estimated
-            enough = quick or (
-                "effort" not in entry and (not cycles_wanted or "estimated_cycles" in entry)
-            )
-            if entry.get("program") == digest and enough:
+            full = "effort" not in entry and (not estimates or "estimated_cycles" in entry)
+            if entry.get("program") == digest and (quick or full):
                 found = {key: entry[key] for key in entry if key not in _OF_EXPERIMENT}
                 return {"same_program_as": entry["experiment"], **found}
         with _quickly() if quick else contextlib.nullcontext():
@@ -173,8 +190,6 @@ def outcome(
     except Exception as error:  # whatever a compiler refuses with is what the page shows
         line = " ".join(str(error).split())[:600]
         if needed := cost.memory_needed(str(error)):
-            if quick:
-                return outcome(lower, target, precision, cycles_top=cycles_top)
             need, have = needed
             return program | {
                 "status": DOES_NOT_FIT,
@@ -189,8 +204,6 @@ def outcome(
     found = cost.of(compiled, text)
     fits = found.peak_bytes <= target.memory_bytes
     if quick:
-        if not fits:
-            return outcome(lower, target, precision, cycles_top=cycles_top)
         program["effort"] = "quick"
     entry = program | {
         "status": COMPILED if fits else DOES_NOT_FIT,
@@ -201,7 +214,7 @@ def outcome(
         "collective_bytes": found.collective_bytes,
         "roofline_seconds": cost.roofline_seconds(found, target, precision),
     }
-    if not cycles_top or quick:
+    if not cycles_top:
         return entry
     if target.chip.platform == "gpu":
         counted, flops = gpu_estimates.of(text, target)
@@ -209,10 +222,10 @@ def outcome(
         counted, flops = cycles.of(text), found.flops
     if flops is None:
         return entry
-    if not target.chip.estimated:
-        return entry | {"flops": flops}
-    shown = cycles.to_dict(counted, target, flops, precision, top=cycles_top)
-    return entry | {"flops": flops} | shown
+    entry["flops"] = flops
+    if not estimates:
+        return entry
+    return entry | cycles.to_dict(counted, target, flops, precision, top=cycles_top)
 
 
 @contextlib.contextmanager

@@ -19,13 +19,12 @@ published peaks, which no program reaches: lower bounds, not measurements. "Cycl
 compiler's own estimates. For GPUs it has none for cuDNN's convolutions, cuBLAS's products and
 copies: these are counted at the published peaks, GFLOP are of convolutions and products alone,
 launching the kernels is not in the cycles, and device-hours are by the cycles; for A100 XLA has
-none. "compiled as X":
-experiments that differ in their images, weights, rates or number of steps often have one program to
-the letter, which was compiled for X. "quick": compiled with the TPU compiler's least effort
-(`--effort quick`), which looks for no fast windows and schedules. In three programs compiled both
-ways its peak memory was 1.0, 2.0 and, of a tiny one, 3.4 times that in full, FLOPs within 5 %,
-bytes and so the estimate 0.7 to 1.4 times; what does not fit so was compiled in full. It has no
-cycles.
+none. "compiled as X": experiments that differ in their images, weights, rates or number of steps
+often have one program to the letter, which was compiled for X. "quick": compiled with the TPU
+compiler's least effort (`--effort quick`), which looks for no fast windows and schedules. In three
+programs compiled both ways its peak memory was 1.0, 2.0 and, of a tiny one, 3.4 times that in full,
+FLOPs within 5 %, bytes and so the estimate 0.7 to 1.4 times; what does not fit so was compiled in
+full. It has no cycles.
 
 """
 

@@ -4,6 +4,7 @@ The training step is `train.step` as `train` compiles it; the evaluation is one 
 through `inference.forward`, as `evaluate` runs it.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,7 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     Returns:
       `jax.stages.Lowered`.
     """
-    settings, platform = experiment.train, _platform(mesh)
+    settings = experiment.train
     parallel.check_batch_size(batch_size, mesh, accumulate=settings.accumulate)
     crop, channels = experiment.data.augmentation.crop, experiment.data.preprocessing.inputs
     try:
@@ -72,7 +73,7 @@ def training(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
     per_device = program.per_device_step(program.structure(experiment))
     images = batch_size // mesh.size // settings.accumulate
     options = compiler.options(mesh.devices.flat, experiment.model, images)
-    with lowering.for_platform(platform, _kind(mesh)):
+    with _lowered_for(mesh):
         batch = _placed(batch, mesh, PartitionSpec(DATA_AXIS))
         step = parallel.compile_step(per_device, mesh, options=options)
         return step.lower(state, batch, inputs)
@@ -124,7 +125,7 @@ def evaluation(experiment: Experiment, mesh: Mesh, batch_size: int) -> Any:
         return found if keep else forward.most_probable(found)
 
     options = compiler.options(mesh.devices.flat, experiment.model, batch_size // mesh.size)
-    with lowering.for_platform(_platform(mesh), _kind(mesh)):
+    with _lowered_for(mesh):
         return jax.jit(predict, compiler_options=options).lower(variables, image)
 
 
@@ -139,7 +140,7 @@ def kernel(name: str, device: Any) -> Any:
     def run(unary: Any, rgb: Any) -> Any:
         return mean_field(unary, rgb, CrfParams(), implementation=implementation)
 
-    with lowering.for_platform(_platform(mesh), _kind(mesh)):
+    with _lowered_for(mesh):
         return jax.jit(run).lower(unary, rgb)
 
 
@@ -148,13 +149,10 @@ def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _platform(mesh: Mesh) -> str:
-    platform = mesh.devices.flat[0].platform
-    return "gpu" if platform == "cuda" else platform
-
-
-def _kind(mesh: Mesh) -> str:
-    return mesh.devices.flat[0].device_kind
+def _lowered_for(mesh: Mesh) -> contextlib.AbstractContextManager[None]:
+    device = mesh.devices.flat[0]
+    platform = "gpu" if device.platform == "cuda" else device.platform
+    return lowering.for_platform(platform, device.device_kind)
 
 
 Program = Callable[[Experiment, Mesh, int], Any]

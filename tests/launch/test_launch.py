@@ -133,7 +133,7 @@ def test_devices_of_a_sweep_s_trial(resources, words, devices):
     assert preflight.device_count(wanted, clusters.Cluster("slurm")) == devices
 
 
-def found(tmp_path, entry, **resources):
+def found(tmp_path, entry, without=(), **resources):
     """Return the preflight of deeplab_v3_resnet50_voc on v6e-8 by level and first word."""
     survey = tmp_path / "targets.json"
     name = "deeplab_v3_resnet50_voc"
@@ -142,7 +142,8 @@ def found(tmp_path, entry, **resources):
         "precision": "float32", "accumulate": 1, "fits": True, "peak_bytes": 2**30,
         "memory_bytes": 2**35, "roofline_seconds": 0.03,
     }  # fmt: skip
-    survey.write_text(json.dumps([{**base, **entry}]))
+    whole = {**base, **entry}
+    survey.write_text(json.dumps([{key: whole[key] for key in whole if key not in without}]))
     chosen = experiment.get(name)
     resources = job.Resources(accelerators="tpu-v6e-8", **resources)
     wanted = job.Job(("train", name), Path("runs/x"), resources)
@@ -162,7 +163,9 @@ def test_preflight_reads_what_was_compiled(tmp_path):
     full = found(tmp_path, entry)["does"]
     assert full.level == "wrong" and full.text.endswith("--train.accumulate 2")
     refused = found(tmp_path, {"status": "error", "error": "no tiles"})
-    assert refused["memory"].level == "unknown"
+    assert refused["memory"].level == "unknown" and "no tiles" in refused["memory"].text
+    crashed = found(tmp_path, {"status": "error", "error": "code -11"}, without=("batch",))
+    assert crashed["memory"].level == "unknown" and "code -11" in crashed["memory"].text
     slow = found(tmp_path, {"roofline_seconds": 5.0}, minutes=60)["time"]
     assert slow.level == "wrong" and "--train.checkpoint-every less" in slow.text
 
