@@ -60,7 +60,7 @@ WINOGRAD_CHANNELS, WINOGRAD_PAIRS, WINOGRAD_FLOPS, WINOGRAD_SHARE = 64, 96 * 96,
 # With fewer channels in times out, only the kernel's gradient is faster so.
 WINOGRAD_FILTERS = 128 * 256
 
-TWO_PASSES = ("TPU v6 lite",)  # for batch norm's sums
+APART = ("TPU v6 lite",)  # batch norm's sums, from what writes the image
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
 Lowering = Callable[[Array, Array, Geometry], Array]
@@ -202,13 +202,15 @@ def choose_max_pool() -> Literal["positions", "reduce_window"]:
     return "reduce_window" if platform() == "tpu" else "positions"
 
 
-def choose_statistics() -> Literal["two_passes", "one_pass"]:
+def choose_statistics() -> Literal["two_passes", "one_pass", "apart"]:
     """Return how batch norm's sums read the image on `platform()`: `norm.batch_statistics`.
 
-    Not in one pass on v6e, whose compiler (libtpu 0.0.42) ends with a segmentation fault of it.
+    "apart" on v6e, with the gradient's sums: its compiler (libtpu 0.0.42) ends with a segmentation
+    fault of networks where it may make them elsewhere, endlessly moving an instruction's users.
     """
-    one = platform() == "tpu" and _device_kind() not in TWO_PASSES
-    return "one_pass" if one else "two_passes"
+    if platform() != "tpu":
+        return "two_passes"
+    return "apart" if _device_kind() in APART else "one_pass"
 
 
 def choose_blocks_of_two() -> Literal["planes", "pairs"]:

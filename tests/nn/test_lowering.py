@@ -321,7 +321,7 @@ def test_the_kind_of_tpu_chooses_how_statistics_are_read():
     for platform, kind, passes in (
         ("tpu", "TPU v5 lite", "one_pass"),
         ("tpu", "", "one_pass"),
-        ("tpu", "TPU v6 lite", "two_passes"),
+        ("tpu", "TPU v6 lite", "apart"),
         ("gpu", "NVIDIA H100", "two_passes"),
     ):
         with lowering.for_platform(platform, kind):

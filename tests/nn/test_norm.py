@@ -134,6 +134,29 @@ def test_derivatives_of_the_variance_are_those_of_its_definition(rng, platform):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_the_layer_and_its_gradient_are_the_same_on_every_kind_of_device(rng):
+    """On v6e the sums are kept apart by barriers, also those of the gradient."""
+    x, weight, state = image(rng, 2, 5, 4, 3), image(rng, 2, 5, 4, 3), variables(rng, 3)
+
+    def loss(params, x):
+        y, update = BatchNorm().apply(
+            state | {"params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.vdot(jnp.sin(y), weight), update
+
+    def on(platform, kind):
+        with lowering.for_platform(platform, kind):
+            return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(state["params"], x)
+
+    wanted = on("cpu", "")
+    for kind in ("TPU v5 lite", "TPU v6 lite"):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            on("tpu", kind),
+            wanted,
+        )
+
+
 def test_bfloat16_in_and_out_with_float32_statistics(rng):
     x = image(rng, 4, 16, 16, 3).astype(jnp.bfloat16)
     state = variables(rng, 3)
