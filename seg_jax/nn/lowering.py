@@ -19,8 +19,9 @@ from jax import numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seg_jax import checks
-from seg_jax.nn import depthwise, products, separable, winograd
+from seg_jax.nn import depthwise, fourier, products, separable, winograd
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
+from seg_jax.nn.own_gradients import Convolution
 
 Array = jax.Array
 
@@ -54,16 +55,19 @@ FEW_OUTPUTS = 16
 MOST_PRODUCTS = 4
 PACKET = 8  # numbers: Eigen's, which XLA:CPU's convolution reads channels in
 
-# Winograd's transforms cost more than its products save with fewer channels (in and out; in times
-# out), fewer FLOPs an image, which do not repay compiling it, or a larger share of the products.
-WINOGRAD_CHANNELS, WINOGRAD_PAIRS, WINOGRAD_FLOPS, WINOGRAD_SHARE = 64, 96 * 96, 6e8, 0.85
+# Transforms of tiles cost more than their products save with fewer channels (in and out), or fewer
+# FLOPs an image, which do not repay compiling them; Winograd's also with fewer channels in times
+# out, or a larger share of the products.
+TRANSFORM_CHANNELS, TRANSFORM_FLOPS = 64, 6e8
+WINOGRAD_PAIRS, WINOGRAD_SHARE = 64 * 128, 0.85
 # With fewer channels in times out, only the kernel's gradient is faster so.
 WINOGRAD_FILTERS = 128 * 256
+# Measured with 7x7 taps. Kernels of more channels in times out become too many numbers.
+FOURIER_PAIRS, FOURIER_SHARE = 128 * 128, 0.15
 
 APART = ("TPU v6 lite",)  # batch norm's sums, from what writes the image
 FEW_CHANNELS = 4  # up to so many a strided convolution on TPU is one of blocks of pixels
 Shape = tuple[int, ...]
-Lowering = Callable[[Array, Array, Geometry], Array]
 TransposedLowering = Callable[[Array, Array, Pair, tuple[Pair, Pair]], Array]
 
 
@@ -108,7 +112,7 @@ def _device_kind() -> str:
     return described[1] if described else jax.devices()[0].device_kind
 
 
-def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
+def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Convolution:
     """Return the lowering for a convolution of an image of this size on `platform()`.
 
     Args:
@@ -136,24 +140,24 @@ def choose_conv(size: Pair, kernel: Shape, geometry: Geometry) -> Lowering:
     read = _read_share(size, kernel_size, geometry)
     if (few or unpadded) and read < TAPS_BELOW:
         return products.taps
-    if _many_products(size, kernel, geometry) and (
-        winograd.share(size, geometry) < WINOGRAD_SHARE * read
-    ):
-        return conv_winograd
-    return conv_blocks
+    return _by_transform(size, kernel, geometry, read) or conv_blocks
 
 
-def _many_products(size: Pair, kernel: Shape, geometry: Geometry) -> bool:
-    """Return whether a convolution is one of 3x3 taps that is large enough for Winograd's form."""
+def _by_transform(size: Pair, kernel: Shape, geometry: Geometry, read: float) -> Convolution | None:
+    """Return the form by a transform of tiles, if a convolution is large enough to repay it."""
     height, width, cin, cout = kernel
-    if (height, width) != (3, 3) or geometry.stride != (1, 1):
-        return False
-    rows, columns = geometry.output_size(size, (height, width))
-    return (
-        min(cin, cout) >= WINOGRAD_CHANNELS
-        and cin * cout >= WINOGRAD_PAIRS
-        and 18 * cin * cout * rows * columns >= WINOGRAD_FLOPS
-    )
+    taps = height, width
+    rows, columns = geometry.output_size(size, taps)
+    flops = 2 * height * width * cin * cout * rows * columns
+    few = min(cin, cout) < TRANSFORM_CHANNELS or flops < TRANSFORM_FLOPS
+    if few or geometry.stride != (1, 1):
+        return None
+    if taps == (3, 3):
+        saves = winograd.share(size, geometry) < WINOGRAD_SHARE * read
+        return conv_winograd if saves and cin * cout >= WINOGRAD_PAIRS else None
+    if geometry.rate != (1, 1) or max(taps) > fourier.TILE or cin * cout > FOURIER_PAIRS:
+        return None
+    return conv_fourier if fourier.share(size, taps, geometry) < FOURIER_SHARE else None
 
 
 def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
@@ -170,7 +174,7 @@ def _read_share(size: Pair, kernel_size: Pair, geometry: Geometry) -> float:
     return min(share, gradient.inside_share(outputs, kernel_size))
 
 
-def choose_depthwise() -> Lowering:
+def choose_depthwise() -> Convolution:
     """Return the lowering for a depthwise convolution on `platform()`."""
     if _choice.get() == "xla" or platform() != "cpu":
         return depthwise_xla
@@ -293,6 +297,14 @@ def conv_winograd(x: Array, kernel: Array, geometry: Geometry) -> Array:
         return conv_blocks(x, kernel, geometry)
     few = kernel.shape[2] * kernel.shape[3] < WINOGRAD_FILTERS
     return winograd.conv(x, kernel, geometry, filtered_by=conv_blocks if few else None)
+
+
+def conv_fourier(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """A large convolution of many taps by `fourier.conv`; by `conv_blocks` in less precision than
+    float32, whose sums of pixels it would round.
+    """
+    form = fourier.conv if x.dtype == jnp.float32 else conv_blocks
+    return form(x, kernel, geometry)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

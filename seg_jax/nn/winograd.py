@@ -8,17 +8,18 @@ A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 201
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from seg_jax.nn import own_gradients
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size
+from seg_jax.nn.own_gradients import Convolution
 
 Array = jax.Array
-Convolution = Callable[[Array, Array, Geometry], Array]
 
 # B^T, G and A^T of the paper's section 4.1.
 _IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
@@ -49,7 +50,7 @@ def conv(
     """A 3x3 convolution of stride 1 at any rate and padding: x [n h w cin], kernel [3 3 cin cout].
 
     Both in float32; the largest rounding error is at most three times XLA's convolution's in the
-    tests. It has a gradient, and gradients of that, but as max pooling no forward mode (`jax.jvp`).
+    tests. Gradients as of `own_gradients.conv`.
 
     Args:
       x: images.
@@ -58,46 +59,26 @@ def conv(
       filtered_by: another form of the convolution, by which the value and the gradient of the
         images are computed: only the kernel's gradient is Winograd's, then.
     """
-    # In shard_map both differ among devices if one does: the gradient of a kernel that is the same
-    # on all of them is then their sum.
-    return _conv(x + _zero(kernel), kernel + _zero(x), geometry, filtered_by)
+    form = own_gradients.of_kernel_only(filtered_by, _FORM) if filtered_by else _FORM
+    return own_gradients.conv(x, kernel, geometry, form)
 
 
-def _zero(array: Array) -> Array:
-    return jnp.zeros_like(array[:1, :1, :1, :1])[0, 0, 0, 0]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: Array, kernel: Array, geometry: Geometry, filtered_by: Convolution | None) -> Array:
-    if filtered_by is not None:
-        return filtered_by(x, kernel, geometry)
+def _value(x: Array, kernel: Array, geometry: Geometry) -> Array:
     tiling = _Tiling.of(geometry, x, kernel)
     return tiling.filtered(x, _of_kernel(kernel), channels=1)
 
 
-def _forward(
-    x: Array, kernel: Array, geometry: Geometry, filtered_by: Convolution | None
-) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel, geometry, filtered_by), (x, kernel)
+def _of_images(_: Array, kernel: Array, gradient: Array, geometry: Geometry) -> Array:
+    back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
+    return back.filtered(gradient, _of_kernel(kernel, _TAPS[:, ::-1]), channels=2)
 
 
-def _backward(
-    geometry: Geometry,
-    filtered_by: Convolution | None,
-    saved: tuple[Array, Array],
-    gradient: Array,
-) -> tuple:
-    x, kernel = saved
-    if filtered_by is not None:
-        (to_x,) = jax.vjp(lambda x: filtered_by(x, kernel, geometry), x)[1](gradient)
-    else:
-        back = _Tiling.of(geometry.transposed((3, 3)), gradient, kernel)
-        to_x = back.filtered(gradient, _of_kernel(kernel, _TAPS[:, ::-1]), channels=2)
+def _of_the_kernel(x: Array, kernel: Array, gradient: Array, geometry: Geometry) -> Array:
     products = _Tiling.of(geometry, x, kernel).correlated(x, gradient)
-    return to_x, (_TAPS.T @ products.reshape(16, -1)).reshape(kernel.shape)
+    return jnp.matmul(_TAPS.T, products.reshape(16, -1)).reshape(kernel.shape)
 
 
-_conv.defvjp(_forward, _backward)
+_FORM = own_gradients.Form(_value, _of_images, _of_the_kernel)
 
 
 @dataclasses.dataclass(frozen=True)
