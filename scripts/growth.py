@@ -179,7 +179,11 @@ def _table(axis: str, name: str, rows: list[dict[str, Any]]) -> str:
     lines.append("|---" * (1 + len(shown)) + "|")
     for row in rows:
         lines.append(f"| {row[axis]} | " + " | ".join(f"{row[key]:,.4g}" for key in shown) + " |")
-    fitted = [exponent(x, [row[key] for row in rows]) for key in shown]
+    fitted = []
+    for key in shown:  # one device has no other to sum its gradients with
+        among = axis != "devices" or key != "collective_mib"
+        used = [(value, row[key]) for value, row in zip(x, rows, strict=True) if among or value > 1]
+        fitted.append(exponent(*map(list, zip(*used, strict=True))))
     cells = (f"**{p:.2f}**" if p is not None else "" for p in fitted)
     return "\n".join([*lines, "| p | " + " | ".join(cells) + " |"])
 

@@ -31,10 +31,7 @@ def main() -> None:
             ("loss and gradient", _value_and_gradient),
             ("labels, counts", operations.labels),
         ):
-            cells = [
-                _cell(functools.partial(function, whole=whole), images, coarse, side, classes, runs)
-                for whole in (True, False)
-            ]
+            cells = _cells(function, images, coarse, side, classes, runs)
             scores, logits = (f"{images}x{n}x{n}x{classes}" for n in (coarse, side))
             size = 4 * images * side * side * classes / 1e6
             print(f"| {task} | {scores} | {logits} | {size:.0f} MB | {' | '.join(cells)} |")
@@ -46,25 +43,32 @@ def _value_and_gradient(scores, label, *, whole):
     )
 
 
-def _cell(function, images: int, coarse: int, side: int, classes: int, runs: int) -> str:
+def _cells(function, images: int, coarse: int, side: int, classes: int, runs: int) -> list[str]:
+    """Return what is said of the function with whole logits and in strips, which take turns."""
     scores = jax.ShapeDtypeStruct((images, coarse, coarse, classes), jnp.float32)
     label = jax.ShapeDtypeStruct((images, side, side), jnp.uint8)
-    compiled: Any = jax.jit(function).lower(scores, label).compile()
-    cell = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:.0f} MB"
+    programs: list[Any] = [
+        jax.jit(functools.partial(function, whole=whole)).lower(scores, label).compile()
+        for whole in (True, False)
+    ]
+    memory = [program.memory_analysis().temp_size_in_bytes for program in programs]
     if not runs:
-        return cell
+        return [f"{size / 1e6:.0f} MB" for size in memory]
     rng = np.random.default_rng(0)
     inputs = (
         jnp.asarray(rng.normal(scale=3, size=scores.shape), jnp.float32),
         jnp.asarray(rng.integers(0, classes, label.shape), jnp.uint8),
     )
-    jax.block_until_ready(compiled(*inputs))
-    seconds = []
-    for _ in range(runs):
-        begin = time.perf_counter()
-        jax.block_until_ready(compiled(*inputs))
-        seconds.append(time.perf_counter() - begin)
-    return f"{cell}, {1e3 * statistics.median(seconds):.0f} ms"
+    seconds = [[], []]
+    for _ in range(1 + runs):
+        for program, taken in zip(programs, seconds, strict=True):
+            begin = time.perf_counter()
+            jax.block_until_ready(program(*inputs))
+            taken.append(time.perf_counter() - begin)
+    return [
+        f"{size / 1e6:.0f} MB, {1e3 * statistics.median(taken[1:]):.0f} ms"
+        for size, taken in zip(memory, seconds, strict=True)
+    ]
 
 
 if __name__ == "__main__":
