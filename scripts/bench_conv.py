@@ -76,6 +76,8 @@ class Case:
                 found |= {"shifted": products.shifted} if self.stride == 1 else {}
                 if self.kernel == 3 and self.stride == 1:
                     found["winograd"] = lowering.conv_winograd
+                if self.kernel == 7 and self.kind == "conv":
+                    found["fourier"] = lowering.conv_fourier
                 kernel = (self.kernel, self.kernel, *self.channels)
                 chosen = lowering.choose_conv((self.size,) * 2, kernel, geometry)
         found |= {} if chosen in found.values() else {"chosen": chosen}
@@ -106,6 +108,7 @@ CASES = (
     Case("3x3 512->512 valid", 54, (512, 512), kind="valid"),
     Case("3x3 256->256 valid", 20, (256, 256), kind="valid"),
     Case("7x7 512->4096 valid", 11, (512, 4096), kernel=7, kind="valid"),
+    Case("7x7 64->64", 129, (64, 64), kernel=7),
     Case("7x7 256->21", 32, (256, 21), kernel=7),
     Case("7x7 512->21", 33, (512, 21), kernel=7),
     Case("3x3 2048->21 rate 12", 41, (2048, 21), rate=12),
