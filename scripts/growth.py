@@ -172,18 +172,20 @@ def page(rows: list[dict[str, Any]]) -> str:
     return "\n\n".join(text) + "\n"
 
 
+def _fit(axis: str, key: str, rows: list[dict[str, Any]]) -> float | None:
+    if axis == "devices" and key == "collective_mib":  # one has no other to sum its gradients with
+        rows = [row for row in rows if row["devices"] > 1]
+    x = [row[axis] ** 2 if axis == "crop" else row[axis] for row in rows]
+    return exponent(x, [row[key] for row in rows])
+
+
 def _table(axis: str, name: str, rows: list[dict[str, Any]]) -> str:
     shown = [key for key in COLUMNS if any(row.get(key) for row in rows)]
-    x = [row[axis] ** 2 if axis == "crop" else row[axis] for row in rows]
     lines = [f"| {name} | " + " | ".join(COLUMNS[key] for key in shown) + " |"]
     lines.append("|---" * (1 + len(shown)) + "|")
     for row in rows:
         lines.append(f"| {row[axis]} | " + " | ".join(f"{row[key]:,.4g}" for key in shown) + " |")
-    fitted = []
-    for key in shown:  # one device has no other to sum its gradients with
-        among = axis != "devices" or key != "collective_mib"
-        used = [(value, row[key]) for value, row in zip(x, rows, strict=True) if among or value > 1]
-        fitted.append(exponent(*map(list, zip(*used, strict=True))))
+    fitted = [_fit(axis, key, rows) for key in shown]
     cells = (f"**{p:.2f}**" if p is not None else "" for p in fitted)
     return "\n".join([*lines, "| p | " + " | ".join(cells) + " |"])
 

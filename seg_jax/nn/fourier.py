@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from seg_jax.nn import own_gradients
+from seg_jax.nn import own_gradients, parts
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size, kernel_size
 
 Array = jax.Array
@@ -140,9 +140,7 @@ class _Tiling:
         down, across = (_transforms(taps) for taps in kernel_size(kernel))
         rows, columns = -(-outputs[0] // down.step), -(-outputs[1] // across.step)
         numbers = len(down.image) * len(across.image) * columns * max(kernel.shape[2:])
-        least = min(rows, -(-rows * numbers // most))
-        # Rows that bands compute in vain, at the end, and half of one that each reads besides.
-        bands = min(range(least, rows + 1), key=lambda n: -(-rows // n) * n + n / 2)
+        bands = parts.bands(rows, rows * numbers, most)
         padding = geometry.padding[0][0], geometry.padding[1][0]
         return cls(down, across, padding, outputs, (-(-rows // bands), columns), bands)
 
@@ -171,11 +169,7 @@ class _Tiling:
         pads = [(0, size - n) for size, n in zip(sizes, self.outputs, strict=True)]
         outputs = jnp.pad(gradient, ((0, 0), *pads, (0, 0)))
         outputs = outputs.reshape(-1, sizes[0] // self.bands, *outputs.shape[2:])
-        parts = self.parts(x), outputs
-        total = of_part((parts[0][0], outputs[0]))
-        if len(outputs) > 1:
-            rest = parts[0][1:], outputs[1:]
-            total, _ = lax.scan(lambda so_far, part: (so_far + of_part(part), None), total, rest)
+        total = parts.total(of_part, (self.parts(x), outputs))
         return _both(self.down.kernel.T, self.across.kernel.T, self.apart(total))
 
     def parts(self, x: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from seg_jax.nn import own_gradients
+from seg_jax.nn import own_gradients, parts
 from seg_jax.nn.conv_geometry import Geometry, Pair, image_size
 from seg_jax.nn.own_gradients import Convolution
 
@@ -109,9 +109,7 @@ class _Tiling:
         # Of one image. Each part reads the whole kernel, and writes one in the gradient.
         numbers = 16 * rows * columns * math.prod(geometry.rate) * max(kernel.shape[2:])
         most = max(AT_A_TIME, 16 * kernel.shape[2] * kernel.shape[3])
-        least = min(rows, -(-numbers // most))
-        # Rows that bands compute in vain, at the end, and half of one that each reads besides.
-        bands = min(range(least, rows + 1), key=lambda n: -(-rows // n) * n + n / 2)
+        bands = parts.bands(rows, numbers, most)
         whole = [n for n in range(2, len(x) + 1) if len(x) % n == 0 and n * numbers <= most]
         return cls(
             rate=geometry.rate,
@@ -134,8 +132,8 @@ class _Tiling:
             y = _mix(_OUTPUT, [y[i] for i in range(4)], 2)  # [images rows 2 down columns 2 right c]
             return y.reshape(self.images, -1, columns * 2 * right, y.shape[-1])
 
-        parts = self.padded(x)
-        y = lax.map(of_part, parts) if len(parts) > 1 else of_part(parts[0])
+        padded = self.padded(x)
+        y = lax.map(of_part, padded) if len(padded) > 1 else of_part(padded[0])
         y = y.reshape(len(x), -1, columns * 2 * right, y.shape[-1])
         return y[:, : self.outputs[0], : self.outputs[1]]
 
@@ -150,12 +148,7 @@ class _Tiling:
         pads = ((0, 0), (0, 2 * down * rows - height), (0, 2 * right * columns - width), (0, 0))
         shape = (-1, self.images, rows // self.bands, 2, down, columns, 2, right)
         outputs = jnp.pad(gradient, pads).reshape(*shape, gradient.shape[3])
-        parts = self.padded(x), outputs
-        total = of_part((parts[0][0], parts[1][0]))
-        if len(outputs) > 1:
-            rest = parts[0][1:], parts[1][1:]
-            total, _ = lax.scan(lambda so_far, part: (so_far + of_part(part), None), total, rest)
-        return total
+        return parts.total(of_part, (self.padded(x), outputs))
 
     def padded(self, x: Array) -> Array:
         """Return what is done at a time: [parts, images, rows + 1, 2, down, columns + 1, 2, right,
@@ -196,13 +189,13 @@ def _of_kernel(kernel: Array, taps: np.ndarray = _TAPS) -> Array:
     return jnp.matmul(taps, kernel.reshape(9, -1)).reshape(16, *kernel.shape[2:])
 
 
-def _mix(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
+def _mix(matrix: np.ndarray, column: Sequence[Array], axis: int) -> Array:
     """Return the matrix's product with a column of arrays, its rows along a new axis.
 
     One operation for all rows: sums without the products with zero run a tenth faster, and compile
     five times as long.
     """
-    shape = (*(1,) * axis, -1, *(1,) * (parts[0].ndim - axis))
-    columns = [column.reshape(shape) for column in matrix.T]
-    terms = [c * jnp.expand_dims(part, axis) for c, part in zip(columns, parts, strict=True)]
+    shape = (*(1,) * axis, -1, *(1,) * (column[0].ndim - axis))
+    factors = [values.reshape(shape) for values in matrix.T]
+    terms = [f * jnp.expand_dims(x, axis) for f, x in zip(factors, column, strict=True)]
     return functools.reduce(jnp.add, terms)

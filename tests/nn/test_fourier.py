@@ -1,10 +1,9 @@
 """Fourier's form of a convolution against XLA's convolution: values and both gradients."""
 
 import jax
-import numpy as np
 import pytest
 from jax import numpy as jnp
-from test_lowering import assert_same, geometry, lax_conv, normal, same
+from test_lowering import assert_rounds_as_xla, assert_same, geometry, lax_conv, normal, same
 
 from seg_jax.nn import fourier, lowering
 
@@ -47,17 +46,7 @@ def test_products(rng):
 def test_rounding_errors(rng):
     """As the sum of 49 x 64 products in float32: against float64, at most three times XLA's."""
     x, kernel = normal(rng, 1, 30, 30, 64), normal(rng, 7, 7, 64, 64) / 56
-    wide = np.pad(np.asarray(x, np.float64), ((0, 0), (3, 3), (3, 3), (0, 0)))
-    exact = sum(
-        wide[:, i : i + 30, j : j + 30] @ np.asarray(kernel[i, j], np.float64)
-        for i in range(7)
-        for j in range(7)
-    )
-    ours, theirs = (
-        np.abs(run(x, kernel, SEVEN) - exact).max() for run in (fourier.conv, lowering.conv_xla)
-    )
-    assert ours <= 3 * theirs
-    assert ours < 1e-5 * exact.std()
+    assert_rounds_as_xla(fourier.conv, x, kernel, SEVEN)
 
 
 def test_large_layers_of_many_taps_are_done_so_in_float32(rng):

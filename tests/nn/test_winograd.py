@@ -1,10 +1,9 @@
 """Winograd's form of a 3x3 convolution against XLA's convolution: values and both gradients."""
 
 import jax
-import numpy as np
 import pytest
 from jax import numpy as jnp
-from test_lowering import assert_same, geometry, lax_conv, normal, same
+from test_lowering import assert_rounds_as_xla, assert_same, geometry, lax_conv, normal, same
 
 from seg_jax.nn import lowering, winograd
 
@@ -65,17 +64,7 @@ def test_products(rng):
 def test_rounding_errors(rng):
     """As the sum of 9 x 256 products in float32: against float64, at most three times XLA's."""
     x, kernel = normal(rng, 1, 24, 24, 256), normal(rng, 3, 3, 256, 128) / 48
-    wide = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    exact = sum(
-        wide[:, i : i + 24, j : j + 24] @ np.asarray(kernel[i, j], np.float64)
-        for i in range(3)
-        for j in range(3)
-    )
-    ours, theirs = (
-        np.abs(run(x, kernel, same(1)) - exact).max() for run in (winograd.conv, lowering.conv_xla)
-    )
-    assert ours <= 3 * theirs
-    assert ours < 1e-5 * exact.std()
+    assert_rounds_as_xla(winograd.conv, x, kernel, same(1))
 
 
 def test_only_float32_of_many_channels(rng, monkeypatch):
