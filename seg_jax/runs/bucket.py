@@ -229,7 +229,7 @@ class Mirror:
             if now is None:
                 return
             if now != before:
-                raise checks.UserError(
+                raise run_folder.InUse(
                     f"another process is training in {self.url} ({_name(now)}): wait for it, or "
                     "end it"
                 )

@@ -47,6 +47,10 @@ FREE = {
 }
 
 
+class InUse(UserError):
+    """Another process is at work in the run."""
+
+
 def write_config(run: Path, experiment: Experiment, *, former: Collection[str] = ()) -> None:
     """Write RUN/config.json.
 
@@ -246,7 +250,8 @@ def lock(run: Path) -> Iterator[Lock]:
     Where the file system has no locks, a warning says so.
 
     Raises:
-      UserError: another process holds it, or it cannot be written.
+      InUse: another process holds it.
+      UserError: it cannot be written.
     """
     path = run / _LOCK
     try:
@@ -267,7 +272,7 @@ def lock(run: Path) -> Iterator[Lock]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(
+                raise InUse(
                     f"another process is training in {run}: wait for it, or end it"
                 ) from error
             _log.warning(

@@ -35,6 +35,7 @@ from seg_jax.sweep.samplers import Pruner, Sampler
 from seg_jax.sweep.study import Pruned, Report, Trial
 
 HISTORY = "sweep.json"
+_LOOK_SECONDS = 5.0
 _DEFAULTS = {"pruner": "median", "repeats": 1}  # of sweeps that began before these were settings
 # Trains and scores one run: (experiment, run folder, report) -> mIoU, a share of 1.
 RunTrial = Callable[[Experiment, Path, Report], float]
@@ -128,7 +129,8 @@ def sweep(
         def run(name: str, values: dict[str, Any], report: Report) -> study.Ended:
             if url:
                 say(f"{name} starts: {values_as_text(values)}")
-            task = _Task(experiment, run_trial, workdir, repeats, is_first=not search.ended())
+            is_first = not search.ended()
+            task = _Task(experiment, run_trial, workdir, repeats, is_first=is_first, say=say)
             ended = task(name, values, report)
             trial = Trial(run=name, values=values, **dataclasses.asdict(ended))
             say(f"[{len(search.ended()) + 1}/{trials}] {line(trial)}")
@@ -239,6 +241,7 @@ class _Task:
     workdir: Path
     repeats: int
     is_first: bool
+    say: Callable[[str], None]
 
     def __call__(self, name: str, values: dict[str, Any], report: Report) -> study.Ended:
         from seg_jax.train.loop import NonFiniteLoss
@@ -255,12 +258,14 @@ class _Task:
             report(share, miou)
 
         try:
-            miou = float(self._score(overrides.apply(self.experiment, values), folder, note))
+            miou = self._score_when_free(overrides.apply(self.experiment, values), folder, note)
             if not math.isfinite(miou):
                 raise FloatingPointError(f"mIoU is {miou}")
             return ended("complete", miou)
         except Pruned:
             return ended("pruned", reported[-1])
+        except (study.TakenOver, study.StorageLost):
+            raise  # is no end of the trial
         except Exception as error:
             mistake = isinstance(error, UserError) and not isinstance(error, NonFiniteLoss)
             if self.is_first and mistake:
@@ -268,6 +273,20 @@ class _Task:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.txt").write_text(traceback.format_exc())
             return ended("failed", error=f"{type(error).__name__}: {error}")
+
+    def _score_when_free(self, chosen: Experiment, folder: Path, report: Report) -> float:
+        """Return the mIoU; waits while the worker that had the trial before is still in its folder:
+        taken for dead, it stops when it next reports.
+        """
+        told = False
+        while True:
+            try:
+                return float(self._score(chosen, folder, report))
+            except run_folder.InUse as error:
+                if not told:
+                    self.say(f"{folder.name} waits: {error}")
+                told = True
+                time.sleep(_LOOK_SECONDS)
 
     def _score(self, chosen: Experiment, folder: Path, report: Report) -> float:
         if self.repeats == 1:

@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import re
 import socket
+import time
 import urllib.parse
 import warnings
 from pathlib import Path
@@ -14,10 +16,13 @@ from typing import Any
 from seg_jax import files
 from seg_jax.checks import UserError
 
+_log = logging.getLogger(__name__)
+
 JOURNAL = "journal.log"  # of sweeps that began before there was a database
 DATABASE = "sweep.db"
 # A worker on another machine that has been silent for this long is taken for dead.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 90
+_OUTAGE_SECONDS = 600  # for which a database may be away once a sweep is at work
 _MOST_BYTES = 64 * 2**20  # of a journal; a trial takes one or two kilobytes
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql"}
 _NETWORK = {
@@ -127,13 +132,41 @@ def _database(url: str, retry: Any) -> Any:
         url = f"{kind}+{_DRIVERS[kind]}://{rest}"
     sqlite = kind == "sqlite"
     arguments = {"timeout": 60} if sqlite else {"connect_timeout": 10}
-    return RDBStorage(
+    database = RDBStorage(
         url,
         engine_kwargs={"connect_args": arguments, "pool_pre_ping": not sqlite},
         heartbeat_interval=HEARTBEAT_SECONDS,
         grace_period=GRACE_SECONDS,
         heartbeat_stale_trial_callback=retry,
     )
+    if not sqlite:
+        _wait_for_restarts(database.engine)
+    return database
+
+
+def _wait_for_restarts(engine: Any) -> None:
+    """Let a new connection wait for a database that does not answer: trials and heartbeats of all
+    threads go on once it is back.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+        deadline, told = time.monotonic() + _OUTAGE_SECONDS, False
+        while True:
+            try:
+                return dialect.connect(*arguments, **named)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    reason = without_password(str(error)).strip().splitlines() or [""]
+                    _log.warning(
+                        "the sweep's storage does not answer (%.200s): waiting for up to %d "
+                        "minutes", reason[0], _OUTAGE_SECONDS // 60,
+                    )  # fmt: skip
+                told = True
+                time.sleep(1)
 
 
 @functools.cache

@@ -25,6 +25,16 @@ class Pruned(Exception):
     """Raised in a trial that the pruner gives up."""
 
 
+class TakenOver(Exception):
+    """Raised in a trial that another worker has taken up: this one was silent for so long that it
+    was taken for dead.
+    """
+
+
+class StorageLost(UserError):
+    """The storage has not answered for long; what ended is kept, and trials are taken up later."""
+
+
 class _Over(Exception):
     """Ends a trial of Optuna's as failed: ours failed, or is done elsewhere, or is one too many."""
 
@@ -156,7 +166,22 @@ class Study:
 
         After each one, `after` receives all that have ended. A UserError, an interruption or a
         signal in a trial leaves it queued.
+
+        Raises:
+          StorageLost: the storage does not answer.
         """
+        try:
+            self._work(trials, run, after)
+        except self._optuna.exceptions.StorageInternalError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> StorageLost:
+        reason = storage.without_password(str(error.__cause__ or error)).strip().splitlines()
+        return StorageLost(
+            f"{self.url} does not answer ({reason[0]:.300}); once it does, the same command goes on"
+        )
+
+    def _work(self, trials: int, run: Run, after: Callable[[list[Trial]], None]) -> None:
         while True:
             self._take_up_abandoned()
             ended = len(self.ended())
@@ -174,15 +199,24 @@ class Study:
 
     def _one(self, target: int, run: Run) -> None:
         begun: list[Any] = []
+        left: list[Exception] = []  # Optuna raises another error for a trial that it cannot end
 
         def objective(trial: Any) -> float:
             begun.append(trial)
-            return self._objective(trial, target, run)
+            try:
+                return self._objective(trial, target, run)
+            except (TakenOver, StorageLost) as error:
+                left.append(error)
+                raise
 
         try:
             with storage.quiet():
                 self._study.optimize(objective, n_trials=1, catch=(_Over,))
         except BaseException:
+            for error in left:
+                if isinstance(error, TakenOver):
+                    return
+                raise error from None
             for trial in begun:
                 self._fail_and_requeue(trial.number)
             raise
@@ -198,20 +232,38 @@ class Study:
         if self._is_done_elsewhere(trial, name):
             trial.set_user_attr("surplus", True)
             raise _Over
-        trial.set_user_attr("worker", storage.worker())
+        self._written(trial.set_user_attr, "worker", storage.worker())
         stored = trial.user_attrs.get("ended")
         ended = Ended(**stored) if stored else run(name, self._suggest(trial), self._report(trial))
         # Two writes: should the second be missing, the trial is taken up, and ends with the first.
-        trial.set_user_attr("ended", dataclasses.asdict(ended))
+        self._written(trial.set_user_attr, "ended", dataclasses.asdict(ended))
         if ended.state == "pruned":
             raise self._optuna.TrialPruned
         if ended.state == "failed" or ended.miou is None:
             raise _Over
         return ended.miou
 
+    def _written(self, write: Callable[..., None], *values: Any) -> None:
+        """Write of a trial at work, again if a restart of the database broke the connection.
+
+        Raises:
+          TakenOver: the trial is another worker's.
+          StorageLost: the storage does not answer.
+        """
+        exceptions = self._optuna.exceptions
+        try:
+            try:
+                write(*values)
+            except exceptions.StorageInternalError:
+                write(*values)
+        except exceptions.UpdateFinishedTrialError as error:
+            raise TakenOver from error
+        except exceptions.StorageInternalError as error:
+            raise self._lost(error) from error
+
     def _report(self, trial: Any) -> Report:
         def report(share: int, miou: float) -> None:
-            trial.report(miou, share)
+            self._written(trial.report, miou, share)
             if trial.should_prune():
                 raise Pruned(f"mIoU {miou:.4f} at {share}")
 

@@ -1,4 +1,7 @@
-"""One worker of the sweep of test_database.py: python database_worker.py DIR URL SAMPLER."""
+"""One worker of the sweep of test_database.py: python database_worker.py DIR URL SAMPLER HOLD.
+
+With HOLD it stays in the middle of its first trial until it is ended.
+"""
 
 import os
 import signal
@@ -16,6 +19,7 @@ SPACE = search_space.Space(
     }
 )
 TRIALS = 8
+MIDDLE = 4
 
 
 def work(found, run, report):
@@ -23,9 +27,11 @@ def work(found, run, report):
     run.mkdir(exist_ok=True)
     for step in range(1, 11):
         if not (run / f"step{step}").exists():
-            time.sleep(0.1)
+            time.sleep(0.03)
             (run / f"step{step}").write_text(str(os.getpid()))
             report(step, 0.5)
+            while sys.argv[4:] == ["hold"] and step == MIDDLE:
+                time.sleep(0.1)
     with (run / "ended").open("a") as file:
         file.write(f"{os.getpid()}\n")
     return 1 / (1 + found.optim.base_lr + 0.01 * found.train.batch_size)
@@ -39,10 +45,10 @@ def sweep(folder, url="", sampler="grid"):
 
 
 if __name__ == "__main__":
-    storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 3
+    storage.HEARTBEAT_SECONDS = 1  # on a busy machine beats are late, so GRACE_SECONDS stays
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     place = Path(sys.argv[1])
     (place / f"ready-{os.getpid()}").touch()
     while len(list(place.glob("ready-*"))) < 3:  # imports take their time on a busy machine
         time.sleep(0.02)
-    sweep(*sys.argv[1:])
+    sweep(*sys.argv[1:4])

@@ -9,14 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import database_worker
+import optuna
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 
+from seg_jax import experiment
 from seg_jax.checks import UserError
-from seg_jax.sweep import storage
+from seg_jax.runs import folder as run_folder
+from seg_jax.sweep import search, storage, study
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,11 +31,35 @@ def program(name):
     return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
 
 
+class PostgreSQL:
+    """A server on loopback in a temporary folder."""
+
+    def __init__(self, place, port, options):
+        self._place, self._port, self._options = place, port, options
+        self.url = f"postgresql://sweeps@127.0.0.1:{port}/postgres"
+
+    def start(self):
+        addresses = ["-p", str(self._port), "-h", "127.0.0.1", "-k", self._place]
+        self._server = subprocess.Popen(
+            [program("postgres"), "-D", self._place / "data", *addresses],
+            stderr=subprocess.DEVNULL, **self._options,
+        )  # fmt: skip
+        for _ in range(600):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+            time.sleep(0.1)
+
+    def stop(self):
+        self._server.send_signal(signal.SIGINT)
+        self._server.wait(30)
+
+
 @pytest.fixture
-def postgresql(tmp_path_factory):
-    """A PostgreSQL on loopback in a temporary folder; yields its URL."""
-    initdb, postgres = program("initdb"), program("postgres")
-    if not (initdb and postgres):
+def server():
+    """A PostgreSQL that has started."""
+    initdb = program("initdb")
+    if not (initdb and program("postgres")):
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("no psycopg here: pip install seg_jax[sweep-db]")
@@ -44,45 +73,30 @@ def postgresql(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [postgres, "-D", place / "data", "-p", str(port), "-h", "127.0.0.1", "-k", place],
-        stderr=subprocess.DEVNULL, **options,
-    )  # fmt: skip
+    started = PostgreSQL(place, port, options)
+    started.start()
     try:
-        for _ in range(100):
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"postgresql://sweeps@127.0.0.1:{port}/postgres"
+        yield started
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+        started.stop()
         shutil.rmtree(place, ignore_errors=True)
 
 
-def start(folder, url, sampler):
+def start(folder, url, sampler, hold=""):
     return subprocess.Popen(
-        [sys.executable, ROOT / "tests/sweep/database_worker.py", folder, url, sampler],
+        [sys.executable, ROOT / "tests/sweep/database_worker.py", folder, url, sampler, hold],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def is_at_work(folder, worker):
-    """Whether a worker has done half of a trial that has not ended."""
-    for step in folder.glob("trial-*/step4"):
-        mine = step.read_text() == str(worker.pid)
-        if mine and not (step.parent / "ended").exists():
-            return step.parent
-    return None
-
-
 def interrupt(folder, worker, number):
+    """End a worker in the middle of its trial, in which it stays; return the run folder."""
     for _ in range(12_000):  # the imports of three workers, on a busy machine
-        if run := is_at_work(folder, worker):
-            worker.send_signal(number)
-            return run
+        for step in folder.glob(f"trial-*/step{database_worker.MIDDLE}"):
+            if step.read_text() == str(worker.pid):
+                worker.send_signal(number)
+                return step.parent
         assert worker.poll() is None, worker.stderr.read()
         time.sleep(0.02)
     raise AssertionError("the worker did no trial")
@@ -91,15 +105,15 @@ def interrupt(folder, worker, number):
 def check_interrupted_workers(folder, url, sampler, straight):
     """Three workers, one killed and one stopped: as if there had been one that nothing befell."""
     folder.mkdir()
-    killed, stopped, last = (start(folder, url, sampler) for _ in range(3))
+    killed, stopped, last = (start(folder, url, sampler, hold) for hold in ("hold", "hold", ""))
     taken = [interrupt(folder, killed, signal.SIGKILL), interrupt(folder, stopped, signal.SIGTERM)]
     assert last.wait(240) == 0, last.stderr.read()
     for worker in (killed, stopped, last):
         worker.communicate()  # closes the pipe
     outcome = database_worker.sweep(folder, url, sampler)  # finished: nothing is done
-    assert [(t.run, t.values, t.miou, t.state) for t in outcome.trials] == [
-        (t.run, t.values, t.miou, t.state) for t in straight.trials
-    ]
+    assert [(t.run, t.values, t.miou, t.state, t.error) for t in outcome.trials] == [
+        (t.run, t.values, t.miou, t.state, t.error) for t in straight.trials
+    ], "".join(path.read_text() for path in folder.glob("trial-*/error.txt"))
     runs = sorted(path.parent for path in folder.glob("trial-*/ended"))
     assert len(runs) == database_worker.TRIALS
     for run in runs:
@@ -117,9 +131,98 @@ def test_interrupted_workers_on_sqlite(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "random"])
-def test_interrupted_workers_on_postgresql(tmp_path, postgresql, sampler):
+def test_interrupted_workers_on_postgresql(tmp_path, server, sampler):
     straight = database_worker.sweep(tmp_path / "straight", "", sampler)
-    check_interrupted_workers(tmp_path / "sweep", postgresql, sampler, straight)
+    check_interrupted_workers(tmp_path / "sweep", server.url, sampler, straight)
+
+
+def few_trials(folder, run_trial, *, url="", trials=3, **settings):
+    return search.sweep(
+        experiment.get("unet_synthetic"), database_worker.SPACE, folder, trials=trials,
+        run_trial=run_trial, sampler="random", url=url, pruner="none", **settings,
+    )  # fmt: skip
+
+
+def states(outcome):
+    return [(trial.run, trial.state, trial.error) for trial in outcome.trials]
+
+
+COMPLETE = [(f"trial-000{number}", "complete", "") for number in (1, 2, 3)]
+
+
+@pytest.mark.slow
+def test_a_sweep_outlives_a_restart_of_its_database(tmp_path, server, caplog):
+    restarts = iter([True])
+
+    def trial(found, run, report):
+        report(1, 0.5)
+        if next(restarts, False):
+            server.stop()
+            threading.Timer(2.0, server.start).start()
+        report(2, 0.5)
+        return 0.5
+
+    assert states(few_trials(tmp_path, trial, url=server.url, say=print)) == COMPLETE
+    assert "storage does not answer" in caplog.text and "Connection refused" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_database_that_stays_away_ends_the_worker_and_loses_nothing(
+    tmp_path, server, monkeypatch
+):
+    monkeypatch.setattr(storage, "_OUTAGE_SECONDS", 1)
+    outages = iter([False, True])
+
+    def trial(found, run, report):
+        if next(outages, False):
+            server.stop()
+        report(1, 0.5)
+        return 0.5
+
+    with pytest.raises(study.StorageLost, match="does not answer .*the same command goes on"):
+        few_trials(tmp_path, trial, url=server.url, say=print)
+    server.start()
+    monkeypatch.setattr(storage, "worker", lambda: {})  # as a new process of another machine
+    monkeypatch.setattr(storage, "is_gone", lambda worker: True)
+    assert states(few_trials(tmp_path, trial, url=server.url, say=print)) == COMPLETE
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_worker_that_was_taken_for_dead_leaves_the_trial_to_its_successor(tmp_path, reports):
+    """No trial fails for it: the worker notices when it next writes, and goes on with others."""
+    ran = []
+
+    def trial(found, run, report):
+        ran.append(run.name)
+        if ran == ["trial-0001"]:
+            other = optuna.load_study(study_name=tmp_path.name, storage=url)
+            (mine,) = other.get_trials(states=[optuna.trial.TrialState.RUNNING])
+            other.tell(mine.number, state=optuna.trial.TrialState.FAIL)  # for want of heartbeats
+            RetryHeartbeatStaleTrialCallback()(other, other.trials[mine.number])
+        if reports:
+            report(1, 0.5)
+        return 0.5
+
+    url = storage.default(tmp_path)
+    assert states(few_trials(tmp_path, trial, say=print)) == COMPLETE
+    assert sorted(ran) == ["trial-0001", "trial-0001", "trial-0002", "trial-0003"]
+    assert not list(tmp_path.glob("*/error.txt"))
+
+
+def test_a_successor_waits_for_the_worker_that_is_still_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_LOOK_SECONDS", 0.01)
+    tries, lines = [], []
+
+    def trial(found, run, report):
+        tries.append(run.name)
+        if len(tries) < 4:
+            raise run_folder.InUse(f"another process is training in {run}: wait for it, or end it")
+        return 0.5
+
+    assert states(few_trials(tmp_path, trial, trials=1, say=lines.append)) == COMPLETE[:1]
+    assert tries == ["trial-0001"] * 4
+    assert lines[0].startswith("trial-0001 waits: another process is training")
+    assert len(lines) == 2
 
 
 def test_storage_that_cannot_be_reached_is_named_without_its_password(tmp_path):
