@@ -1,6 +1,7 @@
 """Strict JAX for every test: four CPU devices, no silent promotion of dtype or rank."""
 
 import os
+import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -11,6 +12,12 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 if "xla_llvm_disable_expensive_passes" not in os.environ["XLA_FLAGS"]:
     # A sixth less processor time: most of the tests' time is compilation.
     os.environ["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true"
+
+# Signals that nohup or a shell's "&" has set aside would be so in the processes that tests stop.
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        _handler = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, _handler)
 
 # Commands run in this process do not change its malloc: `seg_jax.parallel.allocator`.
 os.environ.setdefault("MALLOC_PERTURB_", "0")
