@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import logging
 import os
@@ -120,6 +121,22 @@ def _grpc(url: str) -> Any:
     proxy = GrpcStorageProxy(host=parsed.hostname, port=parsed.port)
     proxy.wait_server_ready(timeout=10)
     return proxy
+
+
+def unreachable(url: str) -> tuple[type[Exception], ...]:
+    """Return what a connected storage raises that does not answer."""
+    from optuna.exceptions import StorageInternalError
+
+    if not url.startswith("grpc://"):
+        return (StorageInternalError,)
+    return (StorageInternalError, importlib.import_module("grpc").RpcError)
+
+
+def wait(connected: Any) -> None:
+    """Wait until a proxy is back; databases are waited for when they are connected to."""
+    if (wait_until_ready := getattr(connected, "wait_server_ready", None)) is not None:
+        with contextlib.suppress(ConnectionError):
+            wait_until_ready(timeout=_OUTAGE_SECONDS)
 
 
 def _database(url: str, retry: Any) -> Any:

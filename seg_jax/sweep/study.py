@@ -119,6 +119,7 @@ class Study:
             raise
         except Exception as error:  # Optuna checks with assertions and whatever its parsers raise
             raise self._damaged(f"{type(error).__name__}: {error}") from error
+        self._unreachable = storage.unreachable(url)
         for trial in trials:
             self._check(trial)
 
@@ -172,11 +173,12 @@ class Study:
         """
         try:
             self._work(trials, run, after)
-        except self._optuna.exceptions.StorageInternalError as error:
+        except self._unreachable as error:
             raise self._lost(error) from error
 
-    def _lost(self, error: Exception) -> StorageLost:
-        reason = storage.without_password(str(error.__cause__ or error)).strip().splitlines()
+    def _lost(self, error: Any) -> StorageLost:
+        text = error.details() if hasattr(error, "details") else str(error.__cause__ or error)
+        reason = storage.without_password(text or "").strip().splitlines() or [""]
         return StorageLost(
             f"{self.url} does not answer ({reason[0]:.300}); once it does, the same command goes on"
         )
@@ -232,39 +234,39 @@ class Study:
         if self._is_done_elsewhere(trial, name):
             trial.set_user_attr("surplus", True)
             raise _Over
-        self._written(trial.set_user_attr, "worker", storage.worker())
+        self._stored(trial.set_user_attr, "worker", storage.worker())
         stored = trial.user_attrs.get("ended")
         ended = Ended(**stored) if stored else run(name, self._suggest(trial), self._report(trial))
         # Two writes: should the second be missing, the trial is taken up, and ends with the first.
-        self._written(trial.set_user_attr, "ended", dataclasses.asdict(ended))
+        self._stored(trial.set_user_attr, "ended", dataclasses.asdict(ended))
         if ended.state == "pruned":
             raise self._optuna.TrialPruned
         if ended.state == "failed" or ended.miou is None:
             raise _Over
         return ended.miou
 
-    def _written(self, write: Callable[..., None], *values: Any) -> None:
-        """Write of a trial at work, again if a restart of the database broke the connection.
+    def _stored(self, action: Callable[..., Any], *values: Any) -> Any:
+        """Read or write of a trial at work, again if a restart of the storage came in between.
 
         Raises:
           TakenOver: the trial is another worker's.
           StorageLost: the storage does not answer.
         """
-        exceptions = self._optuna.exceptions
         try:
             try:
-                write(*values)
-            except exceptions.StorageInternalError:
-                write(*values)
-        except exceptions.UpdateFinishedTrialError as error:
+                return action(*values)
+            except self._unreachable:
+                storage.wait(self._connected)
+                return action(*values)
+        except self._optuna.exceptions.UpdateFinishedTrialError as error:
             raise TakenOver from error
-        except exceptions.StorageInternalError as error:
+        except self._unreachable as error:
             raise self._lost(error) from error
 
     def _report(self, trial: Any) -> Report:
         def report(share: int, miou: float) -> None:
-            self._written(trial.report, miou, share)
-            if trial.should_prune():
+            self._stored(trial.report, miou, share)
+            if self._stored(trial.should_prune):
                 raise Pruned(f"mIoU {miou:.4f} at {share}")
 
         return report

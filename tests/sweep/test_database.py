@@ -167,6 +167,42 @@ def test_a_sweep_outlives_a_restart_of_its_database(tmp_path, server, caplog):
 
 
 @pytest.mark.slow
+def test_a_sweep_outlives_a_restart_of_its_proxy(tmp_path):
+    pytest.importorskip("grpc", reason="no grpcio here: pip install seg_jax[sweep-db]")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = (
+        "import optuna; from optuna.storages import RDBStorage, run_grpc_proxy_server\n"
+        f"database = RDBStorage('sqlite:///{tmp_path}/proxy.db')\n"
+        f"run_grpc_proxy_server(database, host='127.0.0.1', port={port})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    proxies = []
+
+    def start_proxy():
+        proxies.append(subprocess.Popen([sys.executable, "-c", script], **quiet))
+
+    def trial(found, run, report):
+        if len(proxies) == 1:
+            proxies[0].kill()
+            proxies[0].wait()
+            threading.Timer(2.0, start_proxy).start()
+        report(1, 0.5)
+        return 0.5
+
+    start_proxy()
+    try:
+        outcome = few_trials(tmp_path / "sweep", trial, url=f"grpc://127.0.0.1:{port}", say=print)
+    finally:
+        for proxy in proxies:
+            proxy.kill()
+            proxy.wait()
+    assert states(outcome) == COMPLETE and len(proxies) == 2
+
+
+@pytest.mark.slow
 def test_a_database_that_stays_away_ends_the_worker_and_loses_nothing(
     tmp_path, server, monkeypatch
 ):
