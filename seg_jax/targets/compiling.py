@@ -108,7 +108,7 @@ def kernel_entry(
         "experiment": name, "target": target.name, "mode": "kernel", "batch": 1, "recipe_batch": 1,
         "devices": 1, "precision": "float32", "accumulate": 1,
     }  # fmt: skip
-    if target.chip.platform not in programs.KERNELS[name]:
+    if not {target.chip.platform, target.chip.name.split()[0]} & {*programs.KERNELS[name]}:
         wanted = " and ".join(programs.KERNELS[name])
         return entry | {"status": ERROR, "error": f"a kernel for {wanted} only"}
     device = topology.describe(target)[0]

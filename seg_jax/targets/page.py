@@ -1,6 +1,7 @@
 """docs/targets.md, from experiments/targets.json: every experiment on every target."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from seg_jax.targets import programs, table
@@ -38,19 +39,48 @@ def markdown(entries: Mapping[Key, Mapping[str, Any]], names: Iterable[str]) -> 
     """
     rows = [(name, mode) for name in names for mode in ("train", "evaluate")]
     rows += [(name, "kernel") for name in programs.KERNELS]
-    cells = len(rows) * len(table.SURVEYED)
-    done = sum((name, target, mode) in entries for name, mode in rows for target in table.SURVEYED)
     return "".join(
         [
             _HEAD,
-            f"{done} of {cells} programs have been compiled so far. The tables list these; any "
-            f"other program is {NOT_YET}.\n\n",
-            *_details(entries),
+            *_summary(entries, rows),
             "## Every experiment, every target\n\n",
-            f'A blank cell is "{NOT_YET}". train, evaluate, kernel: which program.\n\n',
+            "A number: compiled, and fits; the peak memory of one device in GiB. A blank cell is "
+            f'"{NOT_YET}". train, evaluate, kernel: which program.\n\n',
             _overview(entries, rows),
+            *_details(entries),
         ]
     )
+
+
+def _summary(
+    entries: Mapping[Key, Mapping[str, Any]], rows: Collection[tuple[str, str]]
+) -> Iterable[str]:
+    cells = len(rows) * len(table.SURVEYED)
+    done = sum((name, target, mode) in entries for name, mode in rows for target in table.SURVEYED)
+    yield f"{done} of {cells} programs were given to the compilers"
+    yield ":\n\n" if done == cells else f"; any other is {NOT_YET}:\n\n"
+    yield "| target | devices | hosts | memory of a device | compiled | do not fit | errors |"
+    yield " kernels of other chips | most memory of a training step | most of an evaluation |\n"
+    yield "|---" * 10 + "|\n"
+    for name in table.SURVEYED:
+        target = table.get(name)
+        found = [entry for key, entry in entries.items() if key[1] == name]
+        kinds = Counter("elsewhere" if _only(entry) else entry["status"] for entry in found)
+        counts = [str(kinds[kind]) for kind in ("compiled", "does not fit", "error", "elsewhere")]
+        memory = f"{target.memory_bytes / table.GIB:.0f} GiB"
+        most = [_most(found, mode) for mode in ("train", "evaluate")]
+        line = [name, f"{target.devices} x {target.chip.name}", str(target.hosts), memory]
+        yield f"| {' | '.join([*line, *counts, *most])} |\n"
+    yield "\n"
+
+
+def _most(entries: Iterable[Mapping[str, Any]], mode: str) -> str:
+    """Return the largest peak of the programs that fit, and whose it is."""
+    found = [entry for entry in entries if entry["mode"] == mode and "peak_bytes" in entry]
+    if not found:
+        return ""
+    largest = max(found, key=lambda entry: entry["peak_bytes"])
+    return f"{_gib(largest, 'peak_bytes')}, {largest['experiment']}"
 
 
 def _details(entries: Mapping[Key, Mapping[str, Any]]) -> Iterable[str]:
@@ -59,14 +89,13 @@ def _details(entries: Mapping[Key, Mapping[str, Any]]) -> Iterable[str]:
         found = [entry for key, entry in sorted(entries.items()) if key[1] == name]
         if not found:
             continue
-        yield f"## {name}\n\n{target.chips} x {target.chip.name}, {target.devices} devices"
+        yield f"\n## {name}\n\n{target.chips} x {target.chip.name}, {target.devices} devices"
         yield f" on {target.hosts} host(s) as described to the compiler.\n\n"
         yield "| program | batch | outcome | arguments | temporaries | peak | of | GFLOP | GB |"
         yield " collectives | estimate, at least | device-hours | cycles, estimate |\n"
         yield "|---" * 13 + "|\n"
         for entry in found:
             yield _row(entry)
-        yield "\n"
 
 
 def _row(entry: Mapping[str, Any]) -> str:
@@ -122,9 +151,21 @@ def _overview(entries: Mapping[Key, Mapping[str, Any]], rows: Iterable[tuple[str
         cells = []
         for target in table.SURVEYED:
             entry = entries.get((name, target, mode))
-            cells.append(entry["status"] if entry else "")
+            cells.append(_cell(entry) if entry else "")
         lines.append(f"| {name} {mode} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    if entry["status"] == "compiled":
+        return f"{entry['peak_bytes'] / table.GIB:.2f}"
+    return _only(entry) or entry["status"]
+
+
+def _only(entry: Mapping[str, Any]) -> str:
+    """Return e.g. "tpu only" for a kernel that was asked of another chip; empty: it was not."""
+    before, _, only = entry.get("error", "").partition("a kernel for ")
+    return "" if before else only
 
 
 def main() -> None:

@@ -23,11 +23,12 @@ from seg_jax.parallel import compiler
 from seg_jax.train import program
 from seg_jax.types import DATA_AXIS
 
-# Dense CRFs at VOC's usual size and number of classes: names that `compile` takes like experiments.
+# Dense CRFs at VOC's usual size and number of classes: names that `compile` takes like experiments,
+# with the platforms or the makers' names of the chips that they are for.
 KERNELS = {
     "crf/lattice": ("tpu", "gpu"),
     "crf/exact": ("tpu", "gpu"),
-    "crf/exact_hopper": ("gpu",),
+    "crf/exact_hopper": ("H100", "H200"),
     "crf/exact_tpu": ("tpu",),
 }
 KERNEL_IMAGE = (375, 500)
