@@ -5,7 +5,7 @@ from typing import Any
 
 from seg_jax import search_space as spaces
 from seg_jax.search_space import Space
-from seg_jax.sweep import storage, study
+from seg_jax.sweep import parameters, storage, study
 
 FEWEST = 10  # trials: of fewer, chance decides
 _GOOD = 5  # trials that count as good ones at least: Optuna's advice
@@ -80,5 +80,5 @@ def _as_optuna(space: Space, values: Mapping[str, Any]) -> tuple[dict[str, Any],
         name = spaces.parameter(path, field, values)
         value = values[path]
         params[name] = repr(value) if isinstance(item, spaces.Choice) else value
-        kinds[name] = study.distribution(item)
+        kinds[name] = parameters.distribution(item)
     return params, kinds

@@ -275,9 +275,7 @@ class _Task:
             return ended("failed", error=f"{type(error).__name__}: {error}")
 
     def _score_when_free(self, chosen: Experiment, folder: Path, report: Report) -> float:
-        """Return the mIoU; waits while the worker that had the trial before is still in its folder:
-        taken for dead, it stops when it next reports.
-        """
+        """Return the mIoU; waits until a worker that was taken for dead has left the folder."""
         told = False
         while True:
             try:

@@ -7,11 +7,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from seg_jax import search_space as spaces
 from seg_jax.checks import UserError
 from seg_jax.results import schema
 from seg_jax.search_space import Space
-from seg_jax.sweep import samplers, storage
+from seg_jax.sweep import parameters, samplers, storage
 from seg_jax.sweep.samplers import Pruner, Sampler
 
 State = Literal["complete", "pruned", "failed"]
@@ -99,10 +98,11 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
         self._states = optuna.trial.TrialState
-        self.url, self.name, self._space = storage.without_password(url), name, space
+        self.url, self.name = storage.without_password(url), name
+        self._parameters = parameters.Parameters(space, self._damaged)
         with storage.quiet():
             self._requeue = RetryHeartbeatStaleTrialCallback()
-        sampling = samplers.per_trial(sampler, space, seed, self._index, self._encode)
+        sampling = samplers.per_trial(sampler, space, seed, self._index, self._parameters.encode)
         try:
             with storage.quiet():
                 connected = self._connected = storage.connect(url, self._requeue)
@@ -156,11 +156,11 @@ class Study:
             schema.parse(Ended, ended, file=self.url, field=run)
             if ended["state"] not in typing.get_args(State) or "run" not in attributes:
                 raise self._damaged(f"{run} ended as {ended['state']!r:.60}")
-            self._decoded(trial.params)
+            self._parameters.decoded(trial.params)
         # A trial that was interrupted may lack values. What is queued is a point of the grid, or a
         # trial of before.
         for name, value in {**trial.params, **trial.system_attrs.get("fixed_params", {})}.items():
-            self._value(name, value)
+            self._parameters.value(name, value)
 
     def work(self, trials: int, run: Run, after: Callable[[list[Trial]], None]) -> None:
         """Do trials until `trials` of them have ended, those of other workers included.
@@ -236,7 +236,8 @@ class Study:
             raise _Over
         self._stored(trial.set_user_attr, "worker", storage.worker())
         stored = trial.user_attrs.get("ended")
-        ended = Ended(**stored) if stored else run(name, self._suggest(trial), self._report(trial))
+        report = self._report(trial)
+        ended = Ended(**stored) if stored else run(name, self._parameters.suggest(trial), report)
         # Two writes: should the second be missing, the trial is taken up, and ends with the first.
         self._stored(trial.set_user_attr, "ended", dataclasses.asdict(ended))
         if ended.state == "pruned":
@@ -270,15 +271,6 @@ class Study:
                 raise Pruned(f"mIoU {miou:.4f} at {share}")
 
         return report
-
-    def _suggest(self, trial: Any) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for path, field in self._space.fields.items():
-            item = field.given(values) if isinstance(field, spaces.When) else field
-            if item is not None:
-                name = spaces.parameter(path, field, values)
-                values[path] = self._value(name, trial._suggest(name, distribution(item)))
-        return values
 
     def _index(self, trial: Any) -> int:
         """Return the place of a trial, or of the one that it retries, among those that are no
@@ -368,7 +360,7 @@ class Study:
         """Return (folder, values, reported mIoU by percent) of the trials at work."""
         trials = [t for t in self._trials(self._states.RUNNING) if "run" in t.user_attrs]
         return [
-            (t.user_attrs["run"], self._decoded(t.params), dict(t.intermediate_values))
+            (t.user_attrs["run"], self._parameters.decoded(t.params), dict(t.intermediate_values))
             for t in trials
         ]
 
@@ -385,7 +377,7 @@ class Study:
         return Trial(
             run=trial.user_attrs["run"],
             state=ended["state"],
-            values=self._decoded(trial.params),
+            values=self._parameters.decoded(trial.params),
             miou=trial.value,  # of a pruned trial Optuna fills in what it reported last
             seconds=ended["seconds"],
             error=ended["error"],
@@ -393,52 +385,3 @@ class Study:
 
     def _trials(self, *states) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=states or None)
-
-    def _encode(self, name: str, value: Any) -> Any:
-        # Optuna's categories are plain scalars; ours may be tuples.
-        return repr(value) if isinstance(self._item(name), spaces.Choice) else value
-
-    def _item(self, name: str) -> spaces.Distribution | None:
-        """Return the distribution of a parameter, None if the space has none of this name."""
-        path = spaces.path_of(name)
-        field = self._space.fields.get(path)
-        if not isinstance(field, spaces.When):
-            return field if path == name else None
-        named = {spaces.parameter(path, field, {field.field: o}): i for o, i in field.options}
-        return named.get(name)
-
-    def _decoded(self, stored: dict[str, Any]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for path, field in self._space.fields.items():
-            if isinstance(field, spaces.When):
-                if field.field not in values or field.given(values) is None:
-                    continue
-            name = spaces.parameter(path, field, values)
-            if name in stored or not isinstance(field, spaces.When):
-                values[path] = self._value(name, stored.get(name))
-        return values
-
-    def _value(self, name: str, found: Any) -> Any:
-        """Return what a stored value stands for; UserError for one that the space does not have."""
-        item = self._item(name)
-        if isinstance(item, spaces.Choice):
-            for option in item.options:
-                if repr(option) == found:
-                    return option
-        elif isinstance(item, spaces.Integer):
-            if type(found) is int and found in range(item.low, item.high + 1, item.step):
-                return found
-        elif item is not None and type(found) in (int, float) and item.low <= found <= item.high:
-            return found
-        raise self._damaged(f"{name:.60} is {found!r:.60}, which the space does not have")
-
-
-def distribution(item: spaces.Distribution) -> Any:
-    """Return Optuna's distribution; its categories are the options' texts."""
-    from optuna import distributions as kinds
-
-    if isinstance(item, spaces.Choice):
-        return kinds.CategoricalDistribution(tuple(map(repr, item.options)))
-    if isinstance(item, spaces.Integer):
-        return kinds.IntDistribution(item.low, item.grid()[-1], step=item.step)
-    return kinds.FloatDistribution(item.low, item.high, log=isinstance(item, spaces.LogUniform))
