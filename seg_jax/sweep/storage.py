@@ -50,6 +50,12 @@ def without_password(text: str) -> str:
     return re.sub(r"(\w://[^\s:/@]+):[^\s@/]+@", r"\1:***@", text)
 
 
+def reason(error: object) -> str:
+    """Return the first line of what a driver raised, without passwords."""
+    lines = without_password(str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def network_warning(url: str) -> str:
     """Say what may go wrong if a file storage lies on a network file system; empty: nothing."""
     if not (is_journal(url) or url.startswith("sqlite")):
@@ -100,8 +106,7 @@ def connect(url: str, retry: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever a driver raises
-        reason = without_password(str(error)).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"--storage {shown} cannot be used: {reason[0]:.300}") from error
+        raise UserError(f"--storage {shown} cannot be used: {reason(error):.300}") from error
 
 
 def _journal(path: Path) -> Any:
@@ -177,10 +182,9 @@ def _wait_for_restarts(engine: Any) -> None:
                 if time.monotonic() > deadline:
                     raise
                 if not told:
-                    reason = without_password(str(error)).strip().splitlines() or [""]
                     _log.warning(
                         "the sweep's storage does not answer (%.200s): waiting for up to %d "
-                        "minutes", reason[0], _OUTAGE_SECONDS // 60,
+                        "minutes", reason(error), _OUTAGE_SECONDS // 60,
                     )  # fmt: skip
                 told = True
                 time.sleep(1)

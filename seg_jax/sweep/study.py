@@ -177,10 +177,10 @@ class Study:
             raise self._lost(error) from error
 
     def _lost(self, error: Any) -> StorageLost:
-        text = error.details() if hasattr(error, "details") else str(error.__cause__ or error)
-        reason = storage.without_password(text or "").strip().splitlines() or [""]
+        told = error.details() if hasattr(error, "details") else error.__cause__ or error
         return StorageLost(
-            f"{self.url} does not answer ({reason[0]:.300}); once it does, the same command goes on"
+            f"{self.url} does not answer ({storage.reason(told):.300}); once it does, the same "
+            "command goes on"
         )
 
     def _work(self, trials: int, run: Run, after: Callable[[list[Trial]], None]) -> None:

@@ -31,6 +31,12 @@ def program(name):
     return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class PostgreSQL:
     """A server on loopback in a temporary folder."""
 
@@ -70,9 +76,7 @@ def server():
     options = {"user": user, "cwd": "/", "stdout": subprocess.DEVNULL}
     arguments = ["-D", place / "data", "-U", "sweeps", "--auth=trust", "--no-sync"]
     subprocess.run([initdb, *arguments], check=True, **options)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     started = PostgreSQL(place, port, options)
     started.start()
     try:
@@ -169,9 +173,7 @@ def test_a_sweep_outlives_a_restart_of_its_database(tmp_path, server, caplog):
 @pytest.mark.slow
 def test_a_sweep_outlives_a_restart_of_its_proxy(tmp_path):
     pytest.importorskip("grpc", reason="no grpcio here: pip install seg_jax[sweep-db]")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     script = (
         "import optuna; from optuna.storages import RDBStorage, run_grpc_proxy_server\n"
         f"database = RDBStorage('sqlite:///{tmp_path}/proxy.db')\n"
